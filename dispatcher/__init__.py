@@ -1,0 +1,103 @@
+"""Delivers device events to applications, in order, at least once, or names their absence.
+
+    async with dispatcher.open_dispatcher() as hub:
+        account = await hub.ensure_account()
+        application = await hub.ensure_application(account, "greenhouse")
+        async with hub.consume(application) as batches:
+            hub.publish(application, dispatcher.Notification("dev-1", "/3303/0/5700", b"21.5"))
+            async for batch in batches:
+                print(batch.messages)
+                batch.ack()
+
+The names below are the whole interface; everything else may change.
+"""
+
+from dispatcher.config import CallbackSettings, ServerSettings, Settings, StorageSettings, TierSettings
+from dispatcher.config import load as load_settings
+from dispatcher.errors import (
+    BadRequest,
+    ChannelGone,
+    ConfigError,
+    Conflict,
+    DataFolderError,
+    DispatcherError,
+    FieldError,
+    MemoryFull,
+    NotFound,
+    QueueFull,
+    TooManyRequests,
+    ValidationError,
+)
+from dispatcher.http.server import Server, open_listeners
+from dispatcher.http.serving import serve_http
+from dispatcher.model import (
+    AccessKey,
+    Account,
+    Application,
+    AsyncResponse,
+    Deregistration,
+    Durability,
+    Event,
+    Notification,
+    Position,
+    Presubscription,
+    Registration,
+    RegistrationExpired,
+    RegistrationUpdate,
+    Resource,
+    Role,
+    Serialization,
+)
+from dispatcher.queue.interface import ChannelStats
+from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.consumer import ConsumedBatch, Consumer
+from dispatcher.runtime.hub import CreatedKey, Hub
+from dispatcher.runtime.publishing import Receipt
+
+__all__ = [
+    "AccessKey",
+    "Account",
+    "Application",
+    "AsyncResponse",
+    "BadRequest",
+    "CallbackSettings",
+    "ChannelGone",
+    "ChannelStats",
+    "ConfigError",
+    "Conflict",
+    "ConsumedBatch",
+    "Consumer",
+    "CreatedKey",
+    "DataFolderError",
+    "Deregistration",
+    "DispatcherError",
+    "Durability",
+    "Event",
+    "FieldError",
+    "Hub",
+    "MemoryFull",
+    "NotFound",
+    "Notification",
+    "Position",
+    "Presubscription",
+    "QueueFull",
+    "Receipt",
+    "Registration",
+    "RegistrationExpired",
+    "RegistrationUpdate",
+    "Resource",
+    "Role",
+    "Serialization",
+    "Server",
+    "ServerSettings",
+    "Settings",
+    "StorageSettings",
+    "TierSettings",
+    "TooManyRequests",
+    "ValidationError",
+    "World",
+    "load_settings",
+    "open_dispatcher",
+    "open_listeners",
+    "serve_http",
+]

@@ -1,0 +1,354 @@
+"""The operator's settings: one frozen value, with units, defaults and meaning beside each.
+
+They come from a TOML file, then the environment (``DISPATCHER_SERVER__LISTEN``),
+then flags; the later wins.  ``load`` also says where each value came from, which
+is what ``dispatcher config show`` prints.  Nothing is read from a global later:
+a changed setting is a new ``Settings``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dispatcher import limits
+from dispatcher.errors import ConfigError
+from dispatcher.model import ChannelLimits, Durability, Overflow
+
+ENVIRONMENT_PREFIX = "DISPATCHER_"
+
+Seconds = Annotated[float, Meta(ge=0.001)]
+
+
+def _doc(unit: str, meaning: str) -> Meta:
+    return Meta(description=meaning, extra={"unit": unit})
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``"""
+
+    listen: Annotated[str, _doc("host:port", "where applications and gateways connect")] = "127.0.0.1:8080"
+    internal_listen: Annotated[
+        str, _doc("host:port", "when set, /metrics, /healthz and /readyz are served here instead")
+    ] = ""
+    tls_certificate: Annotated[
+        str, _doc("path", "PEM chain; with tls_key: https and wss on the same port")
+    ] = ""
+    tls_key: Annotated[str, _doc("path", "PEM key of tls_certificate")] = ""
+    grace_s: Annotated[Seconds, _doc("seconds", "time for requests in flight when the daemon stops")] = 10.0
+
+
+class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[storage]``"""
+
+    data: Annotated[str, _doc("path", "the data folder")] = "./data"
+    durability: Annotated[
+        Durability, _doc("memory", "what a 202 promises about a crash; memory: nothing survives one")
+    ] = Durability.MEMORY
+    engine: Annotated[Literal["embedded"], _doc("name", "who keeps the queues")] = "embedded"
+    memory_bytes: Annotated[
+        int, Meta(ge=0), _doc("bytes", "bound of all queues in memory; 0: half of the machine's")
+    ] = 0
+
+
+class CallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[callbacks]``"""
+
+    allow_private: Annotated[
+        bool, _doc("true or false", "private, loopback and link-local addresses as callback targets")
+    ] = False
+    allow_networks: Annotated[
+        tuple[str, ...], _doc("CIDR blocks", "callback targets allowed besides the global addresses")
+    ] = ()
+    client_certificate: Annotated[str, _doc("path", "PEM chain shown to https callbacks")] = ""
+    client_key: Annotated[str, _doc("path", "PEM key of client_certificate")] = ""
+    ca: Annotated[str, _doc("path", "PEM file of extra trust roots for https callbacks")] = ""
+
+
+class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[tiers.NAME]``: copied into a channel when it is registered."""
+
+    applications_max: Annotated[int, Meta(ge=0), _doc("applications", "per account; 0: no limit")] = 25
+    queue_bytes: Annotated[int, Meta(ge=4096), _doc("bytes", "stored bytes of one channel's queue")] = (
+        50_000_000
+    )
+    event_lifetime_s: Annotated[Seconds, _doc("seconds", "an event older than this is removed")] = 86_400.0
+    overflow: Annotated[
+        Overflow, _doc("drop-oldest or reject", "what a full queue does with the next event")
+    ] = Overflow.DROP_OLDEST
+    idle_timeout_s: Annotated[
+        Seconds, _doc("seconds", "a channel without incoming events for so long is removed")
+    ] = 172_800.0
+    delivery_failure_timeout_s: Annotated[
+        Seconds, _doc("seconds", "a callback failing for so long is removed")
+    ] = 86_400.0
+    websocket_disconnected_timeout_s: Annotated[
+        Seconds, _doc("seconds", "a WebSocket channel without a socket for so long is removed")
+    ] = 86_400.0
+    websocket_inactivity_s: Annotated[
+        Seconds, _doc("seconds", "a socket without any message for so long is closed")
+    ] = 86_400.0
+    batch_events: Annotated[
+        int,
+        Meta(ge=1, le=limits.MAX_CHUNK_SIZE_MAX),
+        _doc("events", "most events in one batch, when the application asks for no other number"),
+    ] = 10_000
+    batch_bytes: Annotated[
+        int,
+        Meta(ge=limits.LEARNED_BATCH_BYTES_MIN),
+        _doc("bytes", "most bytes of one callback batch"),
+    ] = 8 * limits.MIB
+    websocket_batch_bytes: Annotated[
+        int,
+        Meta(ge=limits.LEARNED_BATCH_BYTES_MIN),
+        _doc("bytes", "most bytes of one WebSocket batch; common clients refuse over 1 MiB"),
+    ] = 1_000_000
+    delete_channel_on_client_close: Annotated[
+        bool, _doc("true or false", "a client that closes its WebSocket deletes the channel")
+    ] = False
+    callback_timeout_s: Annotated[Seconds, _doc("seconds", "for one callback in total")] = 20.0
+    retry_initial_s: Annotated[Seconds, _doc("seconds", "first pause after a failed callback; doubles")] = 1.0
+    retry_max_s: Annotated[Seconds, _doc("seconds", "longest pause after a failed callback")] = 120.0
+    ping_interval_s: Annotated[Seconds, _doc("seconds", "between pings on an idle WebSocket")] = 30.0
+    pong_timeout_s: Annotated[Seconds, _doc("seconds", "for the pong to an idle ping")] = 5.0
+    ack_timeout_s: Annotated[
+        Seconds, _doc("seconds", "without pong or progress while events are unconfirmed")
+    ] = 120.0
+    long_poll_hold_s: Annotated[Seconds, _doc("seconds", "an empty long poll is held")] = 30.0
+    long_poll_idle_s: Annotated[
+        Seconds, _doc("seconds", "a long-poll channel without a poll for so long is removed")
+    ] = 600.0
+
+
+BUILT_IN_TIERS: dict[str, TierSettings] = {
+    "commercial": TierSettings(),
+    "free": TierSettings(applications_max=4),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator can set."""
+
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    callbacks: CallbackSettings = CallbackSettings()
+    tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: dict(BUILT_IN_TIERS))
+
+
+class SettingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting as ``config show`` prints it."""
+
+    name: str
+    value: Any
+    default: Any
+    unit: str
+    meaning: str
+    origin: str
+
+
+def channel_limits(tier: TierSettings) -> ChannelLimits:
+    """What a channel registered now under this tier keeps for its life."""
+    fields = {name: getattr(tier, name) for name in ChannelLimits.__struct_fields__}
+    return ChannelLimits(**fields)
+
+
+def split_listen(name: str, value: str) -> tuple[str, int]:
+    """Split ``host:port`` (``[v6]:port``); ``name`` is the setting, for the error."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):(\d{1,5})", value)
+    if match is None or int(match[2]) > 65535:
+        raise ConfigError(f"{name} = {value!r}: want HOST:PORT with a port from 0 to 65535")
+    return match[1].strip("[]"), int(match[2])
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> tuple[Settings, dict[str, str]]:
+    """Read the settings; the second value says where each one that was set came from.
+
+    ``flags`` is keyed by dotted names (``server.listen``).  Raises ``ConfigError``
+    that names the file and line, the variable or the flag, and the nearest valid name.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, value, origin in _all_sources(file, environment or {}, flags or {}):
+        table, _, field = name.rpartition(".")
+        struct = _struct_of(name, table, field, origin)
+        values[name] = _convert(struct, field, value, origin)
+        origins[name] = origin
+    return _check(_build(values), origins), origins
+
+
+def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[SettingRow]:
+    """Every setting with its value, default, unit, meaning and origin."""
+    tables: list[tuple[str, Any, Any]] = [
+        ("server", settings.server, ServerSettings()),
+        ("storage", settings.storage, StorageSettings()),
+        ("callbacks", settings.callbacks, CallbackSettings()),
+    ]
+    for tier, value in settings.tiers.items():
+        tables.append((f"tiers.{tier}", value, BUILT_IN_TIERS.get(tier, TierSettings())))
+    for table, value, default in tables:
+        for field in value.__struct_fields__:
+            unit, meaning = _doc_of(type(value), field)
+            name = f"{table}.{field}"
+            yield SettingRow(
+                name=name,
+                value=getattr(value, field),
+                default=getattr(default, field),
+                unit=unit,
+                meaning=meaning,
+                origin=origins.get(name, "default"),
+            )
+
+
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "storage": StorageSettings,
+    "callbacks": CallbackSettings,
+}
+
+
+def _type_of(struct: type[msgspec.Struct], field: str) -> Any:
+    return next(f.type for f in msgspec.structs.fields(struct) if f.name == field)
+
+
+def _doc_of(struct: type[msgspec.Struct], field: str) -> tuple[str, str]:
+    """Unit and meaning, from the field's annotation."""
+    meta = next(m for m in reversed(_type_of(struct, field).__metadata__) if m.description is not None)
+    return meta.extra["unit"], meta.description
+
+
+def _all_sources(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, str]]:
+    if file is not None:
+        yield from _from_file(file)
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX) and "__" in variable:
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            yield name, _Text(text), f"variable {variable}"
+    for name, value in flags.items():
+        yield name, value, f"flag for {name}"
+
+
+class _Text(str):
+    """A value that came as text and may stand for a number, a boolean or a list."""
+
+
+def _from_file(file: Path) -> Iterator[tuple[str, Any, str]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        parsed = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; give a readable file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from error
+    for name, value in _flatten(parsed, ""):
+        yield name, value, f"{file}{_line_of(text, name)}"
+
+
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _line_of(text: str, name: str) -> str:
+    """``:LINE`` of a setting in a TOML text, as well as a search can tell, else nothing."""
+    table, _, field = name.rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[([^\[\]]+)\]", line)
+        if header:
+            current = header[1].replace('"', "").replace(" ", "")
+        key = re.match(r"\s*([\w.\-\"]+)\s*=", line)
+        if key and ".".join(filter(None, (current, key[1].replace('"', "")))) in (name, f"{table}.{field}"):
+            return f":{number}"
+    return ""
+
+
+def _struct_of(name: str, table: str, field: str, origin: str) -> type[msgspec.Struct]:
+    struct = TierSettings if re.fullmatch(r"tiers\.[\w\-]+", table) else _TABLES.get(table)
+    if struct is not None and field in struct.__struct_fields__:
+        return struct
+    known = [f"{t}.{f}" for t, s in _TABLES.items() for f in s.__struct_fields__]
+    tier = table if struct is TierSettings else "tiers.commercial"
+    known += [f"{tier}.{f}" for f in TierSettings.__struct_fields__]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]}?" if nearest else "; 'dispatcher config show' lists all"
+    raise ConfigError(f"{origin}: there is no setting {name}{hint}")
+
+
+def _convert(struct: type[msgspec.Struct], field: str, value: Any, origin: str) -> Any:
+    annotation = _type_of(struct, field)
+    if annotation.__origin__ == tuple[str, ...] and isinstance(value, _Text):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return msgspec.convert(
+            str(value) if isinstance(value, _Text) else value, annotation, strict=not isinstance(value, _Text)
+        )
+    except msgspec.ValidationError as error:
+        unit, _ = _doc_of(struct, field)
+        raise ConfigError(
+            f"{origin}: {field} = {value!r}: {error} (want {unit}){_not_yet(field, value)}"
+        ) from None
+
+
+def _not_yet(field: str, value: Any) -> str:
+    if field == "durability" and value in ("disk", "process"):
+        return f"; this version keeps queues in memory only: durability {value!r} needs a journal"
+    return ""
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        table, _, field = name.rpartition(".")
+        tables.setdefault(table, {})[field] = value
+    tiers = dict(BUILT_IN_TIERS)
+    for table, fields in tables.items():
+        if table.startswith("tiers."):
+            tier = table.removeprefix("tiers.")
+            tiers[tier] = msgspec.structs.replace(tiers.get(tier, TierSettings()), **fields)
+    return Settings(
+        server=ServerSettings(**tables.get("server", {})),
+        storage=StorageSettings(**tables.get("storage", {})),
+        callbacks=CallbackSettings(**tables.get("callbacks", {})),
+        tiers=tiers,
+    )
+
+
+def _check(settings: Settings, origins: Mapping[str, str]) -> Settings:
+    """What no single field can tell."""
+    server, callbacks = settings.server, settings.callbacks
+    split_listen(origins.get("server.listen", "server.listen"), server.listen)
+    if server.internal_listen:
+        split_listen(origins.get("server.internal_listen", "server.internal_listen"), server.internal_listen)
+    for one, other, table in (
+        ("tls_certificate", "tls_key", server),
+        ("client_certificate", "client_key", callbacks),
+    ):
+        if bool(getattr(table, one)) != bool(getattr(table, other)):
+            raise ConfigError(f"{one} and {other} belong together: set both or neither")
+    for block in callbacks.allow_networks:
+        try:
+            ipaddress.ip_network(block)
+        except ValueError as error:
+            origin = origins.get("callbacks.allow_networks", "callbacks.allow_networks")
+            raise ConfigError(f"{origin}: {error}; want blocks such as 10.1.0.0/16") from None
+    for name, tier in settings.tiers.items():
+        if tier.retry_initial_s > tier.retry_max_s:
+            raise ConfigError(f"tiers.{name}: retry_initial_s is over retry_max_s")
+    return settings

@@ -1,0 +1,160 @@
+"""Every bound in the dispatcher (INV-6), and how the bounds follow from each other.
+
+What an operator may change is a setting (``config.py``); what is here is fixed.
+A number's source or reason stands beside it.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- requests -------------------------------------------------------------------------
+REQUEST_BODY_BYTES_MAX = 16 * MIB  # contract
+API_BODY_BYTES_MAX = 1 * MIB  # /v2 bodies: 1,024 pre-subscriptions of full length fit
+REQUEST_HEAD_BYTES_MAX = 64 * KIB  # h11's own default is 16 KiB, nginx 32 KiB; keys ride in here
+REQUEST_HEAD_TIMEOUT_S = 20.0  # first byte to end of head
+REQUEST_BODY_STALL_S = 20.0  # longest silence inside a body
+REQUEST_BODY_TIMEOUT_S = 120.0  # whole body: 16 MiB at 140 KB/s
+KEEP_ALIVE_IDLE_S = 75.0  # nginx's number
+RESPONSE_STALL_S = 20.0  # a client that does not read its answer
+REQUEST_HEADERS_MAX = 100  # fields in a head; Apache's number. 64 KiB of tiny ones would cost 30 ms to parse
+REQUEST_METHOD_CHARS_MAX = 32  # the longest registered method has 17
+REQUEST_HEAD_RECEIVE_BYTES = 64 * KIB  # asked of a socket at a time while a head is awaited
+REQUEST_BODY_RECEIVE_BYTES = 256 * KIB  # and inside a body; stays in cache
+REQUEST_CHUNKS_PER_TURN = 256  # chunks parsed before other tasks run: about 1 ms
+REQUEST_BODIES_BYTES_MAX = 512 * MIB  # bodies held for all connections of a server together
+UNREAD_BODY_BYTES_MAX = 256 * KIB  # read and thrown away to keep a connection; more closes it
+RESPONSE_PIECE_BYTES = 64 * KIB  # each has RESPONSE_STALL_S to go out: 3 KB/s is fast enough
+LINGER_S = 2.0  # a closing connection reads on, so that a reset does not destroy its last answer
+LINGER_BYTES_MAX = 2 * REQUEST_BODY_BYTES_MAX
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
+TLS_CLOSE_TIMEOUT_S = 2.0  # to hand over our close_notify
+CONNECTIONS_MAX = 20_000  # sockets served at once; more wait in the listen queue
+LISTEN_BACKLOG = 1024
+
+# --- events ---------------------------------------------------------------------------
+EP_CHARS_MAX = 64  # contract
+PATH_CHARS_MAX = 255  # contract
+PAYLOAD_BYTES_MAX = 256 * KIB  # decoded; contract
+CT_CHARS_MAX = 255
+EPT_CHARS_MAX = 64
+ASYNC_ID_CHARS_MAX = 64  # 40 on the request side (facts 1.11); uuids and SDK ids fit
+ASYNC_ERROR_CHARS_MAX = 255
+RESOURCES_MAX = 1_000  # design, section 4
+RESOURCE_ATTRIBUTE_CHARS_MAX = 255
+JSON_DEPTH_MAX = 16
+JSON_CONTAINERS_MAX = 1_000_000  # objects and arrays in one text; bounds the work of decoding it
+JSON_INTEGER_MAX = 2**53
+EVENTS_PER_REQUEST_MAX = 200_000  # 16 MiB of the smallest events is 300,000; bounds work per request
+INGEST_STEP_BYTES = 256 * KIB  # of NDJSON, parsed in one go: 2 ms, 20 ms when nothing is plain
+INGEST_STEP_LINES = 2_000  # the same for very short lines
+RECORD_BYTES_MAX = 1 * MIB  # canonical; the largest notification is 350 KiB, a registration 1 MiB
+
+# --- admission ------------------------------------------------------------------------
+INGEST_REQUESTS_MAX = 4_096  # gateway requests in flight, bodies being read included
+INGEST_REQUESTS_PER_GATEWAY_MAX = 1_024  # of one access key, so that one gateway cannot take all
+INGEST_BODIES_BYTES_MAX = 256 * MIB  # bodies in flight: 16 of the largest
+
+# --- idempotency ----------------------------------------------------------------------
+IDEMPOTENCY_KEY_BYTES_MAX = 255
+IDEMPOTENCY_KEYS_PER_ACCOUNT_MAX = 100_000
+IDEMPOTENCY_LIFETIME_S = 86_400.0
+
+# --- channels -------------------------------------------------------------------------
+MAX_CHUNK_SIZE_MIN = 100  # facts 1.7
+MAX_CHUNK_SIZE_MAX = 20_000  # facts D1
+CALLBACK_CHARS_MAX = 400  # url + header names + header values; facts 1.1
+LEARNED_BATCH_BYTES_MIN = 64 * KIB  # floor when a receiver refuses large bodies
+VERIFICATION_TIMEOUT_S = 10.0
+VERIFICATIONS_PER_MINUTE_MAX = 10  # per application
+RETRY_AFTER_S_MAX = 120.0
+
+# --- memory of all queues -------------------------------------------------------------
+RELIEF_STEP_BYTES_MIN = 1 * MIB  # dropped at a time when memory is full, from the largest owner
+RELIEF_STEP_SHARE = 16  # or this part of the channel, when that is more
+RELIEF_BYTES_PER_CHANNEL = 1 * KIB  # freed for each channel looked at: keeps 100,000 channels affordable
+
+# --- subscriptions (facts 1.8) --------------------------------------------------------
+PRESUBSCRIPTIONS_MAX = 1024
+PRESUBSCRIPTION_PATHS_MAX = 256  # distinct, over all entries
+PRESUBSCRIPTION_NAME_CHARS_MAX = 64
+PRESUBSCRIPTION_PATH_CHARS_MAX = 128
+SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # targets P12
+DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
+ASYNC_IDS_PER_ACCOUNT_MAX = 100_000  # device requests whose answers are routed; 20 in flight per device
+ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
+
+# --- sending --------------------------------------------------------------------------
+SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
+WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket
+WINDOW_BATCHES_MAX = 4  # full batches' worth of events unconfirmed on one WebSocket
+WINDOW_PINGS_MAX = 32  # unanswered at once; Node ws 8.23 ends a connection over 60 pongs it has yet to write
+WEBSOCKET_HEADER_BYTES_MAX = 10  # unmasked: 2 + 8 bytes of length
+WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX = 64 * KIB  # clients have nothing to say; more closes with 1009
+WEBSOCKET_CLOSE_WAIT_S = 2.0  # for the peer's answer to our Close frame
+WEBSOCKET_RECEIVE_BYTES = 4 * KIB  # read at once; clients send pongs of 10 bytes
+PROGRESS_CHECKS_PER_ACK_TIMEOUT = 8  # looks at TCP_INFO while something is unconfirmed
+SEND_BUFFERS_IDLE_MAX = 16  # buffers of SEND_PIECE_BYTES kept for the next sends; 4 MiB
+CALLBACK_RESPONSE_HEAD_BYTES_MAX = 16 * KIB  # h11's own default; more is not an answer
+CALLBACK_RESPONSE_BYTES_MAX = 64 * KIB  # read and thrown away; more ends the connection
+CALLBACK_RESPONSE_DRAIN_S = 1.0  # for the rest of an answer whose status is known
+CALLBACK_INFORMATIONAL_MAX = 8  # 1xx answers before the real one
+CALLBACK_ADDRESSES_MAX = 8  # addresses of one name that are tried
+CALLBACK_ADDRESS_ATTEMPT_S = 4.0  # for one address while there is another to try
+CALLBACK_IDLE_S = 60.0  # a kept-alive callback connection with nothing to send
+CALLBACK_SENDS_MAX = 2_000  # callback requests in flight at once; each may hold a piece
+CALLBACK_RETRIES_MAX = 1_000  # of these, by channels whose last attempt failed (INV-9)
+CALLBACK_PIECES_KEPT_MAX = 16  # free send buffers kept for the next request
+DNS_LOOKUPS_MAX = 20  # threads that resolve names at once
+DNS_DOUBTFUL_LOOKUPS_MAX = 5  # of these, for names whose last lookup brought nothing (INV-9)
+DNS_DOUBTFUL_NAMES_MAX = 10_000  # such names remembered; the oldest is forgotten
+
+# --- registry -------------------------------------------------------------------------
+NAME_CHARS_MAX = 64  # of an account or an application
+REGISTRY_BUSY_S = 5.0  # for another process's transaction to end; a commit takes milliseconds
+REGISTRY_CONVERT_ATTEMPTS_MAX = 50  # to make a new file's journal a WAL while others try the same
+REGISTRY_CONVERT_PAUSE_S = 0.02  # between them: a second in all
+CONTROL_POKE_S = 1.0  # the command line's patience with a daemon that does not take its poke
+
+# --- daemon ---------------------------------------------------------------------------
+KEY_RELOAD_INTERVAL_S = 0.5  # one row of the registry; the only poll in the program
+TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
+
+# --- command line ---------------------------------------------------------------------
+CLIENT_CONNECT_S = 10.0  # for the name, TCP and TLS together
+CLIENT_REQUEST_S = REQUEST_BODY_TIMEOUT_S + RESPONSE_STALL_S  # what the server itself allows
+CLIENT_RECEIVE_BYTES = 64 * KIB
+CLIENT_ANSWER_BYTES_MAX = 16 * MIB  # the largest is /metrics
+CLIENT_RETRIES_MAX = 8  # of one request, on 429, 503, 507 or a lost connection
+CLIENT_RETRY_INITIAL_S = 0.5  # doubles
+CLIENT_RETRY_S_MAX = 30.0  # eight retries give a restarting server about a minute and a half
+PUBLISH_REQUEST_BYTES = 8 * MIB  # half of what a request may be, unless one line is larger
+PUBLISH_REQUEST_LINES = 50_000
+TAIL_MESSAGE_BYTES_MAX = 64 * MIB  # a tier's websocket_batch_bytes may be raised over the default 1 MB
+TAIL_RECONNECTS_MAX = 10  # in a row without a message
+TAIL_RECONNECT_INITIAL_S = 1.0  # doubles
+TAIL_RECONNECT_S_MAX = 30.0
+TAIL_CLOSE_S = 2.0  # for the server's answer to our Close frame
+TCP_KEEP_ALIVE_IDLE_S = 30  # a server that vanished is noticed after a minute
+TCP_KEEP_ALIVE_INTERVAL_S = 10
+TCP_KEEP_ALIVE_PROBES = 3
+DEMO_DEVICES_MAX = 100_000
+DEMO_RATE_MAX = 200_000  # events/s; what a machine cannot take is not posted, and said
+DEMO_EVENTS_MAX = 5_000_000  # in one run; the books of two channels take 80 MB, and 600 MB at the end
+DEMO_BODY_EVENTS_MAX = 5_000  # in one request, when the fleet is behind
+DEMO_TICK_S = 0.02  # a simulated gateway posts what came in so long
+DEMO_OVERRUN_S = 2.0  # a fleet that is behind by more stops
+DEMO_START_S = 30.0  # for the daemon to say that it is ready
+DEMO_STALL_S = 15.0  # without any event coming, while some are missing; retries pause at most 4 s
+DEMO_STOP_S = 15.0  # for the daemon to end after SIGTERM; its own grace is 10 s
+DEMO_LOG_LINES = 20  # of the daemon's, shown after a failure
+
+assert LEARNED_BATCH_BYTES_MIN <= SEND_PIECE_BYTES <= WINDOW_BYTES_MAX
+assert CALLBACK_RETRIES_MAX < CALLBACK_SENDS_MAX
+assert DNS_DOUBTFUL_LOOKUPS_MAX < DNS_LOOKUPS_MAX
+assert PAYLOAD_BYTES_MAX * 4 // 3 + 4 * KIB < RECORD_BYTES_MAX
+assert REQUEST_BODY_BYTES_MAX <= INGEST_BODIES_BYTES_MAX
+assert INGEST_REQUESTS_PER_GATEWAY_MAX <= INGEST_REQUESTS_MAX
+assert MAX_CHUNK_SIZE_MIN < MAX_CHUNK_SIZE_MAX
+assert PUBLISH_REQUEST_BYTES <= REQUEST_BODY_BYTES_MAX

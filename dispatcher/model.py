@@ -1,0 +1,302 @@
+"""The nouns of the dispatcher: identities, registrations, events, positions.
+
+Values only.  Nothing in here acts, reads a clock or knows about a transport;
+every layer may import it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+
+class Kind(IntEnum):
+    """Which array of a notification message an event belongs to.
+
+    The numbers are stored in records (FORMAT.md); never renumber them.
+    """
+
+    NOTIFICATION = 0
+    REGISTRATION = 1
+    REG_UPDATE = 2
+    DE_REGISTRATION = 3
+    REGISTRATION_EXPIRED = 4
+    ASYNC_RESPONSE = 5
+
+
+KIND_NAMES: tuple[str, ...] = (
+    "notifications",
+    "registrations",
+    "reg-updates",
+    "de-registrations",
+    "registrations-expired",
+    "async-responses",
+)
+"""Array names on the wire, indexed by ``Kind``."""
+
+LIFE_CYCLE_KINDS = frozenset(
+    {
+        Kind.REGISTRATION,
+        Kind.REG_UPDATE,
+        Kind.DE_REGISTRATION,
+        Kind.REGISTRATION_EXPIRED,
+    }
+)
+"""Kinds that go to every channel of the account, without a subscription."""
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """A place in a channel's sequence of records.  Ordered by epoch, then seq."""
+
+    epoch: int
+    seq: int
+
+
+class ChannelType(StrEnum):
+    """How a channel reaches its application; the values are the wire's words."""
+
+    CALLBACK = "CALLBACK"
+    WEB_SOCKET = "WEB_SOCKET"
+    LONG_POLLING = "LONG_POLLING"
+    IN_PROCESS = "IN_PROCESS"  # consumed by the embedding program; never on the wire's paths
+
+
+class Overflow(StrEnum):
+    """What a full channel does with the next record."""
+
+    DROP_OLDEST = "drop-oldest"
+    REJECT = "reject"
+
+
+class Durability(StrEnum):
+    """What a publisher's 202 promises about a crash."""
+
+    MEMORY = "memory"
+
+
+class Role(StrEnum):
+    """What an access key may do."""
+
+    APPLICATION = "application"
+    GATEWAY = "gateway"
+    ADMIN = "admin"
+
+
+class Serialization(msgspec.Struct, frozen=True, kw_only=True):
+    """The options an application chose for its messages (facts 1.7)."""
+
+    max_chunk_size: int | None = None  # events per message; None: the tier's batch_events
+    deregistrations_as_object: bool = False
+    include_uid: bool = False
+    include_timestamp: bool = False
+    include_original_ep: bool = False
+    mixed_kinds: bool | None = None  # None: true for callbacks, false for the others
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """How records are written into messages; the same form gives the same bytes."""
+
+    mixed_kinds: bool  # True: one message with all kinds; False: one message per kind
+    deregistrations_as_object: bool = False
+    include_uid: bool = False
+    include_timestamp: bool = False
+    include_original_ep: bool = False
+
+
+class SliceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one slice; it ends at the first one met.  A larger single record goes alone."""
+
+    events_max: int
+    bytes_max: int  # of its messages as they are sent
+
+
+class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """A tier's settings as they were when the channel was registered.
+
+    The same fields, with units and meaning, as ``config.TierSettings``; a later
+    change of the tier holds only for channels registered after it.
+    """
+
+    queue_bytes: int
+    event_lifetime_s: float
+    overflow: Overflow
+    idle_timeout_s: float
+    delivery_failure_timeout_s: float
+    websocket_disconnected_timeout_s: float
+    websocket_inactivity_s: float
+    batch_events: int
+    batch_bytes: int
+    websocket_batch_bytes: int
+    delete_channel_on_client_close: bool
+    callback_timeout_s: float
+    retry_initial_s: float
+    retry_max_s: float
+    ping_interval_s: float
+    pong_timeout_s: float
+    ack_timeout_s: float
+    long_poll_hold_s: float
+    long_poll_idle_s: float
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Owns devices, applications and gateways, and has a tier."""
+
+    id: int
+    name: str
+    tier: str
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True):
+    """Owns at most one channel and one set of subscriptions.  ``name`` is unique in its account."""
+
+    id: int
+    account_id: int
+    name: str
+
+
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key; the key itself is never kept.
+
+    ``digest`` is HMAC-SHA256 of the key under the server's secret.
+    ``account_id`` is None for admin keys; ``application_id`` is set for
+    application keys alone.
+    """
+
+    id: str
+    role: Role
+    digest: bytes
+    account_id: int | None = None
+    application_id: int | None = None
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """A registration.  Its queue is found by ``id``.
+
+    ``incarnation`` is a random 64-bit number, never reused: a channel that was
+    deleted and made again is another channel.
+    """
+
+    id: int
+    application_id: int
+    account_id: int
+    type: ChannelType
+    incarnation: int
+    limits: ChannelLimits
+    serialization: Serialization | None = None  # None: none was given
+    url: str = ""  # callback only
+    headers: dict[str, str] = {}  # callback only; values are secrets: never logged
+    learned_batch_bytes: int | None = None  # what the receiver was found to take (1009)
+
+
+class Presubscription(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of an application's pre-subscriptions (facts 1.8); None: matches all.
+
+    A name, a type and each path may end in one ``*``.
+    """
+
+    endpoint_name: str | None = None
+    endpoint_type: str | None = None
+    resource_paths: tuple[str, ...] | None = None
+
+
+class Subscription(msgspec.Struct, frozen=True, order=True):
+    """A manual subscription of an application; ``path`` starts with a slash."""
+
+    application_id: int
+    ep: str
+    path: str
+
+
+# Events, as gateways post them and as the library takes them.  Field order is the
+# canonical order of the stored form.
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A resource of a registered device."""
+
+    path: str
+    if_: str | None = msgspec.field(default=None, name="if")
+    rt: str | None = None
+    ct: str | None = None
+    obs: bool | None = None
+
+
+class Notification(msgspec.Struct, frozen=True, rename="kebab"):
+    """A resource's new value.  ``payload`` is the raw value, base64 on the wire."""
+
+    ep: str
+    path: str
+    payload: bytes = b""
+    ct: str = ""
+    max_age: int = 0  # seconds
+    original_ep: str | None = None
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """A device registered."""
+
+    ep: str
+    original_ep: str | None = None
+    ept: str | None = None  # device type
+    q: bool | None = None  # queue mode
+    resources: tuple[Resource, ...] = ()
+
+
+class RegistrationUpdate(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """A device refreshed its registration."""
+
+    ep: str
+    original_ep: str | None = None
+    ept: str | None = None
+    q: bool | None = None
+    resources: tuple[Resource, ...] = ()
+
+
+class Deregistration(msgspec.Struct, frozen=True, rename="kebab"):
+    """A device said that it leaves."""
+
+    ep: str
+    original_ep: str | None = None
+
+
+class RegistrationExpired(msgspec.Struct, frozen=True, rename="kebab"):
+    """A device's registration ran out."""
+
+    ep: str
+    original_ep: str | None = None
+
+
+class AsyncResponse(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The answer to a device request or to a subscription's observe."""
+
+    id: str
+    status: int
+    payload: bytes | None = None
+    ct: str | None = None
+    max_age: int | None = None
+    error: str | None = None
+
+
+Event = (
+    Notification | Registration | RegistrationUpdate | Deregistration | RegistrationExpired | AsyncResponse
+)
+
+
+# What a request's events tell about devices and requests; routing acts on these.
+
+
+class DeviceChange(msgspec.Struct, frozen=True):
+    """A life-cycle event: the device came, stayed or went.  ``index`` is its place in the request."""
+
+    index: int
+    kind: Kind
+    ep: str
+    ept: str | None = None  # device type, when the event told one
+
+
+class AsyncAnswer(msgspec.Struct, frozen=True):
+    """An async response; ``index`` is its place in the request."""
+
+    index: int
+    id: str

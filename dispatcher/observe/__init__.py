@@ -1,0 +1,1 @@
+"""What the dispatcher tells about itself: metrics and log lines."""

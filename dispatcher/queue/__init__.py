@@ -1,0 +1,1 @@
+"""The channels' queues, behind one seam: ``interface``, filled in by ``native`` and ``memory``."""

@@ -1,0 +1,264 @@
+"""The queue seam: what a channel's queue promises, whoever keeps it.
+
+``native`` (the C core) and ``memory`` (the slow, obviously right model) fill it
+in; one conformance suite runs over both.
+
+A queue knows channels by number only: who owns them, who may read them and how
+they are delivered is other people's business.
+
+    trimmed        settled         in flight        waiting          last
+    ...............|===============|----------------|=================|
+     space given    acked, expired   handed out by    not yet sliced
+     back           or dropped       slice, kept
+
+INV-1  per channel: trimmed <= settled <= durable <= last.
+INV-2  a slice never reaches past durable.
+INV-3  a (epoch, seq) is given once in the life of an incarnation.
+INV-8  queued = acked + expired + dropped + deleted + in queue, at every return.
+
+Threads: all methods are called from one thread.  None of the plain methods
+blocks or awaits; state never changes across an ``await`` of a caller.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from dispatcher.model import Form as Form
+from dispatcher.model import Kind, Overflow, Position
+from dispatcher.model import SliceLimits as SliceLimits
+
+
+class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel's queue is made with."""
+
+    incarnation: int  # random, 64 bits
+    owner: int  # whose memory it is: when all memory is used, the largest owner loses its oldest
+    queue_bytes: int  # bound of stored bytes, record headers included
+    overflow: Overflow
+
+
+class Records(msgspec.Struct, frozen=True):
+    """The canonical records of one request, in order.
+
+    ``block`` holds their bodies end to end.  ``meta`` has one number each:
+
+        bits  0..23  body_bytes   length of the body in ``block``
+        bits 24..39  tail_bytes   length of ``,"original-ep":"..."`` before the closing brace
+        bits 40..55  ep_bytes     length of the ep as it stands in the JSON; 0: no device
+        bits 56..63  kind         model.Kind
+
+    A body is one JSON object without white space.  With a device it starts with
+    ``{"ep":"`` and the ep; ``tail_bytes`` is 0 when no other original-ep is known.
+    The bytes are trusted: whoever makes ``Records`` has checked and canonicalised them.
+    """
+
+    block: bytes | bytearray
+    meta: array[int]  # type code 'Q'
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Which records of a request go to one channel; ``indices`` None: all of them.
+
+    Indices rise strictly (type code 'I').  A channel stands in at most one route of a request.
+    """
+
+    channel: int
+    indices: array[int] | None = None
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of one channel that left it without being delivered, by one cause."""
+
+    channel: int
+    reason: str  # "overflow", "memory", "rejected", "expired"
+    count: int
+    record_bytes: int  # stored bytes
+    first_seq: int  # 0 for rejected ones, which never had a number
+    last_seq: int
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """What an append did."""
+
+    queued: int  # records stored, over all channels
+    rejected: int  # records refused by full channels of policy reject
+    losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others
+
+
+class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel's queue, at a moment."""
+
+    records: int  # not settled
+    record_bytes: int
+    last_seq: int  # 0: none yet
+    settled_seq: int  # all up to here is settled
+    oldest_unix_ms: int | None  # received time of the oldest record not settled
+
+
+class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """All channels since the queue was opened; INV-8 is checked on these."""
+
+    queued: int
+    acked: int
+    expired: int
+    dropped: dict[str, int]  # by reason; refused records are not in here: they were never queued
+    rejected: int  # refused by full channels of policy reject
+    deleted: int
+    records: int
+    record_bytes: int
+    memory_bytes: int  # taken from the machine
+    memory_bytes_max: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification message of a batch."""
+
+    kinds: tuple[Kind, ...]  # in the order in which they stand in the message
+    events: int
+    bytes_count: int  # exact length of the JSON
+
+
+class Batch(Protocol):
+    """A slice, ready to be written out as messages.
+
+    Holds no copy of the events: ``read_into`` assembles them from the queue, so a
+    batch of 8 MiB costs only the buffer it is read through.  The records stay in
+    flight (never dropped by overflow) until ``settle`` or ``release`` says otherwise.
+    Expiring, or deleting the channel, makes ``read_into`` raise.
+    """
+
+    first: Position
+    last: Position
+    events: int
+    messages: tuple[Message, ...]
+    bytes_count: int  # sum over messages
+
+    def read_into(self, buffer: bytearray, offset: int) -> int:
+        """Write the next part of the current message at ``offset``; return its length.
+
+        Writes whole records while they fit and never past the end of a message:
+        after ``messages[i].bytes_count`` bytes the next call begins message i + 1,
+        and after the last message every call returns 0.
+
+        Grows ``buffer`` when a single record does not fit behind ``offset``
+        (at most ``limits.RECORD_BYTES_MAX`` and its added fields).
+
+        Raises ``PositionLost`` when its records are gone, ``ChannelGone`` when the
+        channel was deleted, ``CorruptRecord`` on a bad checksum.  What was read
+        before is then a half message: the transport must be aborted.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Start over with the first message."""
+        ...
+
+    def tobytes(self) -> list[bytes]:
+        """All messages, each in one piece.  For small batches, tests and embedders."""
+        ...
+
+
+class Ticket(Protocol):
+    """The durability of one append."""
+
+    async def durable(self) -> None:
+        """Return when every record of the request is durable (INV-5).
+
+        Cancellation leaves the records stored.
+        """
+        ...
+
+
+class ChannelQueue(Protocol):
+    """All channels' queues of one process."""
+
+    epoch: int
+
+    def open_channel(self, channel: int, options: QueueOptions) -> None:
+        """Begin a channel with an empty queue, at seq 1 of this epoch."""
+        ...
+
+    def delete_channel(self, channel: int) -> int:
+        """Forget a channel; return how many records went with it (counted as deleted)."""
+        ...
+
+    def append(
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int
+    ) -> tuple[Appended, Ticket]:
+        """Store one request's records in every channel that it is routed to, at once.
+
+        All or nothing: either every record is stored in every channel (or was
+        refused by that channel's policy ``reject``), or an exception says why and
+        nothing was changed.  Drop-oldest makes room behind what is in flight, never
+        out of it; when a channel has nothing left to drop, the new record itself is
+        the loss.
+
+        ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
+
+        Raises ``MemoryFull`` when nothing may be dropped to make room.
+        Never blocks.
+        """
+        ...
+
+    def has_room(self, channel: int, records: Records) -> bool:
+        """Whether an append of all these to this channel would refuse none of them.
+
+        Always true unless the channel's policy is ``reject``.
+        """
+        ...
+
+    async def slice(
+        self, channel: int, after: Position | None, limits: SliceLimits, form: Form
+    ) -> Batch | None:
+        """Take the records after a position (None: from the oldest), or None if there are none.
+
+        Grouped by kind in order of first occurrence, and cut before an event whose
+        ep already stands in the slice under a kind that comes later in that order,
+        so that per-device order never changes (INV-4).  The records become in flight.
+
+        May wait for cold data; never waits for records to come.
+        """
+        ...
+
+    async def rebuild(
+        self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
+    ) -> Batch | None:
+        """The same batch again, byte for byte, or None when any of its records is gone.
+
+        The records become in flight.  While they were in flight all along, or released
+        as a whole, the two positions say enough: such records leave from the front.
+        After a release in their midst give ``events`` too, how many they were.
+        """
+        ...
+
+    def settle(self, channel: int, upto: Position) -> int:
+        """Acknowledge every record up to and including a position; return how many.
+
+        Positions already settled change nothing.  Space goes back at once.
+        """
+        ...
+
+    def release(self, channel: int, after: Position | None = None) -> None:
+        """Records after this position (None: all) are no longer in flight."""
+        ...
+
+    def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
+        """Remove every record received before a moment, in flight or not; say what went."""
+        ...
+
+    def stats(self, channel: int) -> ChannelStats:
+        """One channel's figures.  Cost: constant."""
+        ...
+
+    def totals(self) -> QueueTotals:
+        """The sums over all channels, including deleted ones.  Cost: constant."""
+        ...
+
+    def close(self) -> None:
+        """Give all memory back.  Every later call but ``close`` raises."""
+        ...

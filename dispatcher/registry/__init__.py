@@ -1,0 +1,1 @@
+"""What exists: accounts, applications, keys, channels, subscriptions, behind one seam."""

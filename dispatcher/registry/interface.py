@@ -1,0 +1,137 @@
+"""The registry seam: the truth about what exists.
+
+Never on the event path: the dispatcher loads everything once, keeps a snapshot,
+and patches it after each change.  A change is committed durably before its method
+returns, so that an HTTP answer never runs ahead of the disk.
+
+``sqlite`` keeps it in a data folder, ``memory`` in dictionaries; one conformance
+suite runs over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from dispatcher.model import (
+    AccessKey,
+    Account,
+    Application,
+    Channel,
+    Presubscription,
+    Subscription,
+)
+
+
+class Identities(msgspec.Struct, frozen=True, kw_only=True):
+    """Accounts, applications and keys; what the command line may change beside a running daemon."""
+
+    accounts: tuple[Account, ...]
+    applications: tuple[Application, ...]
+    keys: tuple[AccessKey, ...]  # revoked ones are not in here
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything."""
+
+    identities: Identities
+    channels: tuple[Channel, ...]
+    subscriptions: tuple[Subscription, ...]
+    presubscriptions: dict[int, tuple[Presubscription, ...]]  # by application id
+
+
+class Registry(Protocol):
+    """What exists.
+
+    Every method is safe to cancel: the change is then either made or not, never
+    half.  Methods that name an application that does not exist raise ``NotFound``.
+    """
+
+    async def load(self) -> Contents:
+        """Everything there is."""
+        ...
+
+    async def next_epoch(self) -> int:
+        """A number larger than any given before, from 1; one is drawn at each start."""
+        ...
+
+    async def identities_if_changed(self) -> Identities | None:
+        """The identities, when anyone changed them since they were last returned, else None.
+
+        Cheap when nothing changed: it is asked every ``limits.KEY_RELOAD_INTERVAL_S``.
+        """
+        ...
+
+    async def ensure_account(self, name: str, tier: str) -> Account:
+        """The account of this name, made with ``tier`` if there is none.
+
+        Raises ``ValidationError`` for what is not a name (``core.access.check_name``).
+        """
+        ...
+
+    async def create_application(
+        self, account_id: int, name: str | None, applications_max: int
+    ) -> Application:
+        """Make an application; ``name`` None: a random one.
+
+        ``applications_max`` is the tier's bound, 0 for none.  Raises ``Conflict``
+        when the name is taken, ``TooManyRequests`` at the bound, ``ValidationError``
+        for what is not a name.
+        """
+        ...
+
+    async def add_key(self, key: AccessKey) -> None:
+        """Add a key.
+
+        Raises ``Conflict`` when its id or digest exists, be it a revoked key's, and
+        ``NotFound`` when its application is not one of its account's.
+        """
+        ...
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Revoke a key; False when there is no such (unrevoked) key."""
+        ...
+
+    async def add_channel(self, channel: Channel) -> Channel:
+        """Add a channel and return it with its ``id`` given (the argument's is ignored).
+
+        Its account is the application's.  Ids are never given twice.
+        Raises ``Conflict`` when the application has one.
+        """
+        ...
+
+    async def update_channel(self, channel: Channel) -> None:
+        """Replace a channel's url, headers, serialization and learned size, found by ``id``.
+
+        Raises ``NotFound``.
+        """
+        ...
+
+    async def remove_channel(self, channel_id: int) -> bool:
+        """Remove a channel; False when there is none."""
+        ...
+
+    async def add_subscription(self, subscription: Subscription, account_max: int) -> bool:
+        """Add a manual subscription; False when it was there.
+
+        Raises ``TooManyRequests`` when the application's account has ``account_max`` already.
+        """
+        ...
+
+    async def remove_subscriptions(
+        self, application_id: int, ep: str | None = None, path: str | None = None
+    ) -> Sequence[Subscription]:
+        """Remove one resource's, one device's or all manual subscriptions; return those removed."""
+        ...
+
+    async def set_presubscriptions(
+        self, application_id: int, presubscriptions: Sequence[Presubscription]
+    ) -> None:
+        """Replace the whole set."""
+        ...
+
+    async def close(self) -> None:
+        """Close; every change that returned is on disk."""
+        ...

@@ -1,0 +1,1 @@
+"""Where tasks are born: the composition root, the channels' tasks and their supervisor."""

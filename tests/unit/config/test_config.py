@@ -1,0 +1,108 @@
+"""Settings: where they come from, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dispatcher import config
+from dispatcher.errors import ConfigError
+from dispatcher.model import ChannelLimits
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "d.toml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults_are_those_of_the_published_tables() -> None:
+    settings, origins = config.load()
+    tier = settings.tiers["commercial"]
+    assert (settings.server.listen, settings.storage.durability) == ("127.0.0.1:8080", "memory")
+    assert (tier.queue_bytes, tier.batch_events, tier.callback_timeout_s) == (50_000_000, 10_000, 20)
+    assert (tier.applications_max, settings.tiers["free"].applications_max) == (25, 4)
+    assert origins == {}
+
+
+def test_the_environment_wins_over_the_file_and_flags_over_both(tmp_path: Path) -> None:
+    file = write(tmp_path, '[server]\nlisten = "a:1"\ngrace_s = 3\n[storage]\ndata = "/d"\n')
+    environment = {"DISPATCHER_SERVER__LISTEN": "b:2", "DISPATCHER_SERVER__GRACE_S": "4.5"}
+    settings, origins = config.load(file, environment, {"server.listen": "c:3"})
+    assert (settings.server.listen, settings.server.grace_s, settings.storage.data) == ("c:3", 4.5, "/d")
+    assert origins["storage.data"] == f"{file}:5"
+    assert origins["server.grace_s"] == "variable DISPATCHER_SERVER__GRACE_S"
+
+
+def test_variables_carry_numbers_booleans_and_lists_as_text() -> None:
+    settings, _ = config.load(
+        environment={
+            "DISPATCHER_CALLBACKS__ALLOW_PRIVATE": "true",
+            "DISPATCHER_CALLBACKS__ALLOW_NETWORKS": "10.1.0.0/16, fd00::/8",
+            "DISPATCHER_TIERS__COMMERCIAL__BATCH_EVENTS": "500",
+            "DISPATCHER_URL": "http://not-a-setting",
+        }
+    )
+    assert settings.callbacks.allow_private is True
+    assert settings.callbacks.allow_networks == ("10.1.0.0/16", "fd00::/8")
+    assert settings.tiers["commercial"].batch_events == 500
+
+
+def test_a_tier_of_ones_own_starts_from_the_commercial_defaults(tmp_path: Path) -> None:
+    settings, _ = config.load(write(tmp_path, "[tiers.gold]\nqueue_bytes = 100_000_000\n"))
+    assert settings.tiers["gold"].queue_bytes == 100_000_000
+    assert settings.tiers["gold"].batch_events == 10_000
+    assert set(settings.tiers) == {"commercial", "free", "gold"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[server]\nlistn = "x:1"\n', ("d.toml:2", "server.listn", "did you mean server.listen")),
+        ("[server]\nlisten = 5\n", ("d.toml:2", "listen", "host:port")),
+        ('[server]\nlisten = "nowhere"\n', ("d.toml:2", "HOST:PORT")),
+        ('[server]\nlisten = "a:99999"\n', ("d.toml:2", "65535")),
+        ("[tiers.free]\nqueue_bytes = -1\n", ("d.toml:2", "queue_bytes", "bytes")),
+        ("[tiers.free]\nbatch_events = 20001\n", ("d.toml:2", "20000")),
+        ('[tiers.free]\noverflow = "panic"\n', ("d.toml:2", "drop-oldest or reject")),
+        ("[tiers.free]\nretry_initial_s = 200\n", ("tiers.free", "retry_initial_s")),
+        ('[callbacks]\nallow_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
+        ('[server]\ntls_key = "k"\n', ("tls_certificate", "tls_key", "both")),
+        ("[server\n", ("d.toml", "not TOML")),
+        ("nothing = 1\n", ("d.toml:1", "no setting nothing")),
+    ],
+)
+def test_a_wrong_file_is_told_where_and_what(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("durability", ["disk", "process"])
+def test_durability_without_a_journal_is_refused_in_one_line(durability: str) -> None:
+    with pytest.raises(ConfigError, match="keeps queues in memory only") as caught:
+        config.load(flags={"storage.durability": durability})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="readable file"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_every_setting_is_described_with_unit_meaning_and_origin() -> None:
+    settings, origins = config.load(flags={"server.grace_s": 2})
+    rows = {row.name: row for row in config.describe(settings, origins)}
+    assert rows["server.grace_s"].origin == "flag for server.grace_s"
+    assert rows["server.grace_s"].default == 10
+    assert rows["tiers.free.applications_max"].default == 4
+    assert all(row.unit and row.meaning for row in rows.values())
+
+
+def test_a_channel_copies_every_limit_from_its_tier() -> None:
+    tier = config.BUILT_IN_TIERS["free"]
+    copied = config.channel_limits(tier)
+    assert {name: getattr(copied, name) for name in ChannelLimits.__struct_fields__} == {
+        name: getattr(tier, name) for name in ChannelLimits.__struct_fields__
+    }
