@@ -1,0 +1,305 @@
+"""``dispatcher keys``: make, list and revoke access keys.
+
+Works on the data folder itself, so no daemon has to run; one that does is poked
+and takes the change over at once.  A key's text goes to stdout when it is made,
+and nowhere else, ever.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+import trio
+
+from dispatcher import config
+from dispatcher.core import access
+from dispatcher.errors import ConfigError, DispatcherError, NotFound, ValidationError
+from dispatcher.model import AccessKey, Account, Application, Role
+from dispatcher.registry.control import poke
+from dispatcher.registry.folder import DataFolder, open_folder
+from dispatcher.registry.interface import Identities
+from dispatcher.registry.sqlite import SqliteRegistry, open_registry
+
+ACCOUNT_DEFAULT = "default"
+TIER_DEFAULT = "commercial"
+
+T = TypeVar("T")
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as ``list --json`` prints it; names, not numbers."""
+
+    id: str
+    role: Role
+    account: str | None
+    application: str | None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as ``create --json`` prints it, the only time its text is seen."""
+
+    key: str
+    id: str
+    role: Role
+    account: str | None
+    application: str | None
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom a key is to be made."""
+
+    role: Role
+    account: str
+    application: str | None  # None: a new one, when the role is application
+    tier: str | None  # None: the account's own, or the default for a new account
+
+
+_data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    envvar="DISPATCHER_STORAGE__DATA",
+    show_envvar=True,
+    help="The data folder.",
+)
+_json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke access keys.
+
+    Works while the daemon runs and when it does not; a running daemon takes the
+    change over at once.
+    """
+
+
+@keys.command()
+@_data_option
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), required=True, help="Who will use the key."
+)
+@click.option(
+    "--account",
+    metavar="NAME",
+    help=f"Whose devices it is about; made if it is not there.  [default: {ACCOUNT_DEFAULT}]",
+)
+@click.option(
+    "--application",
+    metavar="NAME",
+    help="The application it acts for; made if it is not there.  [default: a new one]",
+)
+@click.option(
+    "--tier",
+    metavar="NAME",
+    help=f"The tier of the account, when this makes it.  [default: {TIER_DEFAULT}]",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The daemon's settings, for tiers that are not built in.",
+)
+@_json_option
+def create(
+    data: Path,
+    role: str,
+    account: str | None,
+    application: str | None,
+    tier: str | None,
+    config_file: Path | None,
+    is_json: bool,
+) -> None:
+    """Make an access key and print it, once.
+
+    Gateways post events with a key of role gateway, applications receive them with
+    one of role application, and role admin is for the whole server.  Keep the key:
+    it is not stored, and nothing can print it again.
+    """
+    _refuse_owners_of_other_roles(Role(role), account, application, tier)
+    account = ACCOUNT_DEFAULT if account is None else account
+    wanted = Wanted(role=Role(role), account=account, application=application, tier=tier)
+    with _failures_in_words():
+        tiers = config.load(config_file, os.environ)[0].tiers
+        _check_wanted(wanted, tiers)
+        folder = open_folder(data)
+        made = _with_registry(folder, partial(_create, secret=folder.secret, wanted=wanted, tiers=tiers))
+        poke(folder)
+    click.echo(msgspec.json.encode(made) if is_json else made.key)
+    click.echo(f"{made.id}: {_description(made)}; keep the key now, it is not shown again", err=True)
+
+
+@keys.command("list")
+@_data_option
+@_json_option
+def list_(data: Path, is_json: bool) -> None:
+    """List the keys that are valid: ids and owners, never a key."""
+    with _failures_in_words():
+        identities = _with_registry(open_folder(data, may_create=False), _identities)
+    rows = _key_rows(identities)
+    if is_json:
+        click.echo(msgspec.json.encode(rows))
+        return
+    for line in _table(rows):
+        click.echo(line)
+    if not rows:
+        click.echo("no keys yet; 'dispatcher keys create' makes one", err=True)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@_data_option
+def revoke(key_id: str, data: Path) -> None:
+    """Revoke the key with this ID, as 'keys list' shows it.
+
+    It stops within a second, and WebSockets opened with it are closed.  The
+    application's channel and queue stay, for its other keys.
+    """
+    if key_id.startswith(access.KEY_PREFIX):
+        raise click.UsageError("that is a key, not its ID; 'dispatcher keys list' shows the IDs")
+    with _failures_in_words():
+        folder = open_folder(data, may_create=False)
+        _with_registry(folder, partial(_revoke, key_id=key_id))
+        poke(folder)
+    click.echo(f"{key_id}: revoked", err=True)
+
+
+async def _create(
+    registry: SqliteRegistry, *, secret: bytes, wanted: Wanted, tiers: dict[str, config.TierSettings]
+) -> NewKey:
+    account, application = await _ensure_owner(registry, wanted, tiers)
+    text = access.make_key(secrets.token_bytes(access.KEY_RANDOM_BYTES))
+    key = AccessKey(
+        id=access.make_key_id(secrets.token_bytes(access.KEY_ID_RANDOM_BYTES)),
+        role=wanted.role,
+        digest=access.digest(secret, text),
+        account_id=None if account is None else account.id,
+        application_id=None if application is None else application.id,
+    )
+    await registry.add_key(key)
+    return NewKey(
+        key=text,
+        id=key.id,
+        role=key.role,
+        account=None if account is None else account.name,
+        application=None if application is None else application.name,
+    )
+
+
+async def _ensure_owner(
+    registry: SqliteRegistry, wanted: Wanted, tiers: dict[str, config.TierSettings]
+) -> tuple[Account | None, Application | None]:
+    """For whom the key is; an admin's is for neither."""
+    if wanted.role is Role.ADMIN:
+        return None, None
+    account = await registry.ensure_account(wanted.account, wanted.tier or TIER_DEFAULT)
+    if wanted.tier not in (None, account.tier):
+        raise click.ClickException(
+            f"account {account.name!r} is of tier {account.tier!r}, not {wanted.tier!r}; leave --tier out"
+        )
+    if wanted.role is Role.GATEWAY:
+        return account, None
+    for application in (await _identities(registry)).applications:
+        if (application.account_id, application.name) == (account.id, wanted.application):
+            return account, application
+    if account.tier not in tiers:
+        raise click.ClickException(
+            f"account {account.name!r} is of tier {account.tier!r}, which the settings do not have; "
+            "name the daemon's with --config"
+        )
+    bound = tiers[account.tier].applications_max
+    application = await registry.create_application(account.id, wanted.application, bound)
+    return account, application
+
+
+async def _identities(registry: SqliteRegistry) -> Identities:
+    identities = await registry.identities_if_changed()
+    assert identities is not None  # asked once per opening, and the first answer has them all
+    return identities
+
+
+async def _revoke(registry: SqliteRegistry, *, key_id: str) -> None:
+    if not await registry.revoke_key(key_id):
+        raise NotFound(f"there is no valid key {key_id!r}; 'dispatcher keys list' shows those there are")
+
+
+def _with_registry(folder: DataFolder, work: Callable[[SqliteRegistry], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with open_registry(folder, unix_ms=lambda: time.time_ns() // 1_000_000) as registry:
+            return await work(registry)
+
+    return trio.run(run)
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    """One line on stderr and exit 1, or 2 for what the caller wrote; never a traceback."""
+    try:
+        yield
+    except (ConfigError, ValidationError) as error:
+        raise click.UsageError(error.message) from error
+    except DispatcherError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _refuse_owners_of_other_roles(
+    role: Role, account: str | None, application: str | None, tier: str | None
+) -> None:
+    if role is Role.ADMIN and (account, application, tier) != (None, None, None):
+        raise click.UsageError("an admin key is for the whole server: no --account, --application or --tier")
+    if role is Role.GATEWAY and application is not None:
+        raise click.UsageError("a gateway key is for a whole account: no --application")
+
+
+def _check_wanted(wanted: Wanted, tiers: dict[str, config.TierSettings]) -> None:
+    access.check_name("account", wanted.account)
+    if wanted.application is not None:
+        access.check_name("application", wanted.application)
+    if wanted.tier is not None and wanted.tier not in tiers:
+        known = ", ".join(sorted(tiers))
+        raise click.UsageError(f"there is no tier {wanted.tier!r}; the settings have {known}")
+
+
+def _key_rows(identities: Identities) -> tuple[KeyRow, ...]:
+    accounts = {account.id: account.name for account in identities.accounts}
+    applications = {application.id: application.name for application in identities.applications}
+    return tuple(
+        KeyRow(
+            id=key.id,
+            role=key.role,
+            account=None if key.account_id is None else accounts[key.account_id],
+            application=None if key.application_id is None else applications[key.application_id],
+        )
+        for key in identities.keys
+    )
+
+
+def _table(rows: Sequence[KeyRow]) -> Iterator[str]:
+    if not rows:
+        return
+    cells = [("ID", "ROLE", "ACCOUNT", "APPLICATION")]
+    cells += [(row.id, row.role.value, row.account or "-", row.application or "-") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _description(made: NewKey) -> str:
+    match made.role:
+        case Role.APPLICATION:
+            return f"key of application {made.application} in account {made.account}"
+        case Role.GATEWAY:
+            return f"gateway key of account {made.account}"
+        case Role.ADMIN:
+            return "admin key of the whole server"

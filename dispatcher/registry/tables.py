@@ -1,0 +1,285 @@
+"""What each read and change does to the tables, as plain functions of a connection.
+
+They run inside a transaction that the caller holds, so a check and the change
+that rests on it are one.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from dispatcher.model import (
+    AccessKey,
+    Account,
+    Application,
+    Channel,
+    ChannelLimits,
+    ChannelType,
+    Presubscription,
+    Serialization,
+    Subscription,
+)
+from dispatcher.registry import refusals
+from dispatcher.registry.interface import Contents, Identities
+
+T = TypeVar("T")
+
+
+def read_contents(db: sqlite3.Connection) -> Contents:
+    """Everything."""
+    subscriptions = db.execute("SELECT application_id, ep, path FROM subscriptions ORDER BY 1, 2, 3")
+    presubscriptions = db.execute("SELECT application_id, entries FROM presubscriptions ORDER BY 1")
+    return Contents(
+        identities=read_identities(db),
+        channels=tuple(_read_channels(db)),
+        subscriptions=tuple(itertools.starmap(Subscription, subscriptions)),
+        presubscriptions={
+            application_id: msgspec.json.decode(entries, type=tuple[Presubscription, ...])
+            for application_id, entries in presubscriptions
+        },
+    )
+
+
+def read_identities(db: sqlite3.Connection) -> Identities:
+    """Accounts, applications and the keys that are not revoked."""
+    return Identities(
+        accounts=tuple(_structs(db.execute("SELECT id, name, tier FROM accounts ORDER BY id"), Account)),
+        applications=tuple(
+            _structs(db.execute("SELECT id, account_id, name FROM applications ORDER BY id"), Application)
+        ),
+        keys=tuple(
+            _structs(
+                db.execute(
+                    "SELECT id, role, digest, account_id, application_id FROM keys "
+                    "WHERE revoked_unix_ms IS NULL ORDER BY created_unix_ms, id"
+                ),
+                AccessKey,
+            )
+        ),
+    )
+
+
+def read_identities_version(db: sqlite3.Connection) -> int:
+    """A number that moves with every change of accounts, applications and keys, whoever makes it."""
+    return _counter(db, "identities")
+
+
+def next_epoch(db: sqlite3.Connection) -> int:
+    """Draw the next epoch, from 1."""
+    db.execute("UPDATE counters SET value = value + 1 WHERE name = 'epoch'")
+    return _counter(db, "epoch")
+
+
+def ensure_account(db: sqlite3.Connection, name: str, tier: str) -> Account:
+    """Find or make an account."""
+    db.execute("INSERT INTO accounts (name, tier) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, tier))
+    return next(_structs(db.execute("SELECT id, name, tier FROM accounts WHERE name = ?", (name,)), Account))
+
+
+def create_application(
+    db: sqlite3.Connection, account_id: int, name: str, applications_max: int
+) -> Application:
+    """Make an application."""
+    account = _account(db, account_id)
+    if _exists(db, "applications WHERE account_id = ? AND name = ?", account_id, name):
+        raise refusals.application_exists(account, name)
+    (count,) = db.execute("SELECT count(*) FROM applications WHERE account_id = ?", (account_id,)).fetchone()
+    if 0 < applications_max <= count:
+        raise refusals.too_many_applications(account, applications_max)
+    id = _insert(db, "INSERT INTO applications (account_id, name) VALUES (?, ?)", account_id, name)
+    return Application(id=id, account_id=account_id, name=name)
+
+
+def add_key(db: sqlite3.Connection, key: AccessKey, created_unix_ms: int) -> None:
+    """Add a key."""
+    if key.account_id is not None:
+        _account(db, key.account_id)
+    if key.application_id is not None and _account_of(db, key.application_id) != key.account_id:
+        raise refusals.no_application(key.application_id)
+    if _exists(db, "keys WHERE id = ? OR digest = ?", key.id, key.digest):
+        raise refusals.key_exists(key.id)
+    db.execute(
+        "INSERT INTO keys (id, role, digest, account_id, application_id, created_unix_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (key.id, key.role, key.digest, key.account_id, key.application_id, created_unix_ms),
+    )
+
+
+def revoke_key(db: sqlite3.Connection, key_id: str, revoked_unix_ms: int) -> bool:
+    """Revoke a key; the row stays."""
+    changed = db.execute(
+        "UPDATE keys SET revoked_unix_ms = ? WHERE id = ? AND revoked_unix_ms IS NULL",
+        (revoked_unix_ms, key_id),
+    )
+    return changed.rowcount > 0
+
+
+def add_channel(db: sqlite3.Connection, channel: Channel) -> Channel:
+    """Add a channel; its account is the application's."""
+    account_id = _account_of(db, channel.application_id)
+    if _exists(db, "channels WHERE application_id = ?", channel.application_id):
+        raise refusals.channel_exists()
+    id = _insert(
+        db,
+        "INSERT INTO channels (application_id, type, incarnation, limits, "
+        "serialization, url, headers, learned_batch_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        channel.application_id,
+        channel.type,
+        _to_signed(channel.incarnation),
+        msgspec.json.encode(channel.limits),
+        *_changeable(channel),
+    )
+    return msgspec.structs.replace(channel, id=id, account_id=account_id)
+
+
+def update_channel(db: sqlite3.Connection, channel: Channel) -> None:
+    """Replace what of a channel may change."""
+    changed = db.execute(
+        "UPDATE channels SET serialization = ?, url = ?, headers = ?, learned_batch_bytes = ? WHERE id = ?",
+        (*_changeable(channel), channel.id),
+    )
+    if changed.rowcount == 0:
+        raise refusals.no_channel(channel.id)
+
+
+def remove_channel(db: sqlite3.Connection, channel_id: int) -> bool:
+    """Remove a channel."""
+    return db.execute("DELETE FROM channels WHERE id = ?", (channel_id,)).rowcount > 0
+
+
+def add_subscription(db: sqlite3.Connection, subscription: Subscription, account_max: int) -> bool:
+    """Add a manual subscription and count it."""
+    account_id = _account_of(db, subscription.application_id)
+    row = (subscription.application_id, subscription.ep, subscription.path)
+    if _exists(db, "subscriptions WHERE application_id = ? AND ep = ? AND path = ?", *row):
+        return False
+    counted = db.execute(
+        "UPDATE accounts SET subscriptions_count = subscriptions_count + 1 "
+        "WHERE id = ? AND subscriptions_count < ?",
+        (account_id, account_max),
+    )
+    if counted.rowcount == 0:
+        raise refusals.too_many_subscriptions(_account(db, account_id), account_max)
+    db.execute("INSERT INTO subscriptions (application_id, ep, path) VALUES (?, ?, ?)", row)
+    return True
+
+
+def remove_subscriptions(
+    db: sqlite3.Connection, application_id: int, ep: str | None, path: str | None
+) -> tuple[Subscription, ...]:
+    """Remove the manual subscriptions that match what is given, and count them down."""
+    account_id = _account_of(db, application_id)
+    given = {"application_id": application_id, "ep": ep, "path": path}
+    values = {column: value for column, value in given.items() if value is not None}
+    # Columns by name, not "? IS NULL OR ...", so that the primary key finds the rows.
+    where = "FROM subscriptions WHERE " + " AND ".join(f"{column} = :{column}" for column in values)
+    rows = db.execute(f"SELECT application_id, ep, path {where} ORDER BY 1, 2, 3", values)
+    removed = tuple(itertools.starmap(Subscription, rows))
+    if removed:
+        db.execute(f"DELETE {where}", values)
+        db.execute(
+            "UPDATE accounts SET subscriptions_count = subscriptions_count - ? WHERE id = ?",
+            (len(removed), account_id),
+        )
+    return removed
+
+
+def set_presubscriptions(
+    db: sqlite3.Connection, application_id: int, presubscriptions: Sequence[Presubscription]
+) -> None:
+    """Replace an application's pre-subscriptions; none of them is no row."""
+    _account_of(db, application_id)
+    db.execute("DELETE FROM presubscriptions WHERE application_id = ?", (application_id,))
+    if presubscriptions:
+        db.execute(
+            "INSERT INTO presubscriptions (application_id, entries) VALUES (?, ?)",
+            (application_id, msgspec.json.encode(presubscriptions)),
+        )
+
+
+def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
+    rows = db.execute(
+        "SELECT channels.id, application_id, account_id, type, incarnation, limits, serialization, url, "
+        "headers, learned_batch_bytes FROM channels JOIN applications ON applications.id = application_id "
+        "ORDER BY channels.id"
+    )
+
+    @functools.cache  # the channels of a tier share one value: it is most of an idle channel's size
+    def decode_limits(text: bytes) -> ChannelLimits:
+        return msgspec.json.decode(text, type=ChannelLimits)
+
+    for id, application_id, account_id, type, incarnation, limits, chosen, url, headers, learned in rows:
+        yield Channel(
+            id=id,
+            application_id=application_id,
+            account_id=account_id,
+            type=msgspec.convert(type, ChannelType),
+            incarnation=_to_unsigned(incarnation),
+            limits=decode_limits(limits),
+            serialization=None if chosen is None else msgspec.json.decode(chosen, type=Serialization),
+            url=url,
+            headers=msgspec.json.decode(headers, type=dict[str, str]),
+            learned_batch_bytes=learned,
+        )
+
+
+def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, int | None]:
+    serialization = channel.serialization
+    return (
+        None if serialization is None else msgspec.json.encode(serialization),
+        channel.url,
+        msgspec.json.encode(channel.headers),
+        channel.learned_batch_bytes,
+    )
+
+
+def _account(db: sqlite3.Connection, account_id: int) -> Account:
+    rows = db.execute("SELECT id, name, tier FROM accounts WHERE id = ?", (account_id,))
+    account = next(_structs(rows, Account), None)
+    if account is None:
+        raise refusals.no_account(account_id)
+    return account
+
+
+def _account_of(db: sqlite3.Connection, application_id: int) -> int:
+    row = db.execute("SELECT account_id FROM applications WHERE id = ?", (application_id,)).fetchone()
+    if row is None:
+        raise refusals.no_application(application_id)
+    account_id: int = row[0]
+    return account_id
+
+
+def _counter(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()[0]
+    return value
+
+
+def _exists(db: sqlite3.Connection, rows: str, *values: object) -> bool:
+    return db.execute(f"SELECT 1 FROM {rows} LIMIT 1", values).fetchone() is not None
+
+
+def _insert(db: sqlite3.Connection, statement: str, *values: object) -> int:
+    id = db.execute(statement, values).lastrowid
+    assert id is not None
+    return id
+
+
+def _structs(rows: sqlite3.Cursor, type: type[T]) -> Iterator[T]:
+    """Rows as structs whose fields are named like the columns.  Raises ``msgspec.ValidationError``."""
+    names = [column[0] for column in rows.description]
+    return (msgspec.convert(dict(zip(names, row, strict=True)), type) for row in rows)
+
+
+def _to_signed(value: int) -> int:
+    """SQLite's integers are signed: the same 64 bits, read so."""
+    return int.from_bytes(value.to_bytes(8, "little"), "little", signed=True)
+
+
+def _to_unsigned(value: int) -> int:
+    return int.from_bytes(value.to_bytes(8, "little", signed=True), "little")
