@@ -1,0 +1,60 @@
+"""The test call that a callback must answer before it is registered."""
+
+from __future__ import annotations
+
+import trio
+
+from dispatcher import limits
+from dispatcher.core.callback_rules import CallbackTarget
+from dispatcher.deliver.callback_connection import CallbackConnection, PieceBuffers
+from dispatcher.deliver.dialer import Dialer
+from dispatcher.deliver.sink import DeliveryFailed, FailureClass
+
+_PROBE = b"{}"  # facts 3: an empty notification message
+_WANTED = frozenset({200, 204})
+
+
+class VerificationFailed(Exception):
+    """The callback did not answer as it must.
+
+    The message is what whoever registers it may know: the class of the failure
+    ("dns", "timeout", "address not allowed", "status 503"), never the target's words.
+    """
+
+    def __init__(self, failure: FailureClass, status: int | None = None) -> None:
+        super().__init__(str(failure) if status is None else f"{failure} {status}")
+        self.failure = failure
+        self.status = status
+
+
+async def verify_callback(
+    target: CallbackTarget, dialer: Dialer, timeout_s: float = limits.VERIFICATION_TIMEOUT_S
+) -> None:
+    """PUT ``{}`` with the caller's headers, on a connection of its own; 200 or 204 is wanted.
+
+    ``timeout_s`` holds for all of it.  Raises ``VerificationFailed``.
+    """
+    try:
+        with trio.fail_after(timeout_s):
+            status = await _probe(target, dialer)
+    except trio.TooSlowError:
+        raise VerificationFailed(FailureClass.TIMEOUT) from None
+    except DeliveryFailed as failed:
+        raise VerificationFailed(failed.failure) from None
+    if status not in _WANTED:
+        raise VerificationFailed(FailureClass.STATUS, status)
+
+
+async def _probe(target: CallbackTarget, dialer: Dialer) -> int:
+    connection = CallbackConnection(await dialer.dial(target), PieceBuffers())
+    try:
+        answer = await connection.put(target, _ProbeBody(), len(_PROBE))
+    finally:
+        await connection.aclose()
+    return answer.status
+
+
+class _ProbeBody:
+    def read_into(self, buffer: bytearray, offset: int) -> int:
+        buffer[offset : offset + len(_PROBE)] = _PROBE
+        return len(_PROBE)
