@@ -1,0 +1,47 @@
+"""Whether an ingest request may be taken now.  Pure: figures in, verdict out.
+
+What is refused here is refused before its body is read, so that overload costs
+little.  Bounds of single channels are not asked: one channel's trouble never
+answers for the others.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dispatcher import limits
+from dispatcher.errors import TooManyRequests, Unavailable
+
+RETRY_SOON_S = 1.0  # requests end within milliseconds; a second lets a burst pass
+RETRY_MEMORY_S = 5.0  # memory comes back as receivers catch up
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What is going on when a request comes."""
+
+    requests: int  # ingest requests in flight, from all gateways
+    gateway_requests: int  # those of this request's access key
+    body_bytes: int  # announced or read, of all requests in flight
+    memory_bytes: int  # taken by all queues
+    memory_bytes_max: int
+    may_drop: bool  # whether full memory makes room by dropping the oldest
+
+
+def decide(load: Load, request_bytes: int) -> Unavailable | TooManyRequests | None:
+    """The reason to refuse one more request of this size, or None to take it.
+
+    ``request_bytes`` is the announced length, or ``limits.REQUEST_BODY_BYTES_MAX`` when
+    none is.  A lone request is taken whatever its size.
+    """
+    if load.gateway_requests >= limits.INGEST_REQUESTS_PER_GATEWAY_MAX:
+        return TooManyRequests(
+            f"this access key has {load.gateway_requests} requests in flight; wait for their answers",
+            retry_after_s=RETRY_SOON_S,
+        )
+    if load.requests >= limits.INGEST_REQUESTS_MAX:
+        return Unavailable("too many requests are in flight", retry_after_s=RETRY_SOON_S)
+    if load.requests and load.body_bytes + request_bytes > limits.INGEST_BODIES_BYTES_MAX:
+        return Unavailable("bodies in flight fill the memory set aside for them", retry_after_s=RETRY_SOON_S)
+    if not load.may_drop and load.memory_bytes >= load.memory_bytes_max:
+        return Unavailable("the queues fill the memory set aside for them", retry_after_s=RETRY_MEMORY_S)
+    return None

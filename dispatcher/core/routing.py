@@ -1,0 +1,400 @@
+"""Which channels get an event.
+
+One ``Router`` holds what routing needs of all accounts, patched as applications
+change their channels and subscriptions, and asked for every request.
+
+An event is first matched to an *audience*: the applications that subscribed to its
+device and resource.  Which of them have a channel is looked up once per request and
+audience.  So channels come and go without touching what is remembered, and the
+common request, whose events all have one audience, is settled with one look per
+event at C speed.
+
+What is remembered is exact at all times: a manual subscription forgets the pair it
+names, a device's new type forgets that device, a new set of pre-subscriptions
+forgets its own account.  As long as no subscription of an account looks at the device,
+the path alone is the key, and a fleet of any size stays in the table.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from dispatcher import limits
+from dispatcher.core.presubscriptions import Matcher
+from dispatcher.core.route_cache import Audience, RouteCache
+from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
+
+
+class RoutableEvents(Protocol):
+    """What routing must know of a request; ``wire.ingest.Parsed`` is one.
+
+    A notification has an ep and a path, a life-cycle event an ep alone, an async
+    response neither.
+    """
+
+    @property
+    def eps(self) -> Sequence[str | None]: ...
+    @property
+    def paths(self) -> Sequence[str | None]: ...
+    @property
+    def device_changes(self) -> Sequence[DeviceChange]: ...
+    @property
+    def async_answers(self) -> Sequence[AsyncAnswer]: ...
+
+
+class RoutePlan(msgspec.Struct, frozen=True):
+    """Where a request's events go: each channel once, with its indices (rising; None: all)."""
+
+    routes: list[tuple[int, array[int] | None]]
+    unrouted: int  # events that reach no channel
+
+
+class Router:
+    """The routing snapshot of all accounts.  Every change holds from the next event on.
+
+    Memory: ``limits.ROUTE_CACHE_MAX`` remembered pairs per account,
+    ``limits.DEVICE_TYPES_MAX`` device types in all, ``limits.ASYNC_IDS_PER_ACCOUNT_MAX``
+    awaited async-ids per account, besides the subscriptions themselves.
+    """
+
+    def __init__(
+        self,
+        *,
+        route_cache_max: int = limits.ROUTE_CACHE_MAX,
+        device_types_max: int = limits.DEVICE_TYPES_MAX,
+        async_ids_max: int = limits.ASYNC_IDS_PER_ACCOUNT_MAX,
+    ) -> None:
+        self._route_cache_max = route_cache_max
+        self._device_types_max = device_types_max
+        self._async_ids_max = async_ids_max
+        self._accounts: dict[int, _Account] = {}
+        self._device_types: OrderedDict[tuple[int, str], str] = OrderedDict()  # oldest first
+
+    # --- what applications have -----------------------------------------------------------
+
+    def add_channel(self, account_id: int, application_id: int, channel_id: int) -> None:
+        """An application has a channel now."""
+        self._account(account_id).set_channel(application_id, channel_id)
+
+    def remove_channel(self, account_id: int, application_id: int) -> None:
+        """An application has no channel any more; its subscriptions stay."""
+        self._account(account_id).set_channel(application_id, None)
+
+    def add_subscription(self, account_id: int, subscription: Subscription) -> None:
+        """Add a manual subscription; adding it twice is once."""
+        self._account(account_id).add_subscription(subscription)
+
+    def remove_subscription(self, account_id: int, subscription: Subscription) -> None:
+        """Remove a manual subscription, if there is one."""
+        self._account(account_id).remove_subscription(subscription)
+
+    def set_presubscriptions(
+        self, account_id: int, application_id: int, entries: Sequence[Presubscription]
+    ) -> None:
+        """Replace an application's set.  Setting the same set again costs nothing later."""
+        self._account(account_id).set_presubscriptions(application_id, tuple(entries))
+
+    def presubscriptions(self, account_id: int, application_id: int) -> tuple[Presubscription, ...]:
+        """An application's set, as it was given."""
+        account = self._accounts.get(account_id)
+        return account.presubscriptions.get(application_id, ()) if account else ()
+
+    def subscribed_paths(self, account_id: int, application_id: int, ep: str) -> tuple[str, ...]:
+        """The paths of an application's manual subscriptions to one device."""
+        account = self._accounts.get(account_id)
+        by_path = account.manual.get(ep, {}) if account else {}
+        return tuple([path for path, applications in by_path.items() if application_id in applications])
+
+    def subscribers_of_device(self, account_id: int, ep: str) -> tuple[int, ...]:
+        """The applications with a manual subscription to one device."""
+        account = self._accounts.get(account_id)
+        by_path = account.manual.get(ep, {}) if account else {}
+        return tuple(sorted({id_ for applications in by_path.values() for id_ in applications}))
+
+    # --- what devices and requests tell ---------------------------------------------------
+
+    def device_type(self, account_id: int, ep: str) -> str | None:
+        """A device's type, as far as it is remembered."""
+        return self._device_types.get((account_id, ep))
+
+    def learn_type(self, account_id: int, ep: str, ept: str) -> None:
+        """Remember a device's type; the one learnt longest ago is forgotten when there are too many."""
+        key = (account_id, ep)
+        known = self._device_types.get(key)
+        self._device_types[key] = ept
+        self._device_types.move_to_end(key)
+        if known != ept:
+            self._account(account_id).forget_device(ep)
+        if len(self._device_types) > self._device_types_max:
+            (other_account_id, other_ep), _ = self._device_types.popitem(last=False)
+            self._account(other_account_id).forget_device(other_ep)
+
+    def forget_type(self, account_id: int, ep: str) -> None:
+        """A device's type is not known any more."""
+        if self._device_types.pop((account_id, ep), None) is not None:
+            self._account(account_id).forget_device(ep)
+
+    def learn_devices(self, account_id: int, events: RoutableEvents) -> None:
+        """Take over what a request's life-cycle events tell about types, once it is stored."""
+        for change in events.device_changes:
+            ept = _type_after(change, self.device_type(account_id, change.ep))
+            if ept is None:
+                self.forget_type(account_id, change.ep)
+            else:
+                self.learn_type(account_id, change.ep, ept)
+
+    def expect_async(self, account_id: int, async_id: str, application_id: int) -> bool:
+        """Remember who made a request; False when another application awaits the same id.
+
+        The id stays known after its answer, because answers may come twice, until
+        ``async_ids_max`` newer ones of the account have been made.
+        """
+        awaited = self._account(account_id).awaited
+        if awaited.get(async_id, application_id) != application_id:
+            return False
+        awaited[async_id] = application_id
+        awaited.move_to_end(async_id)
+        if len(awaited) > self._async_ids_max:
+            awaited.popitem(last=False)
+        return True
+
+    def application_for_async(self, account_id: int, async_id: str) -> int | None:
+        """Who made the request that an async response answers."""
+        account = self._accounts.get(account_id)
+        return account.awaited.get(async_id) if account else None
+
+    # --- routing --------------------------------------------------------------------------
+
+    def channels_for(self, account_id: int, ep: str, path: str) -> tuple[int, ...]:
+        """The channels that get a notification, each once."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return ()
+        return account.channels_of(account.audience(ep, path, self.device_type(account_id, ep)))
+
+    def life_cycle_channels(self, account_id: int) -> tuple[int, ...]:
+        """The channels that get life-cycle events: all of the account."""
+        account = self._accounts.get(account_id)
+        return account.channels_of(account.everyone()) if account else ()
+
+    def plan_routes(self, account_id: int, events: RoutableEvents) -> RoutePlan:
+        """Say which channel gets which of a request's events.  Changes nothing but what is remembered.
+
+        Life-cycle events hold for the notifications that follow them in the same request.
+        """
+        count = len(events.eps)
+        account = self._accounts.get(account_id)
+        if account is None:
+            return RoutePlan([], count)
+        if events.device_changes or events.async_answers:
+            audiences = list(self._audiences_of_mixed(account_id, account, events))
+        else:
+            audiences = self._audiences_of_notifications(account_id, account, events)
+        return _plan(account, audiences, count)
+
+    def _audiences_of_notifications(
+        self, account_id: int, account: _Account, events: RoutableEvents
+    ) -> list[Audience]:
+        found = account.recall(events.eps, events.paths)
+        if None not in set(found):
+            return found  # type: ignore[return-value]
+        audiences: list[Audience] = []
+        for audience, ep, path in zip(found, events.eps, events.paths, strict=True):
+            assert ep is not None
+            assert path is not None
+            audiences.append(audience or account.audience(ep, path, self.device_type(account_id, ep)))
+        return audiences
+
+    def _audiences_of_mixed(
+        self, account_id: int, account: _Account, events: RoutableEvents
+    ) -> Iterator[Audience]:
+        changes = iter(events.device_changes)
+        answers = iter(events.async_answers)
+        changed_types: dict[str, str | None] = {}  # not learnt before the request is stored
+        for ep, path in zip(events.eps, events.paths, strict=True):
+            if ep is None:
+                application_id = account.awaited.get(next(answers).id)
+                yield account.just(application_id)
+            elif path is None:
+                known = changed_types[ep] if ep in changed_types else self.device_type(account_id, ep)
+                changed_types[ep] = _type_after(next(changes), known)
+                yield account.everyone()
+            elif ep in changed_types:
+                yield account.compute(ep, path, changed_types[ep])
+            else:
+                yield account.audience(ep, path, self.device_type(account_id, ep))
+
+    def _account(self, account_id: int) -> _Account:
+        account = self._accounts.get(account_id)
+        if account is None:
+            account = self._accounts[account_id] = _Account(self._route_cache_max)
+        return account
+
+
+def _type_after(change: DeviceChange, known: str | None) -> str | None:
+    """A device's type after a life-cycle event."""
+    if change.kind == Kind.REGISTRATION:
+        return change.ept
+    if change.kind == Kind.REG_UPDATE:
+        return known if change.ept is None else change.ept
+    return None
+
+
+def _plan(account: _Account, audiences: Sequence[Audience], count: int) -> RoutePlan:
+    distinct = set(audiences)
+    if len(distinct) == 1:
+        channels = account.channels_of(distinct.pop())
+        return RoutePlan([(channel, None) for channel in channels], 0 if channels else count)
+    indices: dict[Audience, list[int]] = {audience: [] for audience in distinct}
+    for index, audience in enumerate(audiences):
+        indices[audience].append(index)
+    parts_of: dict[int, list[list[int]]] = {}
+    unrouted = 0
+    for audience, part in indices.items():
+        channels = account.channels_of(audience)
+        unrouted += 0 if channels else len(part)
+        for channel in channels:
+            parts_of.setdefault(channel, []).append(part)
+    routes = [(channel, _merge(parts, count)) for channel, parts in parts_of.items()]
+    return RoutePlan(routes, unrouted)
+
+
+def _merge(parts: Sequence[list[int]], count: int) -> array[int] | None:
+    """Disjoint rising lists as one, None when that is everything."""
+    if sum(map(len, parts)) == count:
+        return None
+    return array("I", parts[0] if len(parts) == 1 else heapq.merge(*parts))
+
+
+class _Account:
+    """One account's part of the snapshot."""
+
+    def __init__(self, route_cache_max: int) -> None:
+        self.manual: dict[str, dict[str, tuple[int, ...]]] = {}  # ep, path: application ids
+        self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
+        self.awaited: OrderedDict[str, int] = OrderedDict()  # async-id: application id
+        self._matchers: dict[int, Matcher] = {}
+        self._channels: dict[int, int] = {}  # by application
+        self._everyone: Audience | None = None
+        self._audiences: dict[tuple[int, ...], Audience] = {}
+        self._audiences_max = route_cache_max
+        self._remembered = RouteCache(route_cache_max)
+        self._looks_at_devices = False
+
+    def set_channel(self, application_id: int, channel_id: int | None) -> None:
+        if channel_id is None:
+            self._channels.pop(application_id, None)
+        else:
+            self._channels[application_id] = channel_id
+        self._everyone = None
+
+    def add_subscription(self, subscription: Subscription) -> None:
+        by_path = self.manual.setdefault(subscription.ep, {})
+        applications = by_path.get(subscription.path, ())
+        if subscription.application_id in applications:
+            return
+        by_path[subscription.path] = (*applications, subscription.application_id)
+        self._subscriptions_changed(subscription)
+
+    def remove_subscription(self, subscription: Subscription) -> None:
+        by_path = self.manual.get(subscription.ep, {})
+        applications = by_path.get(subscription.path, ())
+        if subscription.application_id not in applications:
+            return
+        left = tuple([id_ for id_ in applications if id_ != subscription.application_id])
+        if left:
+            by_path[subscription.path] = left
+        else:
+            del by_path[subscription.path]
+        if not by_path:
+            del self.manual[subscription.ep]
+        self._subscriptions_changed(subscription)
+
+    def _subscriptions_changed(self, subscription: Subscription) -> None:
+        if not self._choose_key():
+            self._remembered.forget((subscription.ep, subscription.path))
+
+    def set_presubscriptions(self, application_id: int, entries: tuple[Presubscription, ...]) -> None:
+        if entries == self.presubscriptions.get(application_id, ()):
+            return
+        if entries:
+            self.presubscriptions[application_id] = entries
+            self._matchers[application_id] = Matcher(entries)
+        else:
+            del self.presubscriptions[application_id]
+            del self._matchers[application_id]
+        self._choose_key()
+        self._remembered.clear()
+
+    def _choose_key(self) -> bool:
+        """Settle what the remembered routes are kept under; True when that changed."""
+        looks = bool(self.manual) or any(matcher.looks_at_devices for matcher in self._matchers.values())
+        if looks == self._looks_at_devices:
+            return False
+        self._looks_at_devices = looks
+        self._remembered.clear()
+        return True
+
+    def forget_device(self, ep: str) -> None:
+        """A device's type changed."""
+        self._remembered.forget_device(ep)
+
+    def recall(
+        self, eps: Sequence[str | None], paths: Sequence[str | None]
+    ) -> list[Audience | None]:
+        """What is remembered of each pair."""
+        keys: Iterable[object] = zip(eps, paths, strict=True) if self._looks_at_devices else paths
+        return list(map(self._remembered.recent.get, keys))
+
+    def audience(self, ep: str, path: str, ept: str | None) -> Audience:
+        """Who gets a notification."""
+        key = (ep, path) if self._looks_at_devices else path
+        audience = self._remembered.find(key)
+        if audience is None:
+            audience = self.compute(ep, path, ept)
+            self._remembered.add(key, audience)
+        return audience
+
+    def compute(self, ep: str, path: str, ept: str | None) -> Audience:
+        """The same, from the subscriptions themselves."""
+        applications = set(self.manual.get(ep, _NOBODY).get(path, ()))
+        for application_id, matcher in self._matchers.items():
+            if matcher.matches(ep, ept, path):
+                applications.add(application_id)
+        return self._of(tuple(sorted(applications)))
+
+    def everyone(self) -> Audience:
+        """Who gets life-cycle events."""
+        if self._everyone is None:
+            self._everyone = Audience(tuple(self._channels))
+        return self._everyone
+
+    def just(self, application_id: int | None) -> Audience:
+        """One application, or nobody."""
+        return self._of(() if application_id is None else (application_id,))
+
+    def channels_of(self, audience: Audience) -> tuple[int, ...]:
+        """The channels of those in an audience who have one."""
+        channels = self._channels
+        return tuple([channels[id_] for id_ in audience.applications if id_ in channels])
+
+    def _of(self, applications: tuple[int, ...]) -> Audience:
+        """The audience of these applications, the same object each time.
+
+        Forgetting it is harmless: two audiences of the same applications are two groups.
+        """
+        audience = self._audiences.get(applications)
+        if audience is None:
+            if len(self._audiences) >= self._audiences_max:
+                self._audiences.clear()
+            audience = self._audiences[applications] = Audience(applications)
+        return audience
+
+
+_NOBODY: Mapping[str, tuple[int, ...]] = {}

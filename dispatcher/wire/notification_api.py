@@ -1,0 +1,263 @@
+"""The JSON bodies of the ``/v2`` notification API (facts 1.1, 1.2, 1.5, 1.7 to 1.9).
+
+``parse_*`` take a request's body, ``render_*`` give a response's.  Unknown fields are
+ignored, as the service always has.  Numbers and booleans may come as strings, because
+the service's own examples write them so; they go out as numbers and booleans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from dispatcher import limits
+from dispatcher.errors import BadRequest, FieldError, ValidationError
+from dispatcher.model import Channel, ChannelType, Presubscription, Serialization
+from dispatcher.wire import strict_json
+
+_T = TypeVar("_T")
+
+SERIALIZATION_TYPE: Final = "v2"
+
+_encode = msgspec.json.Encoder().encode
+_BOOLEANS = {"true": True, "false": False}
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A callback as an application asks for it; URL and headers are not judged yet."""
+
+    url: str
+    headers: dict[str, str] = {}  # values are secrets: never logged
+    serialization: Serialization | None = None
+
+    def __repr__(self) -> str:
+        return f"<Webhook with {len(self.headers)} headers>"
+
+
+# The shapes on the wire.  None and absent are the same: clients send null for absent fields.
+
+
+class _Cfg(msgspec.Struct, frozen=True):
+    deregistrations_as_object: bool | str | None = None
+    include_uid: bool | str | None = None
+    include_timestamp: bool | str | None = None
+    include_original_ep: bool | str | None = None
+    mixed_kinds: bool | str | None = None
+
+
+class _SerializationConfig(msgspec.Struct, frozen=True):
+    type: str | None = None
+    max_chunk_size: int | str | None = None
+    cfg: _Cfg | None = None
+
+
+class _Webhook(msgspec.Struct, frozen=True):
+    url: str
+    headers: dict[str, str] | None = None
+    serialization: _SerializationConfig | None = None
+
+
+class _RegisterWebsocketChannel(msgspec.Struct, frozen=True):
+    serialization: _SerializationConfig | None = None
+
+
+class _Presubscription(msgspec.Struct, frozen=True, rename="kebab"):
+    endpoint_name: str | None = None
+    endpoint_type: str | None = None
+    resource_path: list[str] | None = None
+
+
+class _CfgOut(msgspec.Struct, frozen=True):
+    deregistrations_as_object: bool
+    include_uid: bool
+    include_timestamp: bool
+    include_original_ep: bool
+    mixed_kinds: bool | UnsetType = UNSET
+
+
+class _SerializationOut(msgspec.Struct, frozen=True):
+    type: Literal["v2"]
+    max_chunk_size: int | UnsetType
+    cfg: _CfgOut
+
+
+class _WebhookOut(msgspec.Struct, frozen=True):
+    url: str
+    headers: dict[str, str]
+    serialization: _SerializationOut | UnsetType
+
+
+class _WebsocketChannelOut(msgspec.Struct, frozen=True):
+    status: Literal["connected", "disconnected"]
+    queue_size: int
+    serialization: _SerializationOut | UnsetType
+
+
+class _PresubscriptionOut(msgspec.Struct, frozen=True, rename="kebab"):
+    endpoint_name: str | UnsetType
+    endpoint_type: str | UnsetType
+    resource_path: tuple[str, ...] | UnsetType
+
+
+class _DeliveryMechanismOut(msgspec.Struct, frozen=True):
+    delivery_mechanism: str
+
+
+# --- requests -------------------------------------------------------------------------
+
+
+def parse_webhook(body: bytes) -> Webhook:
+    """The body of PUT callback.
+
+    Raises ``BadRequest`` when it is not JSON, ``ValidationError`` when a field is wrong.
+    """
+    found = _convert(body, _Webhook)
+    return Webhook(found.url, found.headers or {}, _serialization(found.serialization))
+
+
+def parse_websocket_registration(body: bytes) -> Serialization | None:
+    """The body of PUT websocket, which may be empty.  Raises as ``parse_webhook`` does."""
+    if not body.strip():
+        return None
+    return _serialization(_convert(body, _RegisterWebsocketChannel).serialization)
+
+
+def parse_presubscriptions(body: bytes) -> tuple[Presubscription, ...]:
+    """The body of PUT subscriptions, as it was given.  Raises as ``parse_webhook`` does.
+
+    Only the shape is checked; the limits are ``core.presubscriptions.check``'s business.
+    """
+    return tuple(
+        Presubscription(
+            endpoint_name=entry.endpoint_name,
+            endpoint_type=entry.endpoint_type,
+            resource_paths=None if entry.resource_path is None else tuple(entry.resource_path),
+        )
+        for entry in _convert(body, list[_Presubscription])
+    )
+
+
+def _convert(body: bytes, type_: type[_T]) -> _T:
+    try:
+        value = strict_json.loads(body)
+    except strict_json.NotStrict as refused:
+        raise BadRequest(f"the body is refused: {refused}") from None
+    try:
+        return msgspec.convert(value, type=type_)
+    except msgspec.ValidationError as error:
+        raise _invalid(*_place_and_reason(str(error))) from None
+
+
+def _place_and_reason(text: str) -> tuple[str, str]:
+    """Take apart msgspec's "Expected `int`, got `str` - at `$.cfg`"; never the value itself."""
+    reason, _, place = text.partition(" - at `")
+    name = place.removesuffix("`").removeprefix("$").removeprefix(".")
+    if "missing required field" in reason:
+        return _missing(name, reason.partition("`")[2].partition("`")[0])
+    return name or "body", reason[:1].lower() + reason[1:]
+
+
+def _missing(parent: str, name: str) -> tuple[str, str]:
+    return strict_json.member_name(parent, name), "is missing"
+
+
+def _serialization(found: _SerializationConfig | None) -> Serialization | None:
+    if found is None:
+        return None
+    if found.type not in (None, SERIALIZATION_TYPE):
+        raise _invalid("serialization.type", f"must be {SERIALIZATION_TYPE!r}")
+    cfg = found.cfg or _Cfg()
+    return Serialization(
+        max_chunk_size=_chunk_size(found.max_chunk_size),
+        deregistrations_as_object=_flag(cfg.deregistrations_as_object, "deregistrations_as_object") or False,
+        include_uid=_flag(cfg.include_uid, "include_uid") or False,
+        include_timestamp=_flag(cfg.include_timestamp, "include_timestamp") or False,
+        include_original_ep=_flag(cfg.include_original_ep, "include_original_ep") or False,
+        mixed_kinds=_flag(cfg.mixed_kinds, "mixed_kinds"),
+    )
+
+
+def _chunk_size(value: int | str | None) -> int | None:
+    if value is None:
+        return None
+    low, high = limits.MAX_CHUNK_SIZE_MIN, limits.MAX_CHUNK_SIZE_MAX
+    if isinstance(value, str):
+        is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(high))
+        value = int(value) if is_number else -1
+    if not low <= value <= high:
+        raise _invalid("serialization.max_chunk_size", f"must be a number from {low} to {high}")
+    return value
+
+
+def _flag(value: bool | str | None, name: str) -> bool | None:
+    if not isinstance(value, str):
+        return value
+    flag = _BOOLEANS.get(value.lower())
+    if flag is None:
+        raise _invalid(f"serialization.cfg.{name}", "must be true or false")
+    return flag
+
+
+def _invalid(name: str, message: str) -> ValidationError:
+    return ValidationError(f"{name}: {message}", fields=(FieldError(name=name, message=message),))
+
+
+# --- responses ------------------------------------------------------------------------
+
+
+def render_webhook(channel: Channel) -> bytes:
+    """The body of GET callback: the URL as it was given, always with headers."""
+    return _encode(_WebhookOut(channel.url, channel.headers, _serialization_out(channel.serialization)))
+
+
+def render_websocket_channel(channel: Channel, *, is_connected: bool, queue_size: int) -> bytes:
+    """The body of PUT and GET websocket; ``queue_size`` in events."""
+    status: Literal["connected", "disconnected"] = "connected" if is_connected else "disconnected"
+    return _encode(_WebsocketChannelOut(status, queue_size, _serialization_out(channel.serialization)))
+
+
+def render_delivery_mechanism(type_: ChannelType) -> bytes:
+    """The body of GET channel."""
+    return _encode(_DeliveryMechanismOut(type_.value))
+
+
+def render_presubscriptions(entries: Sequence[Presubscription]) -> bytes:
+    """The body of GET subscriptions: what was put, absent fields left out."""
+    return _encode(
+        [
+            _PresubscriptionOut(
+                _given(entry.endpoint_name), _given(entry.endpoint_type), _given(entry.resource_paths)
+            )
+            for entry in entries
+        ]
+    )
+
+
+def render_uri_list(paths: Sequence[str]) -> bytes:
+    """The body of GET subscriptions/{device}: one path in each line.
+
+    No newline at the end: the Python SDK would take it for an empty path.
+    """
+    return "\n".join(paths).encode()
+
+
+def _serialization_out(serialization: Serialization | None) -> _SerializationOut | UnsetType:
+    if serialization is None:
+        return UNSET
+    cfg = _CfgOut(
+        serialization.deregistrations_as_object,
+        serialization.include_uid,
+        serialization.include_timestamp,
+        serialization.include_original_ep,
+        _given(serialization.mixed_kinds),
+    )
+    return _SerializationOut(SERIALIZATION_TYPE, _given(serialization.max_chunk_size), cfg)
+
+
+def _given(value: _T | None) -> _T | UnsetType:
+    return UNSET if value is None else value
+
+

@@ -1,0 +1,138 @@
+"""Pre-subscriptions: rules, limits, and that the arranged set answers as its entries do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dispatcher import limits
+from dispatcher.core.presubscriptions import Matcher, check, matches
+from dispatcher.errors import ValidationError
+from dispatcher.model import Presubscription
+
+
+def entry(name: str | None = None, type_: str | None = None, *paths: str) -> Presubscription:
+    return Presubscription(endpoint_name=name, endpoint_type=type_, resource_paths=paths or None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ep", "ept", "path"),
+    [
+        (entry(), "a", None, "/1"),
+        (entry("*", "*", "*"), "a", None, "/1"),
+        (entry("node-1"), "node-1", None, "/1"),
+        (entry("node-*"), "node-1", None, "/1"),
+        (entry("node-*"), "node-", None, "/1"),
+        (entry(None, "light"), "a", "light", "/1"),
+        (entry(None, "li*"), "a", "light", "/1"),
+        (entry(None, None, "/3/*"), "a", None, "/3/0"),
+        (entry(None, None, "/3*"), "a", None, "/3303/0"),
+        (entry(None, None, "3/0"), "a", None, "/3/0"),
+        (entry(None, None, "3/*"), "a", None, "/3/0"),
+        (entry(None, None, "/9", "/3/0"), "a", None, "/3/0"),
+        (entry("n*", "t", "/1"), "n1", "t", "/1"),
+    ],
+)
+def test_what_an_entry_asks_for_matches(chosen: Presubscription, ep: str, ept: str | None, path: str) -> None:
+    assert matches(chosen, ep, ept, path)
+    assert Matcher([chosen]).matches(ep, ept, path)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ep", "ept", "path"),
+    [
+        (entry("node-1"), "node-12", None, "/1"),
+        (entry("node-1"), "Node-1", None, "/1"),
+        (entry("node-*"), "node", None, "/1"),
+        (entry("ode*"), "node", None, "/1"),
+        (entry(None, "light"), "a", None, "/1"),
+        (entry(None, "li*"), "a", None, "/1"),
+        (entry(None, "light"), "a", "lamp", "/1"),
+        (entry(None, None, "/3/*"), "a", None, "/3"),
+        (entry(None, None, "/3/*"), "a", None, "/33/0"),
+        (entry(None, None, "/3/0"), "a", None, "/3/0/1"),
+        (entry("n*", "t", "/1"), "n1", "t", "/2"),
+        (entry("n*", "t", "/1"), "n1", "u", "/1"),
+        (entry("n*", "t", "/1"), "m1", "t", "/1"),
+    ],
+)
+def test_what_no_entry_asks_for_does_not_match(
+    chosen: Presubscription, ep: str, ept: str | None, path: str
+) -> None:
+    assert not matches(chosen, ep, ept, path)
+    assert not Matcher([chosen]).matches(ep, ept, path)
+
+
+def test_an_empty_set_matches_nothing() -> None:
+    assert not Matcher([]).matches("a", "t", "/1")
+
+
+def test_fields_of_different_entries_do_not_add_up() -> None:
+    chosen = [entry("a", None, "/1"), entry("b", None, "/2")]
+    assert not Matcher(chosen).matches("a", None, "/2")
+    assert not Matcher(chosen).matches("b", None, "/1")
+
+
+TEXTS = st.text("ab", max_size=3)
+PATTERNS = st.one_of(st.none(), TEXTS.map(lambda text: text + "*"), TEXTS)
+PATH_PATTERNS = st.one_of(TEXTS, TEXTS.map(lambda text: f"/{text}*"))
+PATHS = st.one_of(st.none(), st.lists(PATH_PATTERNS, max_size=3).map(tuple))
+ENTRIES = st.builds(Presubscription, endpoint_name=PATTERNS, endpoint_type=PATTERNS, resource_paths=PATHS)
+
+
+@settings(max_examples=300)
+@given(st.lists(ENTRIES, max_size=5), TEXTS, st.one_of(st.none(), TEXTS), TEXTS.map(lambda text: "/" + text))
+def test_a_set_matches_when_one_of_its_entries_does(
+    entries: list[Presubscription], ep: str, ept: str | None, path: str
+) -> None:
+    expected = any(matches(chosen, ep, ept, path) for chosen in entries)
+    assert Matcher(entries).matches(ep, ept, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "looks"),
+    [
+        (entry(), False),
+        (entry("*", "*", "/1"), False),
+        (entry("a*"), True),
+        (entry("a"), True),
+        (entry(None, "t"), True),
+    ],
+)
+def test_a_set_knows_whether_it_looks_at_devices(chosen: Presubscription, looks: bool) -> None:
+    assert Matcher([entry(None, None, "/9"), chosen]).looks_at_devices is looks
+
+
+def refuse(entries: list[Presubscription]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        check(entries)
+    (field,) = caught.value.fields
+    return field.name
+
+
+def test_sets_at_the_limits_are_allowed() -> None:
+    check([])
+    check([entry("n" * 64, "t" * 64, "/" + "p" * 127)] * limits.PRESUBSCRIPTIONS_MAX)
+    check([entry(None, None, f"/{index}", "/same") for index in range(limits.PRESUBSCRIPTION_PATHS_MAX - 1)])
+    check([entry("*", "*", "*", "/*")])
+
+
+def test_sets_over_the_limits_are_refused() -> None:
+    assert refuse([entry()] * (limits.PRESUBSCRIPTIONS_MAX + 1)) == "presubscriptions"
+    paths = map(str, range(limits.PRESUBSCRIPTION_PATHS_MAX + 1))
+    assert refuse([entry(None, None, *paths)]) == "resource-path"
+    assert refuse([entry(), entry("n" * 65)]) == "[1].endpoint-name"
+    assert refuse([entry(None, "t" * 65)]) == "[0].endpoint-type"
+    assert refuse([entry(None, None, "/1", "p" * 129)]) == "[0].resource-path[1]"
+
+
+@pytest.mark.parametrize("pattern", ["", "a*b", "*a", "**", "a**"])
+def test_a_star_stands_at_the_end_alone_and_nothing_is_empty(pattern: str) -> None:
+    assert refuse([entry(pattern)]) == "[0].endpoint-name"
+    assert refuse([entry(None, pattern)]) == "[0].endpoint-type"
+    assert refuse([Presubscription(resource_paths=(pattern,))]) == "[0].resource-path[0]"
+
+
+def test_an_empty_list_of_paths_is_refused() -> None:
+    assert refuse([Presubscription(resource_paths=())]) == "[0].resource-path"
