@@ -73,6 +73,14 @@ class CallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ca: Annotated[str, _doc("path", "PEM file of extra trust roots for https callbacks")] = ""
 
 
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``"""
+
+    startup_grace_s: Annotated[
+        float, Meta(ge=0), _doc("seconds", "after a start, in which no channel is removed")
+    ] = 300.0
+
+
 class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tiers.NAME]``: copied into a channel when it is registered."""
 
@@ -140,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    limits: LimitSettings = LimitSettings()
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: dict(BUILT_IN_TIERS))
 
 
@@ -194,6 +203,7 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
         ("server", settings.server, ServerSettings()),
         ("storage", settings.storage, StorageSettings()),
         ("callbacks", settings.callbacks, CallbackSettings()),
+        ("limits", settings.limits, LimitSettings()),
     ]
     for tier, value in settings.tiers.items():
         tables.append((f"tiers.{tier}", value, BUILT_IN_TIERS.get(tier, TierSettings())))
@@ -215,6 +225,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "storage": StorageSettings,
     "callbacks": CallbackSettings,
+    "limits": LimitSettings,
 }
 
 
@@ -326,6 +337,7 @@ def _build(values: Mapping[str, Any]) -> Settings:
         server=ServerSettings(**tables.get("server", {})),
         storage=StorageSettings(**tables.get("storage", {})),
         callbacks=CallbackSettings(**tables.get("callbacks", {})),
+        limits=LimitSettings(**tables.get("limits", {})),
         tiers=tiers,
     )
 

@@ -22,7 +22,7 @@ class Fault(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes we send (design, section 3)."""
+    """WebSocket close codes we send."""
 
     NORMAL = 1000  # the channel was deleted
     GOING_AWAY = 1001  # replaced by a newer socket, ping timeout, inactivity

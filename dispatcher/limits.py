@@ -19,6 +19,7 @@ REQUEST_BODY_TIMEOUT_S = 120.0  # whole body: 16 MiB at 140 KB/s
 KEEP_ALIVE_IDLE_S = 75.0  # nginx's number
 RESPONSE_STALL_S = 20.0  # a client that does not read its answer
 REQUEST_HEADERS_MAX = 100  # fields in a head; Apache's number. 64 KiB of tiny ones would cost 30 ms to parse
+REQUEST_HEAD_REMEMBERED_BYTES_MAX = 1 * KIB  # kept per connection, in case the next head is the same
 REQUEST_METHOD_CHARS_MAX = 32  # the longest registered method has 17
 REQUEST_HEAD_RECEIVE_BYTES = 64 * KIB  # asked of a socket at a time while a head is awaited
 REQUEST_BODY_RECEIVE_BYTES = 256 * KIB  # and inside a body; stays in cache
@@ -39,14 +40,16 @@ PATH_CHARS_MAX = 255  # contract
 PAYLOAD_BYTES_MAX = 256 * KIB  # decoded; contract
 CT_CHARS_MAX = 255
 EPT_CHARS_MAX = 64
-ASYNC_ID_CHARS_MAX = 64  # 40 on the request side (facts 1.11); uuids and SDK ids fit
+ASYNC_ID_CHARS_MAX = 64  # 40 on the request side of the API; uuids and SDK ids fit
 ASYNC_ERROR_CHARS_MAX = 255
-RESOURCES_MAX = 1_000  # design, section 4
+RESOURCES_MAX = 1_000  # of one registration; far above what devices have
 RESOURCE_ATTRIBUTE_CHARS_MAX = 255
 JSON_DEPTH_MAX = 16
 JSON_CONTAINERS_MAX = 1_000_000  # objects and arrays in one text; bounds the work of decoding it
 JSON_INTEGER_MAX = 2**53
 EVENTS_PER_REQUEST_MAX = 200_000  # 16 MiB of the smallest events is 300,000; bounds work per request
+INGEST_INLINE_BYTES_MAX = 1 * MIB  # of one JSON message parsed on the Trio thread: about 5 ms
+INGEST_PARSERS_MAX = 2  # threads that parse larger ones
 INGEST_STEP_BYTES = 256 * KIB  # of NDJSON, parsed in one go: 2 ms, 20 ms when nothing is plain
 INGEST_STEP_LINES = 2_000  # the same for very short lines
 RECORD_BYTES_MAX = 1 * MIB  # canonical; the largest notification is 350 KiB, a registration 1 MiB
@@ -62,9 +65,9 @@ IDEMPOTENCY_KEYS_PER_ACCOUNT_MAX = 100_000
 IDEMPOTENCY_LIFETIME_S = 86_400.0
 
 # --- channels -------------------------------------------------------------------------
-MAX_CHUNK_SIZE_MIN = 100  # facts 1.7
-MAX_CHUNK_SIZE_MAX = 20_000  # facts D1
-CALLBACK_CHARS_MAX = 400  # url + header names + header values; facts 1.1
+MAX_CHUNK_SIZE_MIN = 100  # the API's own minimum
+MAX_CHUNK_SIZE_MAX = 20_000  # the newest edition of the API; the older ones say 10,000
+CALLBACK_CHARS_MAX = 400  # url + header names + header values; the API's own number
 LEARNED_BATCH_BYTES_MIN = 64 * KIB  # floor when a receiver refuses large bodies
 VERIFICATION_TIMEOUT_S = 10.0
 VERIFICATIONS_PER_MINUTE_MAX = 10  # per application
@@ -75,12 +78,12 @@ RELIEF_STEP_BYTES_MIN = 1 * MIB  # dropped at a time when memory is full, from t
 RELIEF_STEP_SHARE = 16  # or this part of the channel, when that is more
 RELIEF_BYTES_PER_CHANNEL = 1 * KIB  # freed for each channel looked at: keeps 100,000 channels affordable
 
-# --- subscriptions (facts 1.8) --------------------------------------------------------
+# --- subscriptions, the API's own numbers --------------------------------------------------------
 PRESUBSCRIPTIONS_MAX = 1024
 PRESUBSCRIPTION_PATHS_MAX = 256  # distinct, over all entries
 PRESUBSCRIPTION_NAME_CHARS_MAX = 64
 PRESUBSCRIPTION_PATH_CHARS_MAX = 128
-SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # targets P12
+SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # routed at the cost of a thousand
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
 ASYNC_IDS_PER_ACCOUNT_MAX = 100_000  # device requests whose answers are routed; 20 in flight per device
 ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
@@ -119,6 +122,11 @@ CONTROL_POKE_S = 1.0  # the command line's patience with a daemon that does not 
 
 # --- daemon ---------------------------------------------------------------------------
 KEY_RELOAD_INTERVAL_S = 0.5  # one row of the registry; the only poll in the program
+CLOCK_STEP_S = 2.0  # a wall clock that runs ahead by more than this was set forward
+LIFE_TIMES_SAVE_S = 60.0  # how much up time a crash may take from the removal clocks
+CHANNELS_PER_STEP = 1_000  # looked at before others get their turn: about 1 ms
+EXPIRY_PAUSE_S = 0.1  # before events past their lifetime are looked for again in a channel that is sending
+LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of one reason
 TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
 
 # --- command line ---------------------------------------------------------------------
@@ -135,6 +143,7 @@ TAIL_MESSAGE_BYTES_MAX = 64 * MIB  # a tier's websocket_batch_bytes may be raise
 TAIL_RECONNECTS_MAX = 10  # in a row without a message
 TAIL_RECONNECT_INITIAL_S = 1.0  # doubles
 TAIL_RECONNECT_S_MAX = 30.0
+TAIL_LAST_PONG_S = 0.5  # for the pong to the last message, before the Close frame
 TAIL_CLOSE_S = 2.0  # for the server's answer to our Close frame
 TCP_KEEP_ALIVE_IDLE_S = 30  # a server that vanished is noticed after a minute
 TCP_KEEP_ALIVE_INTERVAL_S = 10
@@ -150,6 +159,7 @@ DEMO_STALL_S = 15.0  # without any event coming, while some are missing; retries
 DEMO_STOP_S = 15.0  # for the daemon to end after SIGTERM; its own grace is 10 s
 DEMO_LOG_LINES = 20  # of the daemon's, shown after a failure
 
+assert REQUEST_BODY_BYTES_MAX <= REQUEST_BODIES_BYTES_MAX
 assert LEARNED_BATCH_BYTES_MIN <= SEND_PIECE_BYTES <= WINDOW_BYTES_MAX
 assert CALLBACK_RETRIES_MAX < CALLBACK_SENDS_MAX
 assert DNS_DOUBTFUL_LOOKUPS_MAX < DNS_LOOKUPS_MAX

@@ -84,7 +84,7 @@ class Role(StrEnum):
 
 
 class Serialization(msgspec.Struct, frozen=True, kw_only=True):
-    """The options an application chose for its messages (facts 1.7)."""
+    """The options an application chose for its messages in its registration."""
 
     max_chunk_size: int | None = None  # events per message; None: the tier's batch_events
     deregistrations_as_object: bool = False
@@ -189,8 +189,16 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     learned_batch_bytes: int | None = None  # what the receiver was found to take (1009)
 
 
+class ChannelClocks(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when a channel's removal clocks run, in seconds of the dispatcher's up time."""
+
+    last_event_s: float  # when the last event came in, or the channel was registered
+    failing_since_s: float | None = None  # callback: None: it works
+    disconnected_since_s: float | None = None  # WebSocket: None: a socket is connected
+
+
 class Presubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of an application's pre-subscriptions (facts 1.8); None: matches all.
+    """One entry of an application's pre-subscriptions; None: matches all.
 
     A name, a type and each path may end in one ``*``.
     """

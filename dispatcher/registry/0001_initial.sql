@@ -43,6 +43,22 @@ CREATE TABLE channels (
     learned_batch_bytes INTEGER
 );
 
+-- In seconds of up time, see life_times.  NULL: the clock does not run.
+CREATE TABLE channel_clocks (
+    channel_id           INTEGER PRIMARY KEY REFERENCES channels (id) ON DELETE CASCADE,
+    last_event_s         REAL    NOT NULL,
+    failing_since_s      REAL,
+    disconnected_since_s REAL
+);
+
+-- One row: how far the clocks were when they were last saved.
+CREATE TABLE life_times (
+    up_s    REAL    NOT NULL,  -- seconds that a dispatcher was up, over all runs
+    unix_ms INTEGER NOT NULL
+);
+
+INSERT INTO life_times VALUES (0, 0);
+
 CREATE TABLE subscriptions (
     application_id INTEGER NOT NULL REFERENCES applications (id),
     ep             TEXT    NOT NULL,

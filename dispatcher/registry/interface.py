@@ -20,6 +20,7 @@ from dispatcher.model import (
     Account,
     Application,
     Channel,
+    ChannelClocks,
     Presubscription,
     Subscription,
 )
@@ -33,6 +34,14 @@ class Identities(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[AccessKey, ...]  # revoked ones are not in here
 
 
+class LifeTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the clocks were when they were last saved."""
+
+    up_s: float = 0.0  # seconds that a dispatcher was up on this registry, over all its runs
+    unix_ms: int = 0  # the wall clock then
+    clocks: dict[int, ChannelClocks] = {}  # by channel
+
+
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """Everything."""
 
@@ -40,6 +49,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[Channel, ...]
     subscriptions: tuple[Subscription, ...]
     presubscriptions: dict[int, tuple[Presubscription, ...]]  # by application id
+    life_times: LifeTimes
 
 
 class Registry(Protocol):
@@ -130,6 +140,13 @@ class Registry(Protocol):
         self, application_id: int, presubscriptions: Sequence[Presubscription]
     ) -> None:
         """Replace the whole set."""
+        ...
+
+    async def save_life_times(self, life_times: LifeTimes) -> None:
+        """Save how far the clocks are; of ``clocks``, those given replace what was saved.
+
+        Channels that do not exist (any more) are passed over.
+        """
         ...
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from dispatcher.model import (
     Subscription,
 )
 from dispatcher.registry import refusals
-from dispatcher.registry.interface import Contents, Identities
+from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 
 class MemoryRegistry:
@@ -40,6 +40,7 @@ class MemoryRegistry:
         self._paths: dict[int, dict[str, set[str]]] = {}  # subscribed, by application and ep
         self._subscription_counts: dict[int, int] = {}  # by account
         self._presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
+        self._life_times = LifeTimes()
         self._epoch = 0
         self._has_new_identities = True
 
@@ -54,6 +55,7 @@ class MemoryRegistry:
             channels=tuple(self._channels.values()),
             subscriptions=tuple(sorted(s for id in self._paths for s in self._matching(id, None, None))),
             presubscriptions=dict(sorted(self._presubscriptions.items())),
+            life_times=replace(self._life_times, clocks=dict(self._life_times.clocks)),
         )
 
     async def identities_if_changed(self) -> Identities | None:
@@ -155,6 +157,7 @@ class MemoryRegistry:
         if removed is None:
             return False
         del self._channel_ids[removed.application_id]
+        self._life_times.clocks.pop(channel_id, None)
         return True
 
     async def add_subscription(self, subscription: Subscription, account_max: int) -> bool:
@@ -195,6 +198,13 @@ class MemoryRegistry:
         self._presubscriptions.pop(application_id, None)
         if presubscriptions:
             self._presubscriptions[application_id] = tuple(presubscriptions)
+
+    async def save_life_times(self, life_times: LifeTimes) -> None:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        clocks = self._life_times.clocks | life_times.clocks
+        kept = {number: clocks[number] for number in sorted(clocks) if number in self._channels}
+        self._life_times = replace(life_times, clocks=kept)
 
     async def close(self) -> None:
         """See ``Registry``.  Nothing to do."""

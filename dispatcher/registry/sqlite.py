@@ -24,7 +24,7 @@ from dispatcher.model import (
 from dispatcher.registry import tables
 from dispatcher.registry.database import Database
 from dispatcher.registry.folder import DataFolder
-from dispatcher.registry.interface import Contents, Identities
+from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 
 @asynccontextmanager
@@ -156,6 +156,10 @@ class SqliteRegistry:
                 presubscriptions=tuple(presubscriptions),
             )
         )
+
+    async def save_life_times(self, life_times: LifeTimes) -> None:
+        """See ``Registry``."""
+        await self._database.write(partial(tables.save_life_times, life_times=life_times))
 
     async def close(self) -> None:
         """See ``Registry``."""

@@ -19,6 +19,7 @@ from dispatcher.model import (
     Account,
     Application,
     Channel,
+    ChannelClocks,
     ChannelLimits,
     ChannelType,
     Presubscription,
@@ -26,7 +27,7 @@ from dispatcher.model import (
     Subscription,
 )
 from dispatcher.registry import refusals
-from dispatcher.registry.interface import Contents, Identities
+from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
             application_id: msgspec.json.decode(entries, type=tuple[Presubscription, ...])
             for application_id, entries in presubscriptions
         },
+        life_times=_read_life_times(db),
     )
 
 
@@ -201,6 +203,35 @@ def set_presubscriptions(
             "INSERT INTO presubscriptions (application_id, entries) VALUES (?, ?)",
             (application_id, msgspec.json.encode(presubscriptions)),
         )
+
+
+def save_life_times(db: sqlite3.Connection, life_times: LifeTimes) -> None:
+    """Save how far the clocks are; clocks of channels that do not exist are passed over."""
+    db.execute("UPDATE life_times SET up_s = ?, unix_ms = ?", (life_times.up_s, life_times.unix_ms))
+    db.executemany(
+        "INSERT OR REPLACE INTO channel_clocks SELECT id, ?, ?, ? FROM channels WHERE id = ?",
+        [
+            (clocks.last_event_s, clocks.failing_since_s, clocks.disconnected_since_s, channel_id)
+            for channel_id, clocks in life_times.clocks.items()
+        ],
+    )
+
+
+def _read_life_times(db: sqlite3.Connection) -> LifeTimes:
+    up_s, unix_ms = db.execute("SELECT up_s, unix_ms FROM life_times").fetchone()
+    rows = db.execute(
+        "SELECT channel_id, last_event_s, failing_since_s, disconnected_since_s "
+        "FROM channel_clocks ORDER BY 1"
+    )
+    clocks = {
+        channel_id: ChannelClocks(
+            last_event_s=last_event_s,
+            failing_since_s=failing_since_s,
+            disconnected_since_s=disconnected_since_s,
+        )
+        for channel_id, last_event_s, failing_since_s, disconnected_since_s in rows
+    }
+    return LifeTimes(up_s=up_s, unix_ms=unix_ms, clocks=clocks)
 
 
 def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:

@@ -21,13 +21,14 @@ from dispatcher.config import TierSettings, channel_limits
 from dispatcher.errors import Conflict, NotFound, TooManyRequests, ValidationError
 from dispatcher.model import (
     AccessKey,
+    ChannelClocks,
     ChannelType,
     Presubscription,
     Role,
     Serialization,
     Subscription,
 )
-from dispatcher.registry.interface import Registry
+from dispatcher.registry.interface import LifeTimes, Registry
 
 
 @pytest.fixture(params=[open_memory, open_sqlite], ids=["memory", "sqlite"])
@@ -406,6 +407,41 @@ async def test_nothing_is_added_to_an_application_that_does_not_exist(registry: 
     assert await registry.load() == before
 
 
+# --- life times -----------------------------------------------------------------------------
+
+
+async def test_life_times_start_at_zero(registry: Registry) -> None:
+    assert (await registry.load()).life_times == LifeTimes()
+
+
+async def test_saved_clocks_replace_those_given_and_keep_the_others(registry: Registry) -> None:
+    account = await registry.ensure_account("acme", "free")
+    one, two = [
+        await registry.add_channel(
+            channel_for(await registry.create_application(account.id, f"app-{number}", 0))
+        )
+        for number in range(2)
+    ]
+    first = ChannelClocks(last_event_s=1.5, failing_since_s=2.0)
+    second = ChannelClocks(last_event_s=3.0, disconnected_since_s=0.25)
+    await registry.save_life_times(LifeTimes(up_s=5.0, unix_ms=7, clocks={one.id: first, two.id: first}))
+    await registry.save_life_times(LifeTimes(up_s=9.5, unix_ms=8, clocks={two.id: second}))
+    assert (await registry.load()).life_times == LifeTimes(
+        up_s=9.5, unix_ms=8, clocks={one.id: first, two.id: second}
+    )
+
+
+async def test_clocks_go_with_their_channel_and_are_not_kept_for_others(registry: Registry) -> None:
+    channel = await registry.add_channel(channel_for(await make_application(registry)))
+    clocks = ChannelClocks(last_event_s=1.0)
+    await registry.save_life_times(
+        LifeTimes(up_s=1.0, unix_ms=1, clocks={channel.id: clocks, channel.id + 1: clocks})
+    )
+    assert (await registry.load()).life_times.clocks == {channel.id: clocks}
+    await registry.remove_channel(channel.id)
+    assert (await registry.load()).life_times.clocks == {}
+
+
 # --- cancellation ---------------------------------------------------------------------------
 
 
@@ -424,6 +460,7 @@ async def test_a_call_cancelled_before_it_begins_changes_nothing(registry: Regis
         lambda: registry.add_subscription(Subscription(application.id, "d", "/2"), 10),
         lambda: registry.remove_subscriptions(application.id),
         lambda: registry.set_presubscriptions(application.id, [Presubscription()]),
+        lambda: registry.save_life_times(LifeTimes(up_s=1.0)),
         registry.next_epoch,
         registry.load,
         registry.identities_if_changed,
