@@ -1,6 +1,6 @@
 """Pre-subscriptions: patterns that an application chooses devices and resources by.
 
-An entry's fields are ANDed, entries are ORed (facts 1.8).  A pattern is a text, or a
+An entry's fields are ANDed, entries are ORed.  A pattern is a text, or a
 beginning followed by one ``*``.  They are matched when an event arrives, not
 expanded into rows, so a set may be replaced at any time at the cost of its size.
 """
@@ -20,7 +20,7 @@ _ANY = "*"
 
 
 def check(entries: Sequence[Presubscription]) -> None:
-    """Raise ``ValidationError`` unless a set keeps the rules and limits (facts 1.8)."""
+    """Raise ``ValidationError`` unless a set keeps the rules and limits."""
     if len(entries) > limits.PRESUBSCRIPTIONS_MAX:
         raise _invalid("presubscriptions", f"there are more than {limits.PRESUBSCRIPTIONS_MAX} entries")
     for index, entry in enumerate(entries):

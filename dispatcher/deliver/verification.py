@@ -10,7 +10,7 @@ from dispatcher.deliver.callback_connection import CallbackConnection, PieceBuff
 from dispatcher.deliver.dialer import Dialer
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 
-_PROBE = b"{}"  # facts 3: an empty notification message
+_PROBE = b"{}"  # an empty notification message
 _WANTED = frozenset({200, 204})
 
 

@@ -1,4 +1,4 @@
-"""The JSON bodies of the ``/v2`` notification API (facts 1.1, 1.2, 1.5, 1.7 to 1.9).
+"""The JSON bodies of the ``/v2`` notification API.
 
 ``parse_*`` take a request's body, ``render_*`` give a response's.  Unknown fields are
 ignored, as the service always has.  Numbers and booleans may come as strings, because

@@ -6,7 +6,7 @@ from dispatcher.errors import BadRequest, FieldError, ValidationError
 from dispatcher.wire.http_errors import encode
 
 
-def test_error_body_has_the_five_fields_of_the_facts() -> None:
+def test_error_body_has_the_five_fields_of_the_api() -> None:
     assert json.loads(encode(BadRequest("Another notification channel exists"), "01f0c2")) == {
         "object": "error",
         "code": 400,

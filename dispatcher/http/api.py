@@ -1,0 +1,46 @@
+"""The whole HTTP side of a dispatcher: its route table, and who may call what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
+from dispatcher.http.channels_api import ChannelsApi
+from dispatcher.http.ingest_api import IngestApi
+from dispatcher.http.message import Handle, Request, Response, Upgrade
+from dispatcher.http.route_table import RouteTable
+from dispatcher.http.status_api import StatusApi
+from dispatcher.http.subscriptions_api import SubscriptionsApi
+from dispatcher.runtime.hub import Hub
+
+
+class Api(Protocol):
+    """A group of paths."""
+
+    def routes(self) -> list[ApiRoute]: ...
+
+
+def public_api(hub: Hub, *, with_status: bool) -> Handle:
+    """The handler of the port that applications and gateways use."""
+    apis: list[Api] = [ChannelsApi(hub), SubscriptionsApi(hub), IngestApi(hub)]
+    return _handler(hub, [*apis, StatusApi(hub)] if with_status else apis)
+
+
+def internal_api(hub: Hub) -> Handle:
+    """The handler of ``server.internal_listen``."""
+    return _handler(hub, [StatusApi(hub)])
+
+
+def _handler(hub: Hub, apis: Iterable[Api]) -> Handle:
+    table = RouteTable(route for api in apis for route in api.routes())
+    directory = hub.parts.directory
+
+    async def handle(request: Request) -> Response | Upgrade:
+        match = table.match(request.method, request.path)
+        request.params = match.params
+        role = match.route.scope
+        caller = NOBODY if role is None else authenticate(directory, request, role)
+        return await match.route.handler(request, caller)
+
+    return handle

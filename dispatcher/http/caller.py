@@ -1,0 +1,68 @@
+"""Who is asking: the key of a request, and what it acts for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from dispatcher.core.access import authorize, choose_credentials
+from dispatcher.http.message import Request, Response, Upgrade
+from dispatcher.http.route_table import Route
+from dispatcher.model import AccessKey, Account, Application, Role
+from dispatcher.runtime.directory import Directory
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """An authenticated request's key, account and (for application keys) application."""
+
+    key: AccessKey | None = None
+    account: Account | None = None
+    application: Application | None = None
+
+
+NOBODY = Caller()
+"""Who calls an open path."""
+
+Handler = Callable[[Request, Caller], Awaitable[Response | Upgrade]]
+ApiRoute = Route[Role | None, Handler]
+
+
+def api_route(method: str, pattern: str, role: Role | None, handler: Handler) -> ApiRoute:
+    """A row of the route table, named after its handler; ``role`` None: open to anyone."""
+    return Route(method, pattern, role, handler, handler.__name__)
+
+
+def authenticate(
+    directory: Directory, request: Request, role: Role, subprotocols: Sequence[str] = ()
+) -> Caller:
+    """The caller, by the ``Authorization`` header or, for a WebSocket's handshake, by
+    ``pelion_<key>`` among its subprotocols.
+
+    Raises ``InvalidAuth`` and ``Forbidden``.
+    """
+    text = choose_credentials(request.headers.get("authorization"), subprotocols)
+    key = authorize(None if text is None else directory.keys.authenticate(text), role)
+    return Caller(
+        key=key,
+        account=None if key.account_id is None else directory.accounts[key.account_id],
+        application=None if key.application_id is None else directory.applications[key.application_id],
+    )
+
+
+def key_of(caller: Caller) -> AccessKey:
+    """The key of an authenticated caller."""
+    assert caller.key is not None
+    return caller.key
+
+
+def application_of(caller: Caller) -> Application:
+    """The application of an application key."""
+    assert caller.application is not None
+    return caller.application
+
+
+def account_of(caller: Caller) -> Account:
+    """The account of an application's or a gateway's key."""
+    assert caller.account is not None
+    return caller.account

@@ -1,0 +1,301 @@
+"""One connection: requests in, answers out, in order; then perhaps another protocol.
+
+h11 parses, ``RequestBody`` reads, the handler answers, and here is the loop around
+them: what may follow an answer, and how long each step may take.
+
+    wait -> head -> handler (reads the body when it wants it) -> answer -> wait ...
+      |       |                      |                             |
+     end    refuse               upgrade                     end, or linger
+
+Whatever we have not read when a socket closes makes the kernel send a reset, and a
+reset destroys an answer the client has not read.  So where *we* end a connection we
+linger: no more is sent, and what still comes is thrown away for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from enum import Enum
+
+import trio
+
+from dispatcher import limits
+from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
+from dispatcher.http.failure import describe
+from dispatcher.http.inbox import Inbox
+from dispatcher.http.message import Request, Response, Upgrade
+from dispatcher.http.receipt import TcpReceipt, socket_of
+from dispatcher.http.request_body import RequestBody
+from dispatcher.http.request_head import Head, parse_head
+from dispatcher.http.response_head import CONTINUE, encode_head, encode_switch, refusal
+from dispatcher.http.service import Service
+
+_log = logging.getLogger("dispatcher.http")
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class _Then(Enum):
+    """What follows an answer."""
+
+    NEXT = "wait for the next request"
+    END = "close: the client asked for it, and nothing is unread"
+    LINGER = "close, once the client had time to read the answer"
+
+
+class _PeerLost(Exception):
+    """The peer does not take our bytes: it broke the connection, or stopped reading."""
+
+
+async def serve_connection(stream: trio.abc.Stream, service: Service) -> None:
+    """Answer the requests that come over ``stream``, until it or the server ends.
+
+    The stream is closed at the end, however that comes.  Whatever a client does ends
+    here without an exception; what an upgrade's ``run`` raises comes out.
+
+    Cancellation: the request in progress is cut off.
+    """
+    connection = _Connection(stream, service)
+    try:
+        upgrade = await connection.serve_requests()
+        if upgrade is not None:
+            await connection.run_upgraded(upgrade)
+        await connection.close()
+    except _PeerLost:
+        pass
+    finally:
+        connection.end_receipt()
+        with trio.CancelScope(shield=True):  # does not wait; a cancellation here would hide an exception
+            await trio.aclose_forcefully(stream)
+
+
+class _Connection:
+    """State of one connection.  Holds one request and its answer at a time."""
+
+    def __init__(self, stream: trio.abc.Stream, service: Service) -> None:
+        self._stream = stream
+        self._service = service
+        self._inbox = Inbox(stream)
+        self._scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
+        self._peer = _peer_of(stream)
+        self._receipt: TcpReceipt | None = None  # of the answer sent last
+        self._remembered: tuple[bytes, Head] | None = None  # many clients repeat their head to the byte
+        # Around everything but an upgrade.  It has a deadline while we wait for a
+        # request or for a piece to go out; either, when missed, ends the connection.
+        # One scope with a moving deadline: entering two costs a tenth of a small request.
+        self._patience = trio.CancelScope()
+
+    async def serve_requests(self) -> Upgrade | None:
+        """Answer requests until one is upgraded, or the connection shall be closed."""
+        then: Upgrade | _Then = _Then.END
+        with self._patience:
+            while await self._wait_for_request():
+                then = await self._serve_request()
+                if then is not _Then.NEXT:
+                    break
+        if self._patience.cancelled_caught:
+            return None
+        if isinstance(then, Upgrade):
+            return then
+        if then is _Then.LINGER:
+            await self._linger()
+        return None
+
+    async def run_upgraded(self, upgrade: Upgrade) -> None:
+        """Let another protocol have the stream.  A peer that breaks it is nothing unusual."""
+        leftover = self._inbox.take(len(self._inbox.buffer))
+        self._remembered = None
+        self._service.traffic.upgrades_open += 1
+        try:
+            with contextlib.suppress(*_GONE):
+                await upgrade.run(self._stream, leftover)
+        finally:
+            self._service.traffic.upgrades_open -= 1
+
+    async def close(self) -> None:
+        """Close politely: over TLS this says that nothing was cut off."""
+        self.end_receipt()
+        with trio.move_on_after(limits.TLS_CLOSE_TIMEOUT_S), contextlib.suppress(*_GONE):
+            await self._stream.aclose()
+
+    def end_receipt(self) -> None:
+        """Give the answer sent last its final outcome."""
+        if self._receipt is not None:
+            self._receipt.end(is_reset=self._inbox.is_reset)
+            self._receipt = None
+
+    async def _wait_for_request(self) -> bool:
+        """Return true with a request's first bytes; false when none will come, or none is wanted."""
+        if not self._inbox.has_request():
+            self._patience.deadline = trio.current_time() + limits.KEEP_ALIVE_IDLE_S
+            self._service.drain.enter_idle(self._patience)
+            try:
+                while not self._inbox.has_request():
+                    if not await self._inbox.fill():
+                        return False
+            finally:
+                self._service.drain.leave_idle(self._patience)
+                self._patience.deadline = math.inf
+        # Bytes may come in the very moment the wait is cancelled.  That request must
+        # not begin, for its handler would be cut off at its first wait.
+        return not self._patience.cancel_called
+
+    async def _serve_request(self) -> Upgrade | _Then:
+        request_id = self._service.new_request_id()
+        try:
+            head = await self._read_head()
+        except DispatcherError as error:
+            self._service.traffic.requests_refused += 1
+            await self._send_response(refusal(error, request_id), request_id, is_last=True)
+            return _Then.LINGER
+        body = RequestBody(
+            self._inbox, head, budget=self._service.bodies, send_continue=lambda: self._send(CONTINUE)
+        )
+        try:
+            answer = await self._ask(self._request(head, body, request_id))
+            if isinstance(answer, Upgrade):
+                await self._send(encode_switch(answer, request_id))
+                return answer
+            return await self._respond(answer, head, body, request_id)
+        finally:
+            body.release()
+
+    async def _read_head(self) -> Head:
+        """The next head.  One that was just parsed is not parsed again, which saves a third of a request."""
+        data = self._inbox.take_head()
+        if data is None:
+            data = await self._wait_for_head()
+        if self._remembered is not None and self._remembered[0] == data:
+            return self._remembered[1]
+        head = parse_head(data)
+        is_reusable = head.parser is None and len(data) <= limits.REQUEST_HEAD_REMEMBERED_BYTES_MAX
+        self._remembered = (data, head) if is_reusable else None
+        return head
+
+    async def _wait_for_head(self) -> bytes:
+        with trio.move_on_after(limits.REQUEST_HEAD_TIMEOUT_S):
+            while await self._inbox.fill():
+                data = self._inbox.take_head()
+                if data is not None:
+                    return data
+            raise BadRequest("the connection ended inside the request's head")
+        raise RequestTimeout("the request's head came too slowly")
+
+    def _request(self, head: Head, body: RequestBody, request_id: str) -> Request:
+        return Request(
+            method=head.method,
+            path=head.path,
+            query=head.query,
+            headers=head.headers,
+            http_version=head.http_version,
+            peer=self._peer,
+            scheme=self._scheme,
+            request_id=request_id,
+            body=body,
+            wait_disconnected=self._inbox.wait_end,
+        )
+
+    async def _ask(self, request: Request) -> Response | Upgrade:
+        """The handler's answer, or its error as one."""
+        traffic = self._service.traffic
+        traffic.requests += 1
+        traffic.requests_running += 1
+        try:
+            answer = await self._service.handle(request)
+            if isinstance(answer, Upgrade):
+                _check_upgrade(answer, request)
+            return answer
+        except DispatcherError as error:
+            if error.status >= 500 and not error.can_retry:
+                _log.error("request %s failed: %s", request.request_id, error.message)
+            return refusal(error, request.request_id)
+        except Exception as error:
+            return self._failed(error, request.request_id)
+        finally:
+            traffic.requests_running -= 1
+
+    def _failed(self, error: Exception, request_id: str) -> Response:
+        """The answer to a request that met a bug of ours, which is logged and counted."""
+        self._service.traffic.requests_failed += 1
+        _log.error("request %s failed: %s", request_id, describe(error))
+        return refusal(DispatcherError("the server failed to answer this request"), request_id)
+
+    async def _respond(self, response: Response, head: Head, body: RequestBody, request_id: str) -> _Then:
+        can_go_on = body.is_read or body.can_skip
+        is_last = head.is_last or not can_go_on or self._service.drain.has_begun
+        await self._send_response(response, request_id, is_last=is_last, is_bare=head.method == "HEAD")
+        if not is_last:
+            return _Then.NEXT if body.is_read or await body.skip() else _Then.LINGER
+        is_clean = head.is_last and body.is_read and response.receipt is None
+        return _Then.END if is_clean else _Then.LINGER
+
+    async def _send_response(
+        self, response: Response, request_id: str, *, is_last: bool, is_bare: bool = False
+    ) -> None:
+        """Send an answer; ``is_bare`` leaves its body out.  Raises ``_PeerLost``."""
+        self.end_receipt()
+        try:
+            head = encode_head(response, request_id, is_last=is_last)
+        except ValueError as error:
+            response = self._failed(error, request_id)
+            head = encode_head(response, request_id, is_last=is_last)
+        body = b"" if is_bare else response.body
+        if len(head) + len(body) <= limits.RESPONSE_PIECE_BYTES:
+            await self._send(head + body)
+        else:
+            await self._send(head)
+            await self._send_pieces(body)
+        if response.receipt is not None:
+            self._receipt = response.receipt
+            self._receipt.sent(self._stream)
+
+    async def _send_pieces(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), limits.RESPONSE_PIECE_BYTES):
+            await self._send(view[start : start + limits.RESPONSE_PIECE_BYTES])
+
+    async def _send(self, data: bytes | memoryview) -> None:
+        """Send at most one piece; raises ``_PeerLost``.  The connection ends when it takes too long."""
+        self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
+        try:
+            await self._stream.send_all(data)
+        except _GONE:
+            raise _PeerLost from None
+        self._patience.deadline = math.inf
+
+    async def _linger(self) -> None:
+        """Throw away what comes until the peer ends, or for a moment."""
+        with trio.move_on_after(limits.LINGER_S), contextlib.suppress(*_GONE):
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            remaining = limits.LINGER_BYTES_MAX
+            while remaining > 0:
+                data = await self._inbox.receive(limits.REQUEST_HEAD_RECEIVE_BYTES)
+                if not data:
+                    return
+                remaining -= len(data)
+
+
+def _check_upgrade(upgrade: Upgrade, request: Request) -> None:
+    """Refuse an upgrade the client did not ask for, or asked for with a body nobody would read.
+
+    Raises ``ValueError`` for headers that must not be sent.
+    """
+    if not request.wants_upgrade(upgrade.protocol):
+        raise UpgradeRequired(f"this path speaks {upgrade.protocol} only")
+    if request.has_body:
+        raise BadRequest("a request for an upgrade has no body")
+    encode_switch(upgrade, request.request_id)
+
+
+def _peer_of(stream: trio.abc.Stream) -> str:
+    sock = socket_of(stream)
+    if sock is None:
+        return ""
+    try:
+        host, port = sock.getpeername()[:2]
+    except (OSError, ValueError):  # it has gone already, or has no address (a Unix socket)
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,134 @@
+"""``/gateway/v1``: where gateways post device events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.core.idempotency import KeyScope
+from dispatcher.errors import BadRequest, UnsupportedMediaType
+from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, key_of
+from dispatcher.http.ingest_gate import IngestGate
+from dispatcher.http.message import JSON, Request, Response
+from dispatcher.http.replays import Replays
+from dispatcher.model import Role
+from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.publishing import Receipt
+from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, parse
+
+_FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
+_PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
+_REPLAYED = (("Idempotency-Replayed", "true"),)
+
+Publish = Callable[[Parsed], Receipt]
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a 202."""
+
+    accepted: int
+    queued: int
+    unrouted: int
+    rejected: int
+    durability: str
+
+
+class IngestApi:
+    """The two posting paths of the gateway API."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._parts = hub.parts
+        self._gate = IngestGate(hub.parts.queue)
+        self._replays = Replays(now_s=lambda: hub.parts.now_unix_ms() / 1000)
+
+    def routes(self) -> list[ApiRoute]:
+        """This API's rows of the route table."""
+        return [
+            api_route("POST", "/gateway/v1/events", Role.GATEWAY, self.post_events),
+            api_route(
+                "POST",
+                "/gateway/v1/applications/{application}/events",
+                Role.GATEWAY,
+                self.post_to_application,
+            ),
+        ]
+
+    async def post_events(self, request: Request, caller: Caller) -> Response:
+        """Route a body's events by subscription: 202 when they are durable."""
+        account = account_of(caller)
+        return await self._take(
+            request, caller, lambda parsed: self._parts.publisher.to_subscribers(account.id, parsed)
+        )
+
+    async def post_to_application(self, request: Request, caller: Caller) -> Response:
+        """Put a body's events straight into one application's channel."""
+        application = self._parts.directory.application_named(
+            account_of(caller).id, request.params["application"]
+        )
+        return await self._take(
+            request, caller, lambda parsed: self._parts.publisher.to_application(application, parsed)
+        )
+
+    async def _take(self, request: Request, caller: Caller, publish: Publish) -> Response:
+        form = _form_of(request)
+        idempotency_key = _idempotency_key(request)
+        key = key_of(caller)
+        with self._gate.passing(key, request):
+            body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
+
+            async def answer() -> bytes:
+                receipt = publish(await _parse(body, form))
+                await receipt.durable()
+                return _render(receipt)
+
+            if idempotency_key is None:
+                return Response(202, await answer(), JSON)
+            scope = KeyScope(account_of(caller).id, key.id, request.path, idempotency_key)
+            found, is_replay = await self._replays.once(scope, sha256(body).digest(), answer)
+        return Response(202, found, JSON, _REPLAYED if is_replay else ())
+
+
+async def _parse(body: bytes, form: BodyForm) -> Parsed:
+    """Parse in steps, so that a large body does not hold everyone else up.
+
+    A JSON message is one step however large; a large one is parsed on a thread, which
+    gives way to the others every few milliseconds.
+    """
+    if form is BodyForm.JSON and len(body) > limits.INGEST_INLINE_BYTES_MAX:
+        return await trio.to_thread.run_sync(parse, body, form, limiter=_PARSERS)
+    parsing = Parsing(body, form)
+    while (parsed := parsing.step()) is None:
+        await trio.lowlevel.checkpoint()
+    return parsed
+
+
+def _form_of(request: Request) -> BodyForm:
+    given = request.headers.get("content-type") or ""
+    media_type = given.split(";", 1)[0].strip().lower()
+    form = _FORMS.get(media_type)
+    if form is None:
+        raise UnsupportedMediaType(f"send the body as Content-Type: {' or '.join(_FORMS)}")
+    return form
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
+        raise BadRequest(f"Idempotency-Key: want 1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} bytes")
+    return key
+
+
+def _render(receipt: Receipt) -> bytes:
+    return msgspec.json.encode(
+        Accepted(
+            accepted=receipt.accepted,
+            queued=receipt.queued,
+            unrouted=receipt.unrouted,
+            rejected=receipt.rejected,
+            durability=receipt.durability.value,
+        )
+    )

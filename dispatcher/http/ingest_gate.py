@@ -1,0 +1,57 @@
+"""Counts the ingest requests in flight, and refuses what would be too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dispatcher import limits
+from dispatcher.core import admission
+from dispatcher.http.message import Request
+from dispatcher.model import AccessKey
+from dispatcher.queue.interface import ChannelQueue
+
+
+class IngestGate:
+    """What is going on at the gateway paths, asked before a body is read."""
+
+    def __init__(self, queue: ChannelQueue) -> None:
+        self._queue = queue
+        self._requests = 0
+        self._body_bytes = 0
+        self._by_key: dict[str, int] = {}
+
+    @contextmanager
+    def passing(self, key: AccessKey, request: Request) -> Iterator[None]:
+        """Count a request while the block runs.
+
+        Raises ``TooManyRequests`` or ``Unavailable`` with the time to come back, before
+        anything was read or stored.
+        """
+        announced = request.headers.get("content-length")
+        body_bytes = int(announced) if announced is not None else limits.REQUEST_BODY_BYTES_MAX
+        refusal = admission.decide(self._load(key), body_bytes)
+        if refusal is not None:
+            raise refusal
+        self._requests += 1
+        self._body_bytes += body_bytes
+        self._by_key[key.id] = self._by_key.get(key.id, 0) + 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self._body_bytes -= body_bytes
+            self._by_key[key.id] -= 1
+            if not self._by_key[key.id]:
+                del self._by_key[key.id]
+
+    def _load(self, key: AccessKey) -> admission.Load:
+        totals = self._queue.totals()
+        return admission.Load(
+            requests=self._requests,
+            gateway_requests=self._by_key.get(key.id, 0),
+            body_bytes=self._body_bytes,
+            memory_bytes=totals.memory_bytes,
+            memory_bytes_max=totals.memory_bytes_max,
+            may_drop=True,
+        )

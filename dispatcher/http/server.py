@@ -1,0 +1,203 @@
+"""Accepts connections, serves them, and ends them gracefully.
+
+Two nurseries: the listeners' ends first, the connections' when the last has ended
+or the grace time is over.  Nothing outlives ``Server.serve`` (INV-7).
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.errors import ConfigError
+from dispatcher.http.connection import serve_connection
+from dispatcher.http.failure import describe
+from dispatcher.http.message import Handle
+from dispatcher.http.service import Service
+
+_log = logging.getLogger("dispatcher.http")
+
+Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+
+class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A server, at a moment.  Totals count from its start."""
+
+    connections_open: int
+    connections_total: int
+    connections_failed_total: int  # by a bug of ours
+    handshakes_failed_total: int  # TLS
+    requests_running: int
+    requests_total: int
+    requests_refused_total: int  # malformed, too large or too slow; no handler saw them
+    requests_failed_total: int  # by a bug of ours
+    upgrades_open: int
+    body_bytes_held: int
+
+
+class Server:
+    """One HTTP server on any number of listeners; serves once."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        grace_s: float,
+        connections_max: int = limits.CONNECTIONS_MAX,
+        service: Service | None = None,
+    ) -> None:
+        self._service = Service(handle) if service is None else service
+        self._grace_s = grace_s
+        self._slots = trio.Semaphore(connections_max)
+        self._accepting = trio.CancelScope()
+        self._ended = trio.Event()
+        self._connections: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        traffic = self._service.traffic
+        return f"<Server {traffic.connections_open} connections, {traffic.requests_running} requests running>"
+
+    async def serve(
+        self,
+        listeners: Sequence[Listener],
+        *,
+        task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until drained; closes the listeners.  ``task_status`` is told this server.
+
+        Cancellation: everything ends at once, requests in progress are cut off.
+        """
+        try:
+            async with trio.open_nursery() as connections:
+                self._connections = connections
+                with self._accepting:
+                    task_status.started(self)
+                    gates = [_Gate(listener, self._slots) for listener in listeners]
+                    await trio.serve_listeners(self._serve_stream, gates, handler_nursery=connections)
+        finally:
+            self._connections = None
+            self._ended.set()
+
+    def begin_drain(self) -> None:
+        """Stop accepting; idle connections end now, others after their answer.
+
+        An upgraded connection ends when its owner ends it.  What is left after
+        ``grace_s`` is cancelled.
+        """
+        if self._service.drain.has_begun:
+            return
+        self._accepting.cancel()
+        self._service.drain.begin()
+        if self._connections is not None:
+            self._connections.cancel_scope.deadline = trio.current_time() + self._grace_s
+
+    async def drain(self) -> None:
+        """``begin_drain``, then wait until no connection is left.  Only for a server that serves."""
+        self.begin_drain()
+        await self._ended.wait()
+
+    def statistics(self) -> ServerStatistics:
+        """What is going on now."""
+        traffic = self._service.traffic
+        return ServerStatistics(
+            connections_open=traffic.connections_open,
+            connections_total=traffic.connections,
+            connections_failed_total=traffic.connections_failed,
+            handshakes_failed_total=traffic.handshakes_failed,
+            requests_running=traffic.requests_running,
+            requests_total=traffic.requests,
+            requests_refused_total=traffic.requests_refused,
+            requests_failed_total=traffic.requests_failed,
+            upgrades_open=traffic.upgrades_open,
+            body_bytes_held=self._service.bodies.bytes_held,
+        )
+
+    async def _serve_stream(self, stream: Stream) -> None:
+        """Serve one connection.  Its exceptions end it alone; its slot is free afterwards."""
+        traffic = self._service.traffic
+        traffic.connections += 1
+        traffic.connections_open += 1
+        try:
+            if await self._is_secured(stream):
+                await serve_connection(stream, self._service)
+        except* Exception as error:  # also out of a group that holds a cancellation, which flies on
+            traffic.connections_failed += 1
+            _log.error("a connection failed: %s", describe(error))
+        finally:
+            traffic.connections_open -= 1
+            self._slots.release()
+
+    async def _is_secured(self, stream: Stream) -> bool:
+        """Shake hands over TLS; false when the peer fails to, which is its own affair."""
+        if not isinstance(stream, trio.SSLStream):
+            return True
+        with trio.move_on_after(limits.TLS_HANDSHAKE_TIMEOUT_S):
+            try:
+                await stream.do_handshake()
+                return True
+            except trio.BrokenResourceError:
+                pass
+        self._service.traffic.handshakes_failed += 1
+        return False
+
+
+async def serve(
+    listeners: Sequence[Listener],
+    handle: Handle,
+    *,
+    grace_s: float,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``handle`` on ``listeners`` until drained: ``server = await nursery.start(serve, ...)``."""
+    await Server(handle, grace_s=grace_s).serve(listeners, task_status=task_status)
+
+
+async def open_listeners(
+    host: str,
+    port: int,
+    *,
+    backlog: int = limits.LISTEN_BACKLOG,
+    tls: ssl.SSLContext | None = None,
+) -> list[Listener]:
+    """Listen on an address; port 0 picks a free one.  With ``tls``, for https.
+
+    Raises ``ConfigError`` that names ``server.listen`` when the address cannot be had.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"server.listen: cannot listen on {host}:{port}: {reason}; choose another address"
+        ) from None
+    if tls is None:
+        return list(listeners)
+    # https_compatible: browsers and proxies end TLS without a closing handshake.
+    return [trio.SSLListener(listener, tls, https_compatible=True) for listener in listeners]
+
+
+class _Gate(trio.abc.Listener[Stream]):
+    """Accepts when a slot is free; until then clients wait in the listen queue."""
+
+    def __init__(self, listener: Listener, slots: trio.Semaphore) -> None:
+        self._listener = listener
+        self._slots = slots
+
+    async def accept(self) -> Stream:
+        """Take a slot, then a connection, whose end gives the slot back."""
+        await self._slots.acquire()
+        try:
+            return await self._listener.accept()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the listener."""
+        await self._listener.aclose()

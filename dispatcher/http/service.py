@@ -1,0 +1,95 @@
+"""What the connections of one server have in common: who answers, what is counted, when to end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.errors import Unavailable
+from dispatcher.http.message import Handle
+
+
+class Traffic(msgspec.Struct):
+    """Counters of a server, since its start."""
+
+    connections: int = 0
+    connections_open: int = 0
+    connections_failed: int = 0  # ended by an exception that is a bug of ours
+    handshakes_failed: int = 0  # TLS
+    requests: int = 0
+    requests_running: int = 0
+    requests_refused: int = 0  # before a handler saw them: malformed, too large, too slow
+    requests_failed: int = 0  # by an exception that is a bug of ours
+    upgrades_open: int = 0
+
+
+class Drain:
+    """Tells connections that the server is ending."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._idle: set[trio.CancelScope] = set()
+
+    def begin(self) -> None:
+        """From now on answers carry ``Connection: close``; idle connections end at once."""
+        self.has_begun = True
+        for scope in self._idle:
+            scope.cancel()
+
+    def enter_idle(self, scope: trio.CancelScope) -> None:
+        """Have ``scope`` cancelled when the end begins, or now."""
+        self._idle.add(scope)
+        if self.has_begun:
+            scope.cancel()
+
+    def leave_idle(self, scope: trio.CancelScope) -> None:
+        """``scope`` will not be cancelled any more; whether it was, it says itself."""
+        self._idle.discard(scope)
+
+
+class BodyBudget:
+    """Bounds the memory of all bodies together; counts bytes that came, not those announced."""
+
+    def __init__(self, bytes_max: int = limits.REQUEST_BODIES_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self.bytes_held = 0
+
+    def take(self, count: int) -> None:
+        """Account for ``count`` bytes more; raises ``Unavailable``, then nothing was taken."""
+        if self.bytes_held + count > self._bytes_max:
+            raise Unavailable("too many request bodies are being read at once", retry_after_s=1.0)
+        self.bytes_held += count
+
+    def give_back(self, count: int) -> None:
+        """The bytes are no longer held."""
+        assert 0 <= count <= self.bytes_held
+        self.bytes_held -= count
+
+
+def random_request_id() -> str:
+    """16 hexadecimal digits from the system's source."""
+    return secrets.token_hex(8)
+
+
+class Service:
+    """Shared by every connection of one server.
+
+    ``new_request_id`` gives 6 to 32 hexadecimal digits that cannot be guessed.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        new_request_id: Callable[[], str] = random_request_id,
+        bodies: BodyBudget | None = None,
+    ) -> None:
+        self.handle = handle
+        self.new_request_id = new_request_id
+        self.bodies = BodyBudget() if bodies is None else bodies
+        self.drain = Drain()
+        self.traffic = Traffic()

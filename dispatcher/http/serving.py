@@ -1,0 +1,64 @@
+"""Puts the HTTP side of an open dispatcher on listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from dispatcher.config import ServerSettings, split_listen
+from dispatcher.http.api import internal_api, public_api
+from dispatcher.http.server import Listener, Server, open_listeners, serve
+from dispatcher.http.tls import server_context
+from dispatcher.runtime.hub import Hub
+
+
+async def serve_http(
+    hub: Hub,
+    listeners: Sequence[Listener],
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve applications and gateways on listeners of the caller's until drained or cancelled.
+
+    ``server = await nursery.start(serve_http, hub, listeners)`` gives the server, whose
+    ``drain`` ends it in order.  With ``server.internal_listen`` set, ``/metrics`` and the
+    health paths are left out: serve them with ``serve_status``.
+    """
+    settings = hub.settings.server
+    handle = public_api(hub, with_status=not settings.internal_listen)
+    await serve(listeners, handle, grace_s=settings.grace_s, task_status=task_status)
+
+
+async def serve_status(
+    hub: Hub,
+    listeners: Sequence[Listener],
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` alone."""
+    await serve(listeners, internal_api(hub), grace_s=hub.settings.server.grace_s, task_status=task_status)
+
+
+async def listen(settings: ServerSettings) -> list[Listener]:
+    """The listeners of ``server.listen``, with TLS when a certificate is set.
+
+    Raises ``ConfigError``.
+    """
+    tls = None
+    if settings.tls_certificate:
+        tls = server_context(Path(settings.tls_certificate), Path(settings.tls_key))
+    host, port = split_listen("server.listen", settings.listen)
+    return await open_listeners(host, port, tls=tls)
+
+
+def url_of(listeners: Sequence[Listener]) -> str:
+    """The address of the first listener, as a client would write it."""
+    listener: trio.abc.Listener[trio.SocketStream] | Listener = listeners[0]
+    scheme = "http"
+    if isinstance(listener, trio.SSLListener):
+        listener, scheme = listener.transport_listener, "https"
+    assert isinstance(listener, trio.SocketListener)
+    host, port = listener.socket.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,98 @@
+"""``/v2/subscriptions``: pre-subscriptions, and manual subscriptions per device and resource."""
+
+from __future__ import annotations
+
+from dispatcher import limits
+from dispatcher.errors import BadRequest, NotFound
+from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of
+from dispatcher.http.channels_api import require_json
+from dispatcher.http.message import JSON, Request, Response, no_content
+from dispatcher.model import Role
+from dispatcher.runtime.hub import Hub
+from dispatcher.wire import notification_api
+
+
+class SubscriptionsApi:
+    """Facts 1.8 to 1.10."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._registrations = hub.parts.registrations
+        self._router = hub.parts.router
+
+    def routes(self) -> list[ApiRoute]:
+        """This API's rows of the route table."""
+        every = "/v2/subscriptions"
+        device = "/v2/subscriptions/{device-id}"
+        resource = "/v2/subscriptions/{device-id}/{resource-path...}"
+        return [
+            api_route("PUT", every, Role.APPLICATION, self.put_presubscriptions),
+            api_route("GET", every, Role.APPLICATION, self.get_presubscriptions),
+            api_route("DELETE", every, Role.APPLICATION, self.delete_presubscriptions),
+            api_route("GET", device, Role.APPLICATION, self.get_device),
+            api_route("DELETE", device, Role.APPLICATION, self.delete_device),
+            api_route("PUT", resource, Role.APPLICATION, self.put_resource),
+            api_route("GET", resource, Role.APPLICATION, self.get_resource),
+            api_route("DELETE", resource, Role.APPLICATION, self.delete_resource),
+        ]
+
+    async def put_presubscriptions(self, request: Request, caller: Caller) -> Response:
+        """Replace the whole set: 204."""
+        require_json(request)
+        body = await request.body(limits.API_BODY_BYTES_MAX)
+        entries = notification_api.parse_presubscriptions(body)
+        await self._registrations.set_presubscriptions(application_of(caller), entries)
+        return no_content()
+
+    async def get_presubscriptions(self, request: Request, caller: Caller) -> Response:
+        """The set, in the order in which it was put."""
+        application = application_of(caller)
+        entries = self._router.presubscriptions(application.account_id, application.id)
+        return Response(200, notification_api.render_presubscriptions(entries), JSON)
+
+    async def delete_presubscriptions(self, request: Request, caller: Caller) -> Response:
+        """Clear the set: 204."""
+        await self._registrations.set_presubscriptions(application_of(caller), ())
+        return no_content()
+
+    async def get_device(self, request: Request, caller: Caller) -> Response:
+        """One line per subscribed resource of a device, or 404 when there is none."""
+        application = application_of(caller)
+        paths = self._router.subscribed_paths(
+            application.account_id, application.id, request.params["device-id"]
+        )
+        if not paths:
+            raise NotFound("No subscriptions for this device")
+        return Response(200, notification_api.render_uri_list(paths), "text/uri-list")
+
+    async def delete_device(self, request: Request, caller: Caller) -> Response:
+        """Remove every manual subscription of a device: 204, also when there was none."""
+        await self._registrations.unsubscribe(application_of(caller), request.params["device-id"])
+        return no_content()
+
+    async def put_resource(self, request: Request, caller: Caller) -> Response:
+        """Subscribe to one resource: 200."""
+        ep, path = _resource(request)
+        await self._registrations.subscribe(application_of(caller), ep, path)
+        return Response(200)
+
+    async def get_resource(self, request: Request, caller: Caller) -> Response:
+        """200 when subscribed, 404 when not; no body either way."""
+        application = application_of(caller)
+        ep, path = _resource(request)
+        paths = self._router.subscribed_paths(application.account_id, application.id, ep)
+        return Response(200 if path in paths else 404)
+
+    async def delete_resource(self, request: Request, caller: Caller) -> Response:
+        """Remove one manual subscription: 204, also when there was none."""
+        await self._registrations.unsubscribe(application_of(caller), *_resource(request))
+        return no_content()
+
+
+def _resource(request: Request) -> tuple[str, str]:
+    """Device and path of a resource; the stored path starts with a slash."""
+    ep, path = request.params["device-id"], "/" + request.params["resource-path"]
+    if len(ep) > limits.EP_CHARS_MAX:
+        raise BadRequest(f"a device ID has at most {limits.EP_CHARS_MAX} characters")
+    if len(path) > limits.PATH_CHARS_MAX:
+        raise BadRequest(f"a resource path has at most {limits.PATH_CHARS_MAX} characters")
+    return ep, path
