@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": WORDS | {"core", "wire", "observe"},
     "runtime": WORDS | {"core", "wire", "observe", "deliver", "queue", "registry"},
     "http": WORDS | {"core", "wire", "observe", "deliver", "queue", "registry", "runtime"},
-    "": WORDS | {"runtime", "http"},
+    "": WORDS | {"queue", "runtime", "http"},
     "cli": WORDS | {"", "core", "wire", "observe", "queue", "registry", "runtime", "http"},
     "__main__": {"cli"},
 }

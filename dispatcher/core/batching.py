@@ -1,0 +1,42 @@
+"""How large a batch may be and how it is written.  Pure.
+
+An idle channel sends at once: there is no lingering, so nothing here decides
+*when*.  Batches grow by themselves while the receiver is busy with the last one.
+"""
+
+from __future__ import annotations
+
+from dispatcher.model import Channel, ChannelType, Form, Serialization, SliceLimits
+
+_PLAIN = Serialization()
+
+
+def form_of(channel: Channel) -> Form:
+    """How this channel's records are written into messages."""
+    chosen = channel.serialization or _PLAIN
+    mixed = chosen.mixed_kinds
+    return Form(
+        mixed_kinds=channel.type is ChannelType.CALLBACK if mixed is None else mixed,
+        deregistrations_as_object=chosen.deregistrations_as_object,
+        include_uid=chosen.include_uid,
+        include_timestamp=chosen.include_timestamp,
+        include_original_ep=chosen.include_original_ep,
+    )
+
+
+def events_max(channel: Channel) -> int:
+    """Most events of one batch: what the application asked for, else the tier's number."""
+    chosen = channel.serialization or _PLAIN
+    return chosen.max_chunk_size or channel.limits.batch_events
+
+
+def bytes_max(channel: Channel) -> int:
+    """Most bytes of one batch by the tier and by what the receiver is known to refuse."""
+    limits = channel.limits
+    allowed = limits.batch_bytes if channel.type is ChannelType.CALLBACK else limits.websocket_batch_bytes
+    return min(allowed, channel.learned_batch_bytes or allowed)
+
+
+def slice_limits(channel: Channel, bytes_now: int) -> SliceLimits:
+    """The bounds of the next slice; ``bytes_now`` is what the last attempts taught."""
+    return SliceLimits(events_max=events_max(channel), bytes_max=min(bytes_now, bytes_max(channel)))

@@ -1,0 +1,113 @@
+"""The metrics of the contract, in one table.
+
+Records are counted by the queue itself; ``RecordsCollector`` copies its totals at
+scrape time, so that queued + recovered = acked + expired + dropped + superseded +
+parked + deleted + in queue holds in every single scrape (INV-8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000)
+LOSS_REASONS = ("overflow", "memory")
+
+
+class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue's books at a moment, and what only a scrape needs."""
+
+    queued: int
+    acked: int
+    expired: int
+    deleted: int
+    dropped: Mapping[str, int]
+    rejected: int
+    records: int
+    record_bytes: int
+    channels: Mapping[tuple[str, str], int]  # by type and status
+    oldest_age_s: float
+
+
+class RecordsCollector(Collector):
+    """Copies ``RecordTotals`` into metric families, once per scrape."""
+
+    def __init__(self, totals: Callable[[], RecordTotals]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """All families of one scrape from one reading of the totals."""
+        now = self._totals()
+        for name, value, text in (
+            ("queued", now.queued, "Records stored in channels"),
+            ("recovered", 0, "Records found again at start"),
+            ("acked", now.acked, "Records that their receiver confirmed"),
+            ("expired", now.expired, "Records removed at the end of their lifetime"),
+            ("superseded", 0, "Records replaced by a newer value"),
+            ("parked", 0, "Records set aside because their receiver refused them"),
+            ("deleted", now.deleted, "Records removed with their channel"),
+        ):
+            yield CounterMetricFamily(f"dispatcher_records_{name}", text, value=value)
+        dropped = CounterMetricFamily(
+            "dispatcher_records_dropped", "Records dropped from a queue", labels=["reason"]
+        )
+        for reason in LOSS_REASONS:
+            dropped.add_metric([reason], now.dropped.get(reason, 0))
+        yield dropped
+        yield CounterMetricFamily(
+            "dispatcher_records_rejected", "Records refused by full queues", value=now.rejected
+        )
+        yield GaugeMetricFamily("dispatcher_queue_records", "Records in queues", value=now.records)
+        yield GaugeMetricFamily("dispatcher_queue_bytes", "Stored bytes of these", value=now.record_bytes)
+        yield GaugeMetricFamily(
+            "dispatcher_oldest_event_age_seconds", "Age of the oldest record", value=now.oldest_age_s
+        )
+        channels = GaugeMetricFamily(
+            "dispatcher_channels", "Registered channels", labels=["type", "status"]
+        )
+        for labels, count in sorted(now.channels.items()):
+            channels.add_metric(list(labels), count)
+        yield channels
+
+
+class Metrics:
+    """Everything that is counted; one of its own per dispatcher."""
+
+    def __init__(self, totals: Callable[[], RecordTotals]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(RecordsCollector(totals))
+        self.events_accepted = Counter(
+            "dispatcher_events_accepted", "Events answered with 202", registry=self.registry
+        )
+        self.events_unrouted = Counter(
+            "dispatcher_events_unrouted", "Accepted events that reached no channel", registry=self.registry
+        )
+        self.attempts = Counter(
+            "dispatcher_delivery_attempts",
+            "Batches sent",
+            ["type", "outcome"],
+            registry=self.registry,
+        )
+        self.delivery_seconds = Histogram(
+            "dispatcher_delivery_seconds",
+            "From the start of a batch to its answer or hand-over",
+            ["type"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_events = Histogram(
+            "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
+        )
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition a scraper asked for, and its content type."""
+        if "application/openmetrics-text" in accept:
+            body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return body, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), "text/plain; version=0.0.4; charset=utf-8"

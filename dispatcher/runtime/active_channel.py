@@ -1,0 +1,108 @@
+"""One registered channel while the dispatcher runs: its row, its sink, where delivery stands.
+
+State only; it is changed by the channel's task, by the sink's confirmations and by
+changes of the registration, all on the Trio thread and never across an ``await``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from dispatcher.core import batching
+from dispatcher.core.retry import BatchSize, RetryState
+from dispatcher.deliver.sink import Sink
+from dispatcher.model import Channel, ChannelType, Form, Position, SliceLimits
+
+
+class FrozenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that failed: the same records in the same form go again, byte for byte."""
+
+    first: Position
+    last: Position
+    form: Form
+
+
+class LossBurst(msgspec.Struct):
+    """Losses of one reason that follow each other closely: told of once, then in sums."""
+
+    told_s: float  # when the last line was logged, on Trio's clock
+    untold_count: int = 0  # records lost since
+
+
+class ActiveChannel:
+    """What delivering one channel needs to remember.
+
+    ``sent`` is the last position handed to the present sink; None means that the
+    next slice starts with the oldest record.  ``is_dirty`` says that something came
+    since the task last looked, so that no wakeup is lost between looking and ending.
+    """
+
+    __slots__ = (
+        "consumer_wakeup",
+        "disconnected_since_s",
+        "form",
+        "frozen",
+        "is_dirty",
+        "is_gone",
+        "is_running",
+        "last_event_s",
+        "losses",
+        "retry",
+        "retry_now",
+        "row",
+        "scope",
+        "sent",
+        "sink",
+        "size",
+    )
+
+    def __init__(self, row: Channel) -> None:
+        self.row = row
+        self.form = batching.form_of(row)
+        self.size = BatchSize(limit_bytes=batching.bytes_max(row))
+        self.retry = RetryState()
+        self.frozen: FrozenBatch | None = None
+        self.sink: Sink | None = None
+        self.sent: Position | None = None
+        self.losses: dict[str, LossBurst] = {}  # by reason: those told of lately
+        self.scope: trio.CancelScope | None = None
+        self.retry_now: trio.Event | None = None
+        self.consumer_wakeup: trio.Event | None = None
+        now_s = trio.current_time()
+        self.last_event_s = now_s  # on Trio's clock, as the next
+        self.disconnected_since_s = now_s if row.type is ChannelType.WEB_SOCKET else None
+        self.is_dirty = False
+        self.is_running = False
+        self.is_gone = False
+
+    def __repr__(self) -> str:
+        state = "gone" if self.is_gone else "running" if self.is_running else "idle"
+        return f"<ActiveChannel {self.row.id} {self.row.type} {state} sent={self.sent} retry={self.retry}>"
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is being sent at this moment."""
+        return not self.is_running or self.retry_now is not None
+
+    def limits(self) -> SliceLimits:
+        """Bounds of the next slice."""
+        return batching.slice_limits(self.row, self.size.limit_bytes)
+
+    def replace_row(self, row: Channel) -> None:
+        """Take over a changed registration; a new serialization thaws a frozen batch."""
+        form = batching.form_of(row)
+        if form != self.form or batching.events_max(row) != batching.events_max(self.row):
+            self.frozen = None
+        self.row, self.form = row, form
+
+    def remember_failing(self, since_s: float) -> None:
+        """Its callback has been failing for longer than this run; an attempt is due at once."""
+        self.retry = RetryState(failing_since_s=since_s)
+
+    def start_over(self) -> None:
+        """Forget past failures; a pause before the next attempt ends now."""
+        self.retry = RetryState()
+        self.size = BatchSize(limit_bytes=batching.bytes_max(self.row))
+        if self.retry_now is not None:
+            self.retry_now.set()

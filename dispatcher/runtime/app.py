@@ -1,0 +1,260 @@
+"""The composition root: makes a dispatcher out of its parts, and takes it apart again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.config import Settings
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.routing import Router
+from dispatcher.deliver.callback_tls import client_context
+from dispatcher.deliver.dialer import Connect, Dialer, Resolve
+from dispatcher.errors import CloseCode, Unavailable
+from dispatcher.model import ChannelType
+from dispatcher.observe.log import LogEvent, log
+from dispatcher.observe.metrics import Metrics
+from dispatcher.queue.interface import ChannelQueue
+from dispatcher.queue.native import NativeQueue
+from dispatcher.registry.control import serve_control
+from dispatcher.registry.folder import DataFolder, open_folder
+from dispatcher.registry.interface import Contents, Registry
+from dispatcher.registry.memory import MemoryRegistry
+from dispatcher.registry.sqlite import open_registry
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.callbacks import Callbacks
+from dispatcher.runtime.clock import WallClock
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.hub import Hub, Parts, record_totals
+from dispatcher.runtime.life_cycle import LifeCycle
+from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.publishing import Publisher
+from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.sockets import Sockets
+from dispatcher.runtime.supervisor import Supervisor
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outside gives a dispatcher: time, randomness, and the way to other machines."""
+
+    unix_s: Callable[[], float] = time.time
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    resolve: Resolve | None = None  # None: the system's resolver
+    connect: Connect | None = None  # None: real sockets
+    queue: Callable[[int, int], ChannelQueue] = NativeQueue  # of epoch and memory bound
+
+
+@asynccontextmanager
+async def open_dispatcher(
+    settings: Settings | None = None, *, world: World | None = None
+) -> AsyncIterator[Hub]:
+    """Open a dispatcher; it is closed, with every task and file of it, when the block ends.
+
+    ``settings`` None: the defaults, and nothing on disk: accounts, keys and channels
+    live in memory as long as the block.  Otherwise ``settings.storage.data`` is the data
+    folder, locked until the end: raises ``DataFolderError`` when another dispatcher has it.
+
+    Cancellation of the block closes it as its normal end does: sockets get a Close
+    frame with 1012, deliveries in flight count as not confirmed.
+    """
+    world = world or World()
+    clock = WallClock(world.unix_s, trio.current_time)
+    async with AsyncExitStack() as stack:
+        folder = None if settings is None else _lock_folder(stack, Path(settings.storage.data), world)
+        registry = await _open_registry(stack, folder, clock, world)
+        settings = settings or Settings()
+        secret = world.random_bytes(32) if folder is None else folder.secret
+        queue = world.queue(await registry.next_epoch(), memory_bytes(settings))
+        stack.callback(queue.close)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        hub = _assemble(settings, world, clock, secret, registry, await registry.load(), queue, nursery)
+        nursery.start_soon(hub.parts.callbacks.close_idle_connections)
+        nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
+        if folder is not None:
+            await nursery.start(_watch_identities, folder, hub)
+        log(logging.INFO, LogEvent.STARTED, channels=len(hub.parts.directory.channels()))
+        try:
+            yield hub
+        finally:
+            log(logging.INFO, LogEvent.STOPPING)
+            with trio.CancelScope(shield=True):  # bounded: sockets get a few seconds to say goodbye
+                await hub.stop()
+            nursery.cancel_scope.cancel()
+
+
+def memory_bytes(settings: Settings) -> int:
+    """The bound of all queues in memory: the setting, or half of the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return settings.storage.memory_bytes or machine // 2
+
+
+def _lock_folder(stack: AsyncExitStack, path: Path, world: World) -> DataFolder:
+    folder = open_folder(path, random_bytes=world.random_bytes)
+    stack.enter_context(folder.locked())
+    return folder
+
+
+async def _open_registry(
+    stack: AsyncExitStack, folder: DataFolder | None, clock: WallClock, world: World
+) -> Registry:
+    if folder is None:
+        return MemoryRegistry(world.random_bytes)
+    return await stack.enter_async_context(
+        open_registry(folder, unix_ms=clock.unix_ms, random_bytes=world.random_bytes)
+    )
+
+
+def _assemble(
+    settings: Settings,
+    world: World,
+    clock: WallClock,
+    secret: bytes,
+    registry: Registry,
+    contents: Contents,
+    queue: ChannelQueue,
+    nursery: trio.Nursery,
+) -> Hub:
+    directory = Directory(secret, contents.identities)
+    router = Router()
+    metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
+    observer = Observer(metrics)
+    supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
+    policy = AddressPolicy(
+        allow_private=settings.callbacks.allow_private,
+        allow_networks=tuple(ip_network(block) for block in settings.callbacks.allow_networks),
+    )
+
+    clock.raise_floor(contents.life_times.unix_ms)
+    life_cycle = LifeCycle(
+        directory=directory,
+        queue=queue,
+        registry=registry,
+        observer=observer,
+        now_unix_ms=clock.unix_ms,
+        startup_grace_s=settings.limits.startup_grace_s,
+        up_before_s=contents.life_times.up_s,
+    )
+
+    def end_sink(channel: ActiveChannel) -> None:
+        supervisor.wake(channel)  # a consumer in this process learns that its channel is gone
+        if channel.row.type is ChannelType.WEB_SOCKET:
+            sockets.end(channel, CloseCode.NORMAL, "channel deleted")
+        elif channel.row.type is ChannelType.CALLBACK:
+            callbacks.end(channel)
+            supervisor.stop(channel)
+
+    registrations = Registrations(
+        registry=registry,
+        directory=directory,
+        router=router,
+        queue=queue,
+        supervisor=supervisor,
+        tiers=settings.tiers,
+        new_incarnation=lambda: int.from_bytes(world.random_bytes(8), "big"),
+        watch=life_cycle.watch,
+        end_sink=end_sink,
+    )
+    callbacks = Callbacks(
+        nursery=nursery,
+        registrations=registrations,
+        queue=queue,
+        supervisor=supervisor,
+        dialer=Dialer(policy, _tls(settings), resolve=world.resolve, connect=world.connect),
+        policy=policy,
+        now_unix_ms=clock.unix_ms,
+    )
+    sockets = Sockets(
+        nursery=nursery,
+        directory=directory,
+        registrations=registrations,
+        queue=queue,
+        supervisor=supervisor,
+        new_counter=lambda: int.from_bytes(world.random_bytes(4), "big"),
+    )
+    publisher = Publisher(
+        directory=directory,
+        router=router,
+        queue=queue,
+        supervisor=supervisor,
+        observer=observer,
+        now_unix_ms=clock.unix_ms,
+        durability=settings.storage.durability,
+    )
+    _restore(contents, directory, router, registrations, callbacks, life_cycle)
+    return Hub(
+        Parts(
+            settings=settings,
+            secret=secret,
+            random_bytes=world.random_bytes,
+            now_unix_ms=clock.unix_ms,
+            registry=registry,
+            queue=queue,
+            directory=directory,
+            router=router,
+            observer=observer,
+            metrics=metrics,
+            publisher=publisher,
+            registrations=registrations,
+            callbacks=callbacks,
+            sockets=sockets,
+            life_cycle=life_cycle,
+        )
+    )
+
+
+def _restore(
+    contents: Contents,
+    directory: Directory,
+    router: Router,
+    registrations: Registrations,
+    callbacks: Callbacks,
+    life_cycle: LifeCycle,
+) -> None:
+    """What the registry knew when the dispatcher started."""
+    registrations.restore(contents.channels)
+    for channel in directory.channels():
+        if channel.row.type is ChannelType.CALLBACK:
+            callbacks.bind(channel)
+        life_cycle.restore(channel, contents.life_times.clocks.get(channel.row.id))
+    for subscription in contents.subscriptions:
+        application = directory.applications[subscription.application_id]
+        router.add_subscription(application.account_id, subscription)
+    for application_id, entries in contents.presubscriptions.items():
+        application = directory.applications[application_id]
+        router.set_presubscriptions(application.account_id, application_id, entries)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    chosen = settings.callbacks
+    return client_context(ca=chosen.ca, certificate=chosen.client_certificate, key=chosen.client_key)
+
+
+async def _watch_identities(folder: DataFolder, hub: Hub, *, task_status: trio.TaskStatus[None]) -> None:
+    """Take over keys made or revoked beside us: at a poke, and by a look every half second."""
+    poked = trio.Event()
+
+    def on_poke() -> None:
+        poked.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, folder, on_poke)
+        task_status.started()
+        while True:
+            with trio.move_on_after(limits.KEY_RELOAD_INTERVAL_S):
+                await poked.wait()
+            poked = trio.Event()
+            try:
+                await hub.reload_identities()
+            except Unavailable as busy:  # another process holds the registry; the next look will do
+                log(logging.WARNING, LogEvent.KEYS_UNREAD, reason=busy.message)

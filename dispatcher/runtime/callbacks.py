@@ -1,0 +1,149 @@
+"""Callback channels: verified before they are stored, bound to a sink while they exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import trio
+
+from dispatcher import limits
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.callback_rules import CallbackTarget, check_registration, parse_callback
+from dispatcher.core.rate import Rate, RateWindow, admit, is_idle
+from dispatcher.deliver.callback import CallbackSends, CallbackSink
+from dispatcher.deliver.dialer import Dialer
+from dispatcher.deliver.verification import VerificationFailed, verify_callback
+from dispatcher.errors import FieldError, TooManyRequests, ValidationError
+from dispatcher.model import Application, ChannelType, Position, Serialization
+from dispatcher.queue.interface import ChannelQueue
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.channel_task import confirm
+from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.supervisor import Supervisor
+
+_RATE = Rate(count_max=limits.VERIFICATIONS_PER_MINUTE_MAX, period_s=60.0)
+
+
+class Callbacks:
+    """Registers callbacks and gives their channels a sink."""
+
+    def __init__(
+        self,
+        *,
+        nursery: trio.Nursery,
+        registrations: Registrations,
+        queue: ChannelQueue,
+        supervisor: Supervisor,
+        dialer: Dialer,
+        policy: AddressPolicy,
+        now_unix_ms: Callable[[], int],
+    ) -> None:
+        self._nursery = nursery
+        self._registrations = registrations
+        self._queue = queue
+        self._supervisor = supervisor
+        self._dialer = dialer
+        self._policy = policy
+        self._now_unix_ms = now_unix_ms
+        self._sends = CallbackSends()
+        self._warm: dict[int, ActiveChannel] = {}  # by channel: those that keep a connection
+        self._verifications: dict[int, RateWindow] = {}  # by application, forgotten when idle
+
+    async def register(
+        self,
+        application: Application,
+        url: str,
+        headers: dict[str, str],
+        serialization: Serialization | None,
+    ) -> None:
+        """Verify with one request, then store; the queue of an earlier callback is kept.
+
+        Raises ``ValidationError`` or ``BadRequest`` with the earlier callback as it was,
+        and ``TooManyRequests`` above the rate of verifications.
+        """
+        self._registrations.check_type(application, ChannelType.CALLBACK)
+        target = check_registration(url, headers, self._policy)
+        self._admit_verification(application)
+        try:
+            await verify_callback(target, self._dialer, timeout_s=limits.VERIFICATION_TIMEOUT_S)
+        except VerificationFailed as failure:
+            message = f"the callback could not be verified: {failure}"
+            raise ValidationError(message, fields=(FieldError(name="url", message=message),)) from None
+        channel, _ = await self._registrations.register(
+            application,
+            ChannelType.CALLBACK,
+            serialization=serialization,
+            url=url,
+            headers=headers,
+        )
+        self.bind(channel, target)
+
+    def bind(self, channel: ActiveChannel, target: CallbackTarget | None = None) -> None:
+        """Give a channel the sink of its registration; failures of an earlier one are forgotten."""
+        if channel.is_gone:
+            return
+        row = channel.row
+        self.end(channel)
+        channel.sink = CallbackSink(
+            target or parse_callback(row.url, row.headers),
+            dialer=self._dialer,
+            timeout_s=row.limits.callback_timeout_s,
+            confirmed=lambda position: self._confirmed(channel, position),
+            sends=self._sends,
+            now_unix_s=lambda: self._now_unix_ms() / 1000,
+        )
+        channel.start_over()
+        self._supervisor.wake(channel)
+
+    async def stop(self, channels: Collection[ActiveChannel]) -> None:
+        """Let the requests in flight finish and begin no others; then close every connection.
+
+        Takes as long as the slowest receiver: the caller bounds it.
+        """
+        sinks = [channel.sink for channel in channels if isinstance(channel.sink, CallbackSink)]
+        try:
+            for channel in channels:
+                if isinstance(channel.sink, CallbackSink):
+                    channel.sink = None
+                    channel.start_over()
+            await self._supervisor.wait_idle()
+        finally:
+            for sink in sinks:
+                with trio.CancelScope(shield=True):  # closing a socket does not wait
+                    await sink.aclose()
+
+    def end(self, channel: ActiveChannel) -> None:
+        """Close the channel's connection, if it has one."""
+        sink, channel.sink = channel.sink, None
+        if sink is not None:
+            self._nursery.start_soon(sink.aclose)
+
+    async def close_idle_connections(self) -> None:
+        """Close connections that were kept alive and not used; runs until cancelled."""
+        while True:
+            await trio.sleep(limits.CALLBACK_IDLE_S / 4)
+            idle_before_s = trio.current_time() - limits.CALLBACK_IDLE_S
+            for number, channel in tuple(self._warm.items()):
+                sink = channel.sink
+                if not isinstance(sink, CallbackSink):
+                    del self._warm[number]
+                elif sink.idle_since_s is not None and sink.idle_since_s <= idle_before_s:
+                    del self._warm[number]
+                    await sink.close_idle()
+
+    def _confirmed(self, channel: ActiveChannel, position: Position) -> None:
+        self._warm[channel.row.id] = channel
+        confirm(channel, self._queue, position)
+
+    def _admit_verification(self, application: Application) -> None:
+        now_s = trio.current_time()
+        for number, window in tuple(self._verifications.items()):
+            if is_idle(window, _RATE, now_s):
+                del self._verifications[number]
+        window = self._verifications.get(application.id, RateWindow())
+        self._verifications[application.id], wait_s = admit(window, _RATE, now_s)
+        if wait_s > 0:
+            raise TooManyRequests(
+                f"at most {_RATE.count_max} callbacks are verified per minute for one application",
+                retry_after_s=wait_s,
+            )

@@ -1,0 +1,119 @@
+"""The task that moves one channel's events from its queue to its sink.
+
+The whole life of a delivery is in this file: slice, send, settle what is
+confirmed, pause after a failure.  The task exists only while there is something
+to send; a wakeup starts it again (``supervisor``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from dispatcher.core.retry import RetryPolicy, after_failure, after_refused_size, after_success
+from dispatcher.deliver.sink import DeliveryFailed, Sink
+from dispatcher.model import Position
+from dispatcher.queue.interface import Batch, ChannelQueue
+from dispatcher.runtime.active_channel import ActiveChannel, FrozenBatch
+from dispatcher.runtime.observer import Observer
+
+
+async def run_channel(
+    channel: ActiveChannel,
+    queue: ChannelQueue,
+    now_unix_ms: Callable[[], int],
+    observer: Observer,
+) -> None:
+    """Deliver one channel, in order, at least once, until nothing is left to send.
+
+    Cancellation: allowed at every ``await``.  A batch cut off half way was not
+        confirmed, so it is sent again; the receiver may see it twice.
+    Memory: none of its own; batches are read through the sink's buffer.
+    Raises ``SinkClosed`` when the receiver has gone, and what the queue raises when
+        the records have gone meanwhile.
+    """
+    while (sink := channel.sink) is not None:
+        channel.is_dirty = False
+        batch = await _next_batch(channel, queue, now_unix_ms(), observer)
+        if batch is None:
+            if channel.is_dirty:
+                continue
+            return
+        started_s = trio.current_time()
+        try:
+            await sink.send(batch)
+        except DeliveryFailed as failure:
+            observer.delivery_failed(channel.row, batch, failure, trio.current_time() - started_s)
+            if channel.sink is sink:
+                _take_failure(channel, queue, batch, failure)
+                await _pause(channel)
+        else:
+            observer.delivered(channel.row, batch, trio.current_time() - started_s)
+            _take_success(channel, sink, batch)
+
+
+def confirm(channel: ActiveChannel, queue: ChannelQueue, position: Position) -> int:
+    """The receiver has everything up to ``position``; return how many records that settled."""
+    return 0 if channel.is_gone else queue.settle(channel.row.id, position)
+
+
+def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer) -> None:
+    """Remove what is past its lifetime, and tell of it."""
+    lifetime_ms = int(channel.row.limits.event_lifetime_s * 1000)
+    loss = queue.expire(channel.row.id, now_unix_ms - lifetime_ms)
+    if loss is not None:
+        observer.lost(channel, loss)
+
+
+async def _next_batch(
+    channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer
+) -> Batch | None:
+    """The frozen batch while it stands whole, else the next slice.
+
+    Expires first, so that no event is sent after its lifetime.
+    """
+    number = channel.row.id
+    expire(channel, queue, now_unix_ms, observer)
+    if channel.frozen is not None:
+        frozen = channel.frozen
+        batch = await queue.rebuild(number, frozen.first, frozen.last, frozen.form)
+        if batch is not None:
+            return batch
+        channel.frozen = None
+        queue.release(number, channel.sent)
+    return await queue.slice(number, channel.sent, channel.limits(), channel.form)
+
+
+def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, failure: DeliveryFailed) -> None:
+    """Freeze the batch, or thaw it in a smaller size when it was too large."""
+    smaller = after_refused_size(channel.size, batch.bytes_count)
+    if failure.is_too_large and batch.events > 1 and smaller != channel.size:
+        channel.size = smaller
+        channel.frozen = None
+        queue.release(channel.row.id, channel.sent)
+        return  # the receiver works; the smaller batch goes at once
+    limits = channel.row.limits
+    policy = RetryPolicy(initial_s=limits.retry_initial_s, max_s=limits.retry_max_s)
+    channel.retry = after_failure(channel.retry, policy, trio.current_time(), failure.retry_after_s)
+    if channel.frozen is None:
+        channel.frozen = FrozenBatch(first=batch.first, last=batch.last, form=channel.form)
+
+
+def _take_success(channel: ActiveChannel, sink: Sink, batch: Batch) -> None:
+    if channel.sink is not sink:
+        return  # another sink took over meanwhile and starts with what is not confirmed
+    channel.sent = batch.last
+    channel.frozen = None
+    channel.retry = channel.retry.__class__()
+    channel.size = after_success(channel.size)
+
+
+async def _pause(channel: ActiveChannel) -> None:
+    """Wait until the next attempt is due, or until the registration changes."""
+    channel.retry_now = trio.Event()
+    try:
+        with trio.move_on_at(channel.retry.next_attempt_s):
+            await channel.retry_now.wait()
+    finally:
+        channel.retry_now = None

@@ -1,0 +1,280 @@
+"""The dispatcher as one object: what the HTTP side, the command line and embedders call.
+
+A facade only: it knows who does what and does nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+
+from dispatcher.config import Settings
+from dispatcher.core.access import KEY_ID_RANDOM_BYTES, KEY_RANDOM_BYTES, make_key, make_key_id
+from dispatcher.core.access import digest as key_digest
+from dispatcher.core.routing import Router
+from dispatcher.errors import BadRequest, Conflict
+from dispatcher.model import (
+    AccessKey,
+    Account,
+    Application,
+    ChannelType,
+    Event,
+    Role,
+    Serialization,
+)
+from dispatcher.observe.metrics import Metrics, RecordTotals
+from dispatcher.queue.interface import ChannelQueue, ChannelStats
+from dispatcher.registry.interface import Registry
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.callbacks import Callbacks
+from dispatcher.runtime.consumer import Consumer
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.life_cycle import LifeCycle
+from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.publishing import Publisher, Receipt
+from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.sockets import Sockets
+from dispatcher.wire.ingest import encode_events
+
+
+class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key, shown this once: only its HMAC is kept."""
+
+    key: str
+    id: str
+    role: Role
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dispatcher is made of; the composition root fills it in."""
+
+    settings: Settings
+    secret: bytes
+    random_bytes: Callable[[int], bytes]
+    now_unix_ms: Callable[[], int]
+    registry: Registry
+    queue: ChannelQueue
+    directory: Directory
+    router: Router
+    observer: Observer
+    metrics: Metrics
+    publisher: Publisher
+    registrations: Registrations
+    callbacks: Callbacks
+    sockets: Sockets
+    life_cycle: LifeCycle
+
+
+class Hub:
+    """An open dispatcher.  Made by ``open_dispatcher``; usable until that block ends.
+
+    Every method belongs to the Trio thread that opened it.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.is_stopping = False
+
+    def __repr__(self) -> str:
+        totals = self.parts.queue.totals()
+        return f"<Dispatcher {len(self.parts.directory.channels())} channels, {totals.records} records>"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings it was opened with."""
+        return self.parts.settings
+
+    async def stop(self) -> None:
+        """Finish the callbacks in flight, and close the sockets with 1012; twice is once.
+
+        Takes ``server.grace_s`` at most; what is not finished then is given back.
+        """
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        with trio.move_on_after(self.settings.server.grace_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.parts.sockets.stop)
+                nursery.start_soon(self.parts.callbacks.stop, self.parts.directory.channels())
+        await self.parts.life_cycle.save()
+
+    # --- publishing ---------------------------------------------------------------------
+
+    def publish(self, application: Application, event: Event | bytes) -> Receipt:
+        """Put one event, or a notification message as JSON bytes, into an application's channel.
+
+        A plain function: it never blocks, and stores all or nothing.  Subscriptions are
+        not asked.  ``await receipt.durable()`` waits for the durability of the settings.
+        Raises ``ValidationError``, ``QueueFull`` and ``MemoryFull``, with nothing stored.
+        """
+        return self.parts.publisher.to_application(application, encode_events((event,)))
+
+    async def publish_many(self, application: Application, events: Sequence[Event | bytes]) -> Receipt:
+        """The same for many events, in one append, and wait until they are durable.
+
+        Cancellation before the append stores nothing, after it everything.
+        """
+        receipt = self.parts.publisher.to_application(application, encode_events(events))
+        await receipt.durable()
+        return receipt
+
+    def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
+        """Put events into the channels of every application that subscribed to them."""
+        return self.parts.publisher.to_subscribers(account.id, encode_events(events))
+
+    # --- what exists --------------------------------------------------------------------
+
+    async def ensure_account(self, name: str = "default", tier: str = "commercial") -> Account:
+        """The account of this name; made when there is none."""
+        if tier not in self.settings.tiers:
+            raise BadRequest(f"there is no tier {tier!r} in the settings")
+        account = await self.parts.registry.ensure_account(name, tier)
+        await self.reload_identities()
+        return account
+
+    async def ensure_application(self, account: Account, name: str) -> Application:
+        """The account's application of this name; made when there is none.
+
+        Raises ``TooManyRequests`` at the tier's ``applications_max``.
+        """
+        tier = self.parts.directory.tier_of(account, self.settings.tiers)
+        try:
+            application = await self.parts.registry.create_application(
+                account.id, name, tier.applications_max
+            )
+        except Conflict:
+            await self.reload_identities()
+            return self.parts.directory.application_named(account.id, name)
+        await self.reload_identities()
+        return application
+
+    async def create_key(
+        self, role: Role, *, account: Account | None = None, application: Application | None = None
+    ) -> CreatedKey:
+        """Make a key: for an application, a gateway of an account, or an administrator."""
+        if role is Role.APPLICATION and application is None:
+            raise BadRequest("an application key needs its application")
+        if role is Role.GATEWAY and account is None:
+            raise BadRequest("a gateway key needs its account")
+        text = make_key(self.parts.random_bytes(KEY_RANDOM_BYTES))
+        key = AccessKey(
+            id=make_key_id(self.parts.random_bytes(KEY_ID_RANDOM_BYTES)),
+            role=role,
+            digest=key_digest(self.parts.secret, text),
+            account_id=application.account_id if application else account.id if account else None,
+            application_id=application.id if application else None,
+        )
+        await self.parts.registry.add_key(key)
+        await self.reload_identities()
+        return CreatedKey(key=text, id=key.id, role=role)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Revoke a key and close the sockets opened with it; False when there is none."""
+        revoked = await self.parts.registry.revoke_key(key_id)
+        await self.reload_identities()
+        return revoked
+
+    async def reload_identities(self) -> None:
+        """Take over what anyone changed in the registry; sockets of revoked keys close with 1008."""
+        with trio.CancelScope(shield=True):
+            identities = await self.parts.registry.identities_if_changed()
+            if identities is not None:
+                self.parts.sockets.revoke(self.parts.directory.replace_identities(identities))
+
+    # --- channels -----------------------------------------------------------------------
+
+    async def register_callback(
+        self,
+        application: Application,
+        url: str,
+        headers: dict[str, str] | None = None,
+        serialization: Serialization | None = None,
+    ) -> None:
+        """Verify a callback with one request, then make it the application's channel.
+
+        Raises ``ValidationError`` and ``BadRequest`` with the reason; an earlier callback
+        is then as it was.
+        """
+        await self.parts.callbacks.register(application, url, headers or {}, serialization)
+
+    async def register_websocket(
+        self, application: Application, serialization: Serialization | None = None
+    ) -> bool:
+        """Make the application's WebSocket channel, or change its serialization; True when new."""
+        _, is_new = await self.parts.registrations.register(
+            application, ChannelType.WEB_SOCKET, serialization=serialization
+        )
+        return is_new
+
+    async def delete_channel(self, application: Application) -> bool:
+        """Delete the application's channel with its queue; False when there is none."""
+        channel = self.parts.directory.channel_of(application.id)
+        if channel is None:
+            return False
+        await self.parts.registrations.delete(application, channel.row.type)
+        return True
+
+    async def subscribe(self, application: Application, ep: str, path: str) -> None:
+        """Subscribe an application to one resource of one device; ``path`` starts with a slash."""
+        await self.parts.registrations.subscribe(application, ep, path)
+
+    @asynccontextmanager
+    async def consume(
+        self, application: Application, serialization: Serialization | None = None
+    ) -> AsyncIterator[Consumer]:
+        """Consume an application's events in this process.
+
+        The application's channel becomes (or is) one of type ``IN_PROCESS``, which stays
+        registered when the block ends and goes on storing.  One consumer at a time: a
+        second one raises ``Conflict``.
+        """
+        channel, _ = await self.parts.registrations.register(
+            application, ChannelType.IN_PROCESS, serialization=serialization
+        )
+        if channel.consumer_wakeup is not None:
+            raise Conflict("this application's channel is being consumed already")
+        consumer = Consumer(channel, self.parts.queue, self.parts.now_unix_ms, self.parts.observer)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def statistics(self, application: Application) -> ChannelStats | None:
+        """The queue of an application's channel at this moment, or None without a channel."""
+        channel = self.parts.directory.channel_of(application.id)
+        return None if channel is None else self.parts.queue.stats(channel.row.id)
+
+
+def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -> RecordTotals:
+    """The books for one scrape.  Cost: one step per channel."""
+    totals = queue.totals()
+    channels: dict[tuple[str, str], int] = {}
+    oldest_ms = now_unix_ms
+    for channel in directory.channels():
+        labels = (channel.row.type.value, status_of(channel))
+        channels[labels] = channels.get(labels, 0) + 1
+        oldest = queue.stats(channel.row.id).oldest_unix_ms
+        if oldest is not None:
+            oldest_ms = min(oldest_ms, oldest)
+    return RecordTotals(
+        queued=totals.queued,
+        acked=totals.acked,
+        expired=totals.expired,
+        deleted=totals.deleted,
+        dropped=totals.dropped,
+        rejected=totals.rejected,
+        records=totals.records,
+        record_bytes=totals.record_bytes,
+        channels=channels,
+        oldest_age_s=(now_unix_ms - oldest_ms) / 1000,
+    )
+
+
+def status_of(channel: ActiveChannel) -> str:
+    """A channel's state in one word, for metrics."""
+    if channel.row.type is ChannelType.WEB_SOCKET:
+        return "disconnected" if channel.sink is None else "connected"
+    return "failing" if channel.frozen is not None else "ok"

@@ -1,0 +1,150 @@
+"""The one task that removes what has had its time: events past their lifetime, and channels.
+
+A heap holds, for each channel, the next moment at which anything about it could be
+due.  Activity never touches the heap: it only moves deadlines away, so a channel is
+looked at when its old moment comes and put back for the new one.
+
+Removal clocks count up time (``core.life_cycle``).  ``UpTime`` is Trio's clock moved by
+what earlier runs were up, and is saved with the channels' clocks at least every
+``limits.LIFE_TIMES_SAVE_S``; a crash can make a channel live that much longer.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from dispatcher import limits
+from dispatcher.core.life_cycle import Removal, judge
+from dispatcher.errors import Unavailable
+from dispatcher.model import ChannelClocks
+from dispatcher.observe.log import LogEvent, log
+from dispatcher.queue.interface import ChannelQueue
+from dispatcher.registry.interface import LifeTimes, Registry
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.channel_task import expire
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.observer import Observer
+
+Remove = Callable[[ActiveChannel, Removal], Awaitable[None]]
+
+
+class LifeCycle:
+    """Watches every channel's clocks."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        queue: ChannelQueue,
+        registry: Registry,
+        observer: Observer,
+        now_unix_ms: Callable[[], int],
+        startup_grace_s: float,
+        up_before_s: float,
+    ) -> None:
+        """``up_before_s``: how long earlier runs were up, together."""
+        now_s = trio.current_time()
+        self._directory = directory
+        self._queue = queue
+        self._registry = registry
+        self._observer = observer
+        self._now_unix_ms = now_unix_ms
+        self._offset_s = up_before_s - now_s  # from Trio's clock to up time
+        self._removes_from_s = now_s + startup_grace_s
+        self._heap: list[tuple[float, int]] = []
+        self._earlier = trio.Event()
+        self._saved: dict[int, ChannelClocks] = {}
+
+    def watch(self, channel: ActiveChannel) -> None:
+        """Begin to watch a channel."""
+        self._push(trio.current_time(), channel.row.id)
+
+    def restore(self, channel: ActiveChannel, clocks: ChannelClocks | None) -> None:
+        """Give a channel of an earlier run its clocks back."""
+        if clocks is None:
+            return
+        self._saved[channel.row.id] = clocks
+        channel.last_event_s = clocks.last_event_s - self._offset_s
+        if clocks.failing_since_s is not None:
+            channel.remember_failing(clocks.failing_since_s - self._offset_s)
+        if clocks.disconnected_since_s is not None:
+            channel.disconnected_since_s = clocks.disconnected_since_s - self._offset_s
+
+    async def run(self, remove: Remove) -> None:
+        """Remove what is due, as it falls due; until cancelled."""
+        save_s = trio.current_time() + limits.LIFE_TIMES_SAVE_S
+        while True:
+            now_s = trio.current_time()
+            while self._heap and self._heap[0][0] <= now_s:
+                await self._look(heapq.heappop(self._heap)[1], remove)
+            if now_s >= save_s:
+                await self.save()
+                save_s = now_s + limits.LIFE_TIMES_SAVE_S
+            self._earlier = trio.Event()
+            with trio.move_on_at(min(save_s, self._heap[0][0] if self._heap else save_s)):
+                await self._earlier.wait()
+
+    async def save(self) -> None:
+        """Save how far the clocks are; of the channels, those that changed since the last time."""
+        now: dict[int, ChannelClocks] = {}
+        for count, channel in enumerate(self._directory.channels(), 1):
+            now[channel.row.id] = self._clocks(channel)
+            if count % limits.CHANNELS_PER_STEP == 0:
+                await trio.lowlevel.checkpoint()
+        changed = {number: clocks for number, clocks in now.items() if self._saved.get(number) != clocks}
+        up_s = trio.current_time() + self._offset_s
+        try:
+            await self._registry.save_life_times(
+                LifeTimes(up_s=up_s, unix_ms=self._now_unix_ms(), clocks=changed)
+            )
+        except Unavailable as busy:  # another process holds the registry: the next save has it all
+            log(logging.WARNING, LogEvent.LIFE_TIMES_UNSAVED, reason=busy.message)
+        else:
+            self._saved = now
+
+    async def _look(self, number: int, remove: Remove) -> None:
+        channel = self._directory.find_channel(number)
+        if channel is None:
+            return
+        now_s = trio.current_time()
+        verdict = judge(channel.row.type, channel.row.limits, self._clocks(channel), now_s + self._offset_s)
+        look_again_s = verdict.look_again_s - self._offset_s
+        if verdict.removal is not None:
+            if now_s >= self._removes_from_s:
+                await remove(channel, verdict.removal)
+                return
+            look_again_s = self._removes_from_s
+        self._push(min(look_again_s, now_s + self._expire(channel)), number)
+
+    def _expire(self, channel: ActiveChannel) -> float:
+        """Remove a channel's old events; return the seconds until the next could be due.
+
+        While the channel's task sends, it does this itself before each batch: taking
+        the records of a half-sent message away would cost the connection.
+        """
+        now_unix_ms = self._now_unix_ms()
+        if channel.is_at_rest:
+            expire(channel, self._queue, now_unix_ms, self._observer)
+        oldest_unix_ms = self._queue.stats(channel.row.id).oldest_unix_ms
+        age_ms = 0 if oldest_unix_ms is None else now_unix_ms - oldest_unix_ms
+        lifetime_ms = channel.row.limits.event_lifetime_s * 1000
+        return max(limits.EXPIRY_PAUSE_S, (lifetime_ms - age_ms) / 1000)
+
+    def _clocks(self, channel: ActiveChannel) -> ChannelClocks:
+        return ChannelClocks(
+            last_event_s=channel.last_event_s + self._offset_s,
+            failing_since_s=self._up(channel.retry.failing_since_s),
+            disconnected_since_s=self._up(channel.disconnected_since_s),
+        )
+
+    def _up(self, moment_s: float | None) -> float | None:
+        return None if moment_s is None else moment_s + self._offset_s
+
+    def _push(self, at_s: float, number: int) -> None:
+        if not self._heap or at_s < self._heap[0][0]:
+            self._earlier.set()
+        heapq.heappush(self._heap, (at_s, number))

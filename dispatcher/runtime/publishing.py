@@ -1,0 +1,114 @@
+"""The way of an event in: parsed, routed, appended, and the channels woken.
+
+No ``await`` between routing and waking: what a request stores, it stores as one
+unit under one snapshot of the subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from dispatcher.core.routing import Router
+from dispatcher.errors import QueueFull
+from dispatcher.model import Application, Durability
+from dispatcher.queue.interface import Appended, ChannelQueue, Records, Route, Ticket
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.supervisor import Supervisor
+from dispatcher.wire.ingest import Parsed
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one request's events."""
+
+    accepted: int  # events
+    queued: int  # records stored; one event in three channels is three
+    unrouted: int  # events that reached no channel
+    rejected: int  # records refused by full channels of policy reject
+    durability: Durability
+    ticket: Ticket
+
+    async def durable(self) -> None:
+        """Return when every record is as durable as ``durability`` says (INV-5).
+
+        Cancellation leaves the events stored.
+        """
+        await self.ticket.durable()
+
+
+class Publisher:
+    """Appends parsed events to the queues of the channels that they belong to."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        router: Router,
+        queue: ChannelQueue,
+        supervisor: Supervisor,
+        observer: Observer,
+        now_unix_ms: Callable[[], int],
+        durability: Durability,
+    ) -> None:
+        self._directory = directory
+        self._router = router
+        self._queue = queue
+        self._supervisor = supervisor
+        self._observer = observer
+        self._now_unix_ms = now_unix_ms
+        self._durability = durability
+
+    def to_subscribers(self, account_id: int, parsed: Parsed) -> Receipt:
+        """Route by subscription and append.  Never blocks.
+
+        Raises ``MemoryFull`` with nothing stored.
+        """
+        plan = self._router.plan_routes(account_id, parsed)
+        routes = [Route(channel, indices) for channel, indices in plan.routes]
+        receipt = self._append(parsed, routes, plan.unrouted)
+        self._router.learn_devices(account_id, parsed)
+        return receipt
+
+    def to_application(self, application: Application, parsed: Parsed) -> Receipt:
+        """Append straight to one application's channel, subscriptions or not.  Never blocks.
+
+        Raises ``QueueFull`` (policy ``reject``) and ``MemoryFull``, with nothing stored.
+        """
+        channel = self._directory.channel_of(application.id)
+        if channel is None:
+            return self._append(parsed, (), parsed.events)
+        records = Records(parsed.block, parsed.meta)
+        if not self._queue.has_room(channel.row.id, records):
+            raise QueueFull(
+                f"the queue of {application.name!r} is full; try again when its receiver has caught up",
+                retry_after_s=channel.row.limits.retry_initial_s,
+            )
+        return self._append(parsed, (Route(channel.row.id),), 0)
+
+    def _append(self, parsed: Parsed, routes: Sequence[Route], unrouted: int) -> Receipt:
+        records = Records(parsed.block, parsed.meta)
+        appended, ticket = self._queue.append(records, routes, self._now_unix_ms())
+        now_s = trio.current_time()
+        for route in routes:
+            channel = self._directory.channel(route.channel)
+            channel.last_event_s = now_s
+            self._supervisor.wake(channel)
+        self._tell(appended)
+        self._observer.accepted(parsed.events, unrouted)
+        return Receipt(
+            accepted=parsed.events,
+            queued=appended.queued,
+            unrouted=unrouted,
+            rejected=appended.rejected,
+            durability=self._durability,
+            ticket=ticket,
+        )
+
+    def _tell(self, appended: Appended) -> None:
+        for loss in appended.losses:
+            channel = self._directory.find_channel(loss.channel)
+            if channel is not None:
+                self._observer.lost(channel, loss)

@@ -1,0 +1,240 @@
+"""Changes of what exists: channels, subscriptions, pre-subscriptions.
+
+Each change is committed to the registry first, then patched into the snapshots
+without an ``await`` in between.  Changes of one application's channel happen one
+at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.config import TierSettings, channel_limits
+from dispatcher.core import presubscriptions
+from dispatcher.core.routing import Router
+from dispatcher.errors import BadRequest, NotFound
+from dispatcher.model import (
+    Application,
+    Channel,
+    ChannelType,
+    Presubscription,
+    Serialization,
+    Subscription,
+)
+from dispatcher.observe.log import LogEvent, log
+from dispatcher.queue.interface import ChannelQueue, QueueOptions
+from dispatcher.registry.interface import Registry
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.supervisor import Supervisor
+
+EndSink = Callable[[ActiveChannel], None]
+"""Ends a deleted channel's transport: called once, after the channel is gone."""
+
+
+def _whole() -> trio.CancelScope:
+    """Commit and patch belong together: a caller that is cancelled between them would leave
+    the snapshot behind the registry.  The wait is one local transaction."""
+    return trio.CancelScope(shield=True)
+
+
+class Registrations:
+    """Makes, changes and deletes channels and subscriptions."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        directory: Directory,
+        router: Router,
+        queue: ChannelQueue,
+        supervisor: Supervisor,
+        tiers: dict[str, TierSettings],
+        new_incarnation: Callable[[], int],
+        watch: Callable[[ActiveChannel], None],
+        end_sink: EndSink,
+    ) -> None:
+        self._registry = registry
+        self._directory = directory
+        self._router = router
+        self._queue = queue
+        self._supervisor = supervisor
+        self._tiers = tiers
+        self._new_incarnation = new_incarnation
+        self._watch = watch
+        self._end_sink = end_sink
+        self._locks: dict[int, trio.Lock] = {}  # by application; only while someone holds or waits
+
+    def check_type(self, application: Application, type_: ChannelType) -> None:
+        """Refuse another type while a channel exists."""
+        channel = self._directory.channel_of(application.id)
+        if channel is not None and channel.row.type is not type_:
+            raise BadRequest(f"Another notification channel exists: {channel.row.type}; delete it first")
+
+    async def register(
+        self,
+        application: Application,
+        type_: ChannelType,
+        *,
+        serialization: Serialization | None = None,
+        url: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[ActiveChannel, bool]:
+        """Make the application's channel, or change it when it exists; True when it is new.
+
+        A change keeps the queue and applies from the next batch on.  Raises
+        ``BadRequest`` when a channel of another type exists.
+        """
+        async with self._one_at_a_time(application.id):
+            self.check_type(application, type_)
+            existing = self._directory.channel_of(application.id)
+            if existing is not None:
+                row = msgspec.structs.replace(
+                    existing.row, serialization=serialization, url=url, headers=headers or {}
+                )
+                await self._registry.update_channel(row)
+                existing.replace_row(row)
+                return existing, False
+            channel = await self._add(application, type_, serialization, url, headers or {})
+            return channel, True
+
+    async def delete(self, application: Application, type_: ChannelType) -> None:
+        """Delete the application's channel of this type with its queue.
+
+        Raises ``NotFound`` when there is none.  Subscriptions stay.
+        """
+        async with self._one_at_a_time(application.id):
+            channel = self.channel(application, type_)
+            await self._registry.remove_channel(channel.row.id)
+            self._forget(channel, "deleted")
+
+    async def remove(self, channel: ActiveChannel, reason: str) -> None:
+        """Delete a channel that has had its time; nothing when it is gone meanwhile."""
+        async with self._one_at_a_time(channel.row.application_id):
+            if not channel.is_gone:
+                await self._registry.remove_channel(channel.row.id)
+                self._forget(channel, reason)
+
+    def channel(self, application: Application, type_: ChannelType) -> ActiveChannel:
+        """The application's channel of this type, or ``NotFound``."""
+        channel = self._directory.channel_of(application.id)
+        if channel is None or channel.row.type is not type_:
+            raise NotFound(f"This application has no {type_} channel")
+        return channel
+
+    async def learn_batch_bytes(self, channel: ActiveChannel, refused_bytes: int) -> None:
+        """Remember that the receiver refuses messages of this size, for the registration's life."""
+        async with self._one_at_a_time(channel.row.application_id):
+            if channel.is_gone:
+                return
+            smaller = max(limits.LEARNED_BATCH_BYTES_MIN, refused_bytes // 2)
+            row = msgspec.structs.replace(channel.row, learned_batch_bytes=smaller)
+            await self._registry.update_channel(row)
+            channel.replace_row(row)
+
+    async def subscribe(self, application: Application, ep: str, path: str) -> None:
+        """Add a manual subscription; adding it twice is once."""
+        subscription = Subscription(application.id, ep, path)
+        with _whole():
+            if await self._registry.add_subscription(subscription, limits.SUBSCRIPTIONS_PER_ACCOUNT_MAX):
+                self._router.add_subscription(application.account_id, subscription)
+
+    async def unsubscribe(
+        self, application: Application, ep: str | None = None, path: str | None = None
+    ) -> int:
+        """Remove one resource's, one device's or all manual subscriptions; return how many."""
+        with _whole():
+            removed = await self._registry.remove_subscriptions(application.id, ep, path)
+            for subscription in removed:
+                self._router.remove_subscription(application.account_id, subscription)
+        return len(removed)
+
+    async def set_presubscriptions(
+        self, application: Application, entries: Sequence[Presubscription]
+    ) -> None:
+        """Replace the whole set.  Raises ``ValidationError`` over the bounds of the notification API."""
+        presubscriptions.check(entries)
+        with _whole():
+            await self._registry.set_presubscriptions(application.id, entries)
+            self._router.set_presubscriptions(application.account_id, application.id, entries)
+
+    def restore(self, rows: Sequence[Channel]) -> None:
+        """Take over the channels found in the registry at start, with empty queues."""
+        for row in rows:
+            self._open(row)
+
+    async def _add(
+        self,
+        application: Application,
+        type_: ChannelType,
+        serialization: Serialization | None,
+        url: str,
+        headers: dict[str, str],
+    ) -> ActiveChannel:
+        account = self._directory.accounts[application.account_id]
+        tier = self._directory.tier_of(account, self._tiers)
+        row = await self._registry.add_channel(
+            Channel(
+                id=0,
+                application_id=application.id,
+                account_id=application.account_id,
+                type=type_,
+                incarnation=self._new_incarnation(),
+                limits=channel_limits(tier),
+                serialization=serialization,
+                url=url,
+                headers=headers,
+            )
+        )
+        log(logging.INFO, LogEvent.CHANNEL_REGISTERED, channel=row.id, type=row.type)
+        return self._open(row)
+
+    def _open(self, row: Channel) -> ActiveChannel:
+        channel = ActiveChannel(row)
+        self._queue.open_channel(
+            row.id,
+            QueueOptions(
+                incarnation=row.incarnation,
+                owner=row.account_id,
+                queue_bytes=row.limits.queue_bytes,
+                overflow=row.limits.overflow,
+            ),
+        )
+        self._directory.add_channel(channel)
+        self._router.add_channel(row.account_id, row.application_id, row.id)
+        self._watch(channel)
+        return channel
+
+    def _forget(self, channel: ActiveChannel, reason: str) -> None:
+        """Take a channel out of every snapshot; its transport ends by itself."""
+        row = channel.row
+        channel.is_gone = True
+        self._router.remove_channel(row.account_id, row.application_id)
+        self._directory.remove_channel(channel)
+        records = self._queue.delete_channel(row.id)
+        self._end_sink(channel)
+        log(
+            logging.INFO,
+            LogEvent.CHANNEL_DELETED,
+            channel=row.id,
+            type=row.type,
+            reason=reason,
+            records=records,
+        )
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, application_id: int) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(application_id, trio.Lock())
+        try:
+            async with lock:
+                with _whole():
+                    yield
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._locks.pop(application_id, None)

@@ -1,0 +1,141 @@
+"""Binds WebSockets to channels: the newer wins, and each end has its close code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import trio
+
+from dispatcher import limits
+from dispatcher.core.retry import after_refused_size
+from dispatcher.deliver.websocket import SendBuffers, WebSocketSink
+from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
+from dispatcher.errors import CloseCode, NotFound
+from dispatcher.model import AccessKey, Application, ChannelType, Position
+from dispatcher.observe.log import LogEvent, log
+from dispatcher.queue.interface import ChannelQueue
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.channel_task import confirm
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.supervisor import Supervisor, detach
+
+
+class Sockets:
+    """Every open WebSocket of an application."""
+
+    def __init__(
+        self,
+        *,
+        nursery: trio.Nursery,
+        directory: Directory,
+        registrations: Registrations,
+        queue: ChannelQueue,
+        supervisor: Supervisor,
+        new_counter: Callable[[], int],
+    ) -> None:
+        self._nursery = nursery
+        self._directory = directory
+        self._registrations = registrations
+        self._queue = queue
+        self._supervisor = supervisor
+        self._new_counter = new_counter
+        self._open: dict[WebSocketConnection, tuple[AccessKey, ActiveChannel]] = {}
+        self._buffers = SendBuffers()
+        self._is_stopping = False
+
+    async def serve(
+        self, key: AccessKey, application: Application, stream: trio.abc.Stream, leftover: bytes
+    ) -> None:
+        """Serve one socket from the end of its handshake to its end."""
+        try:
+            channel = self._registrations.channel(application, ChannelType.WEB_SOCKET)
+        except NotFound:
+            await WebSocketConnection.refuse(
+                stream, leftover, CloseCode.INTERNAL, "no WebSocket channel is registered"
+            )
+            return
+        if self._is_stopping:
+            await WebSocketConnection.refuse(stream, leftover, CloseCode.RESTART, "restarting")
+            return
+        connection = WebSocketConnection(
+            stream, leftover, limits=channel.row.limits, random_counter=self._new_counter()
+        )
+        sink = WebSocketSink(
+            connection, lambda position: self._confirmed(channel, position), buffers=self._buffers
+        )
+        self._attach(key, channel, connection, sink)
+        reason: CloseReason | None = None
+        try:
+            reason = await connection.run()
+        finally:
+            del self._open[connection]
+            if channel.sink is sink:
+                detach(channel, self._queue)
+        await self._after(application, channel, reason)
+
+    def connection_of(self, channel: ActiveChannel) -> WebSocketConnection | None:
+        """The socket bound to a channel now."""
+        sink = channel.sink
+        return sink.connection if isinstance(sink, WebSocketSink) else None
+
+    def end(self, channel: ActiveChannel, code: CloseCode, text: str) -> None:
+        """Close the socket of a channel, if it has one, and let the channel go at once."""
+        connection = self.connection_of(channel)
+        if connection is not None:
+            detach(channel, self._queue)
+            self._nursery.start_soon(connection.close, code, text)
+
+    def revoke(self, keys: Iterable[AccessKey]) -> None:
+        """Close the sockets that were opened with these keys."""
+        gone = {key.id for key in keys}
+        for key, channel in tuple(self._open.values()):
+            if key.id in gone:
+                self.end(channel, CloseCode.POLICY, "access key revoked")
+
+    async def stop(self) -> None:
+        """Close every socket with 1012; new ones are answered the same."""
+        self._is_stopping = True
+        with trio.move_on_after(2 * limits.WEBSOCKET_CLOSE_WAIT_S):
+            async with trio.open_nursery() as nursery:
+                for connection in tuple(self._open):
+                    nursery.start_soon(connection.close, CloseCode.RESTART, "restarting")
+
+    def _attach(
+        self,
+        key: AccessKey,
+        channel: ActiveChannel,
+        connection: WebSocketConnection,
+        sink: WebSocketSink,
+    ) -> None:
+        self.end(channel, CloseCode.GOING_AWAY, "replaced by a newer socket")
+        self._supervisor.stop(channel)
+        self._open[connection] = (key, channel)
+        channel.sink = sink
+        channel.sent = None
+        channel.disconnected_since_s = None
+        log(logging.INFO, LogEvent.SOCKET_OPENED, channel=channel.row.id)
+        self._supervisor.wake(channel)
+
+    def _confirmed(self, channel: ActiveChannel, position: Position) -> None:
+        confirm(channel, self._queue, position)
+
+    async def _after(self, application: Application, channel: ActiveChannel, reason: CloseReason) -> None:
+        """What the way a socket ended teaches."""
+        log(
+            logging.INFO,
+            LogEvent.SOCKET_CLOSED,
+            channel=channel.row.id,
+            code=reason.code,
+            by=reason.by,
+            reason=reason.text,
+        )
+        if channel.is_gone:
+            return
+        if reason.is_too_big:
+            await self._registrations.learn_batch_bytes(channel, channel.limits().bytes_max)
+        elif reason.is_ack_timeout:
+            channel.size = after_refused_size(channel.size, channel.size.limit_bytes)
+        if reason.is_client_close and channel.row.limits.delete_channel_on_client_close:
+            await self._registrations.delete(application, ChannelType.WEB_SOCKET)

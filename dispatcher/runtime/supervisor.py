@@ -1,0 +1,102 @@
+"""Starts a channel's task when there is something to send, and contains its failures.
+
+The only place that catches broadly: one channel's failure is one channel's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from dispatcher import limits
+from dispatcher.deliver.sink import SinkClosed
+from dispatcher.errors import ChannelGone, PositionLost
+from dispatcher.model import ChannelType
+from dispatcher.queue.interface import ChannelQueue
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.channel_task import run_channel
+from dispatcher.runtime.observer import Observer
+
+
+class Supervisor:
+    """Owns every channel task, through the nursery it is given."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        queue: ChannelQueue,
+        now_unix_ms: Callable[[], int],
+        observer: Observer,
+    ) -> None:
+        self._nursery = nursery
+        self._queue = queue
+        self._now_unix_ms = now_unix_ms
+        self._observer = observer
+        self._running = 0
+        self._ended = trio.lowlevel.ParkingLot()
+
+    def wake(self, channel: ActiveChannel) -> None:
+        """There may be something to send.  Plain, cheap, never blocks; extra calls do no harm."""
+        channel.is_dirty = True
+        if channel.consumer_wakeup is not None:
+            channel.consumer_wakeup.set()
+        elif channel.sink is not None and not channel.is_running and not channel.is_gone:
+            channel.is_running = True
+            self._running += 1
+            self._nursery.start_soon(self._run, channel, name=f"channel {channel.row.id}")
+
+    def stop(self, channel: ActiveChannel) -> None:
+        """End the channel's task where it stands; what it was sending counts as not confirmed."""
+        if channel.scope is not None:
+            channel.scope.cancel()
+
+    async def wait_idle(self) -> None:
+        """Return when no channel's task runs."""
+        while self._running:
+            await self._ended.park()
+
+    async def _run(self, channel: ActiveChannel) -> None:
+        """Run the task until it has nothing to do; again after a failure of its own."""
+        try:
+            with trio.CancelScope() as channel.scope:
+                await self._run_until_done(channel)
+        finally:
+            channel.scope = None
+            channel.is_running = False
+            self._running -= 1
+            self._ended.unpark_all()
+        if channel.is_dirty and channel.sink is not None:
+            self.wake(channel)
+
+    async def _run_until_done(self, channel: ActiveChannel) -> None:
+        while await self._run_once(channel):  # noqa: ASYNC110  a pause after a failure, not a poll
+            await trio.sleep(limits.TASK_RESTART_S)
+
+    async def _run_once(self, channel: ActiveChannel) -> bool:
+        """True when the task failed in a way that another start may mend."""
+        sink = channel.sink
+        try:
+            await run_channel(channel, self._queue, self._now_unix_ms, self._observer)
+        except SinkClosed:
+            if channel.sink is sink:
+                detach(channel, self._queue)
+        except PositionLost:
+            channel.frozen = None
+            return True
+        except ChannelGone:
+            return False
+        except Exception:
+            self._observer.task_failed(channel.row)
+            return True
+        return False
+
+
+def detach(channel: ActiveChannel, queue: ChannelQueue) -> None:
+    """Take the sink away: what it has not confirmed will be sent again by the next one."""
+    channel.sink = None
+    channel.sent = None
+    if channel.row.type is ChannelType.WEB_SOCKET:
+        channel.disconnected_since_s = trio.current_time()
+    if not channel.is_gone:
+        queue.release(channel.row.id)
