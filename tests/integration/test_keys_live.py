@@ -15,7 +15,7 @@ from dispatcher.registry.control import serve_control
 from dispatcher.registry.folder import open_folder
 from dispatcher.registry.sqlite import open_registry
 
-KEYS = [sys.executable, "-c", "from dispatcher.cli.keys import keys; keys(prog_name='dispatcher keys')"]
+KEYS = [sys.executable, "-P", "-c", "from dispatcher.cli.keys import keys; keys(prog_name='dispatcher keys')"]
 
 pytestmark = pytest.mark.slow
 

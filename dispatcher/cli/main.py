@@ -1,0 +1,53 @@
+"""The ``dispatcher`` command: one group, one file per command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from dispatcher.cli.config import config
+from dispatcher.cli.demo import demo
+from dispatcher.cli.keys import keys
+from dispatcher.cli.publish import publish
+from dispatcher.cli.serve import serve
+from dispatcher.cli.tail import tail
+from dispatcher.errors import ConfigError, DispatcherError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="dispatcher")
+def cli() -> None:
+    """Deliver device events to applications: in order, at least once, or their absence is named.
+
+    Try 'dispatcher demo' first: it runs the whole job on this machine.
+    """
+
+
+for command in (serve, demo, keys, publish, tail, config):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; every expected error is one line on stderr, never a traceback.
+
+    Exit codes: 2 for wrong usage or settings, 1 for any other failure.
+    """
+    try:
+        sys.exit(cli(prog_name="dispatcher", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        click.echo(help_wanted.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except click.Abort:
+        _fail("interrupted", 1)
+    except ConfigError as error:
+        _fail(error.message, 2)
+    except DispatcherError as error:
+        _fail(error.message, 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"dispatcher: {' '.join(message.split())}", err=True)
+    sys.exit(code)

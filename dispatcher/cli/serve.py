@@ -1,0 +1,93 @@
+"""``dispatcher serve``: the daemon."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import trio
+
+from dispatcher.cli.config import FILE_OPTION, load_settings
+from dispatcher.config import Settings, split_listen
+from dispatcher.http.server import Listener, Server, open_listeners
+from dispatcher.http.serving import listen, serve_http, serve_status, url_of
+from dispatcher.observe.log import LineFormatter
+from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.hub import Hub
+
+
+@click.command()
+@FILE_OPTION
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 picks a free one.")
+@click.option("--data", metavar="DIR", help="The data folder; made when it is not there.")
+@click.option("--durability", metavar="disk|process|memory", help="What a 202 promises about a crash.")
+@click.option(
+    "--allow-private-callbacks",
+    is_flag=True,
+    default=None,
+    help="Let callbacks go to private, loopback and link-local addresses.",
+)
+def serve(
+    file: Path | None,
+    listen: str | None,
+    data: str | None,
+    durability: str | None,
+    allow_private_callbacks: bool | None,
+) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    When it is ready, one line on stdout says where: 'ready http://HOST:PORT'.  Logs go to
+    stderr.
+    """
+    settings, _ = load_settings(
+        file,
+        {
+            "server.listen": listen,
+            "storage.data": data,
+            "storage.durability": durability,
+            "callbacks.allow_private": allow_private_callbacks,
+        },
+    )
+    _log_to_stderr()
+    trio.run(_serve, settings)
+
+
+async def _serve(settings: Settings) -> None:
+    """Open, listen, say so, and close in order at the first signal."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        listeners = await listen(settings.server)
+        async with open_dispatcher(settings) as hub, trio.open_nursery() as nursery:
+            servers = [await nursery.start(serve_http, hub, listeners)]
+            if settings.server.internal_listen:
+                servers.append(await nursery.start(serve_status, hub, await _listen_internally(settings)))
+            print(f"ready {url_of(listeners)}", flush=True)
+            await anext(signals)
+            with trio.move_on_after(settings.server.grace_s):
+                await _stop(hub, servers)
+            nursery.cancel_scope.cancel()
+
+
+async def _stop(hub: Hub, servers: Sequence[Server]) -> None:
+    """Take no new work, let requests in flight finish, close sockets with 1012."""
+    for server in servers:
+        server.begin_drain()
+    await hub.stop()
+    for server in servers:
+        await server.drain()
+
+
+async def _listen_internally(settings: Settings) -> list[Listener]:
+    host, port = split_listen("server.internal_listen", settings.server.internal_listen)
+    return await open_listeners(host, port)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)

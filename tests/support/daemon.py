@@ -1,0 +1,245 @@
+"""A real ``dispatcher serve`` in a process of its own, and users of its API.
+
+    with open_daemon(tmp_path, "--allow-private-callbacks") as daemon:
+        tenant = await new_tenant(daemon)
+        reply = await tenant.application.send("PUT", "/v2/notification/websocket")
+        assert reply.status == 201
+
+The daemon gets a data folder of its own and a free port.  Everything waited for has
+a bound, and only this process is ever stopped, by its handle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h11
+import msgspec
+import trio
+
+READY_S = 20.0
+STOP_S = 15.0
+REPLY_S = 30.0
+KEYS_S = 30.0
+LOG_LINES = 60
+
+DISPATCHER = (sys.executable, "-P", "-m", "dispatcher")
+"""The command; with -P it is the installed package and not the source tree one stands in."""
+
+_numbers = itertools.count(1)
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``keys create --json`` printed."""
+
+    key: str
+    id: str
+    role: str
+    account: str | None
+    application: str | None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A response.  Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def content(self) -> Any:
+        """The body, which must be JSON."""
+        return json.loads(self.body)
+
+
+class User:
+    """Someone who calls the daemon's API with one key, or with none."""
+
+    def __init__(self, port: int, key: Key | None = None) -> None:
+        self.port = port
+        self.key = key
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        content: object = None,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """One request on a connection of its own; ``content`` goes as JSON, ``body`` as it is."""
+        sent = json.dumps(content).encode() if content is not None else body
+        fields = {"Host": f"127.0.0.1:{self.port}", "Content-Length": str(len(sent)), "Connection": "close"}
+        if content is not None:
+            fields["Content-Type"] = "application/json"
+        if self.key is not None:
+            fields["Authorization"] = f"Bearer {self.key.key}"
+        with trio.fail_after(REPLY_S):
+            return await _exchange(self.port, method, path, {**fields, **(headers or {})}, sent)
+
+    async def post_events(self, events: Sequence[object], *, kind: str = "notifications") -> Any:
+        """Post events of one kind as a gateway, in one message; they must be accepted."""
+        reply = await self.send("POST", "/gateway/v1/events", {kind: events})
+        assert reply.status == 202, reply.body
+        return reply.content()
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """An account with a gateway and an application."""
+
+    gateway: User
+    application: User
+    account: str
+
+
+class Daemon:
+    """A running daemon; made by ``open_daemon``."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, data: Path, log: Path) -> None:
+        self.port = port
+        self.data = data
+        self.log = log
+        self.anyone = User(port)
+        self._process = process
+
+    async def create_key(
+        self, role: str, *, account: str | None = None, application: str | None = None
+    ) -> Key:
+        """A key made by the command line while the daemon runs; of a new account, if none is named."""
+        options = [] if role == "admin" else [f"--account={account or new_account()}"]
+        options += [f"--application={application}"] if application else []
+        made = await self._run_keys("create", "--json", f"--role={role}", *options)
+        return msgspec.json.decode(made, type=Key)
+
+    async def revoke_key(self, key: Key) -> None:
+        """Revoke a key by the command line."""
+        await self._run_keys("revoke", key.id)
+
+    async def user(self, role: str, *, account: str | None = None, application: str | None = None) -> User:
+        """Someone with a new key."""
+        return User(self.port, await self.create_key(role, account=account, application=application))
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the daemon."""
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """The exit status of a daemon that was told to stop."""
+        return await trio.to_thread.run_sync(self._process.wait, STOP_S)
+
+    async def _run_keys(self, command: str, *arguments: str) -> bytes:
+        line = [*DISPATCHER, "keys", command, f"--data={self.data}", *arguments]
+        with trio.fail_after(KEYS_S):
+            done = await trio.run_process(line, capture_stdout=True, capture_stderr=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return bytes(done.stdout)
+
+
+def new_account() -> str:
+    """A name that no account has yet."""
+    return f"account-{next(_numbers)}"
+
+
+async def new_tenant(daemon: Daemon) -> Tenant:
+    """A new account with a gateway key and the key of a new application."""
+    account = new_account()
+    users: dict[str, User] = {}
+
+    async def make(role: str) -> None:
+        users[role] = await daemon.user(role, account=account)
+
+    async with trio.open_nursery() as nursery:
+        for role in ("gateway", "application"):
+            nursery.start_soon(make, role)
+    return Tenant(users["gateway"], users["application"], account)
+
+
+@contextmanager
+def open_daemon(folder: Path, *flags: str, config: str = "") -> Iterator[Daemon]:
+    """Start a daemon, wait until it is ready, stop it at the end; it must then exit with 0.
+
+    ``folder`` holds its data, and a second daemon on the same folder finds them again.
+    """
+    data, log, file = folder / "data", folder / "log", folder / "config.toml"
+    file.write_text(config)
+    line = [*DISPATCHER, "serve", "--listen=127.0.0.1:0", f"--data={data}"]
+    with log.open("a") as stderr:
+        process = subprocess.Popen(
+            [*line, f"--config={file}", *flags], stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    try:
+        yield Daemon(process, _wait_ready(process, log), data, log)
+    finally:
+        status = _stop(process)
+    assert status == 0, f"the daemon ended with {status}:\n{_tail(log)}"
+
+
+@contextmanager
+def log_shown(daemon: Daemon) -> Iterator[Daemon]:
+    """Print what the daemon logs meanwhile: pytest shows it when the test fails."""
+    before = daemon.log.stat().st_size
+    yield daemon
+    with daemon.log.open("rb") as file:
+        file.seek(before)
+        print(file.read().decode(errors="replace"))
+
+
+def _wait_ready(process: subprocess.Popen[str], log: Path) -> int:
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], READY_S)
+    line = process.stdout.readline() if readable else ""
+    assert line.startswith("ready http://127.0.0.1:"), f"the daemon is not ready: {line!r}\n{_tail(log)}"
+    return int(line.rpartition(":")[2])
+
+
+def _stop(process: subprocess.Popen[str]) -> int:
+    """Stop this process, if it still runs; its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    return process.returncode
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+async def _exchange(port: int, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    connection = h11.Connection(h11.CLIENT)
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+    request = h11.Request(method=method.encode(), target=path.encode(), headers=fields)
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all((connection.send(request) or b"") + body)
+        head: h11.Response | None = None
+        received = bytearray()
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(bytes(await stream.receive_some(65536)))
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                received += event.data
+            else:
+                break
+    assert head is not None
+    return Reply(
+        status=head.status_code,
+        headers={name.decode(): value.decode() for name, value in head.headers},
+        body=bytes(received),
+    )
