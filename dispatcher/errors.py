@@ -181,6 +181,18 @@ class MemoryFull(Unavailable):
     code = "memory_full"
 
 
+class JournalBehind(Unavailable):
+    """More is being posted than the disk takes; trying again in a moment is right."""
+
+    code = "journal_behind"
+
+
+class JournalFailed(Unavailable):
+    """A write or sync of the journal failed: nothing is accepted until a restart."""
+
+    code, fault = "journal_failed", Fault.OPERATOR
+
+
 class StorageFull(DispatcherError):
     """The disk is full; nothing was stored, and trying again is right once there is room."""
 

@@ -88,6 +88,14 @@ DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accou
 ASYNC_IDS_PER_ACCOUNT_MAX = 100_000  # device requests whose answers are routed; 20 in flight per device
 ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
 
+# --- journal --------------------------------------------------------------------------
+JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one
+JOURNAL_GROUP_BYTES_MAX = 32 * MIB  # written at once; two are in memory: one gathers while one is written
+JOURNAL_ALLOWANCE_BYTES = 4 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what is live, before it is cleaned
+JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes, at most 256 KiB each
+JOURNAL_RETRY_S = 1.0  # design, section 6: a full disk is tried again each second
+ACK_FLUSH_S = 0.1  # design, section 6: how long acks wait for a publisher's group
+
 # --- sending --------------------------------------------------------------------------
 SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
 WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket
@@ -160,6 +168,7 @@ DEMO_STOP_S = 15.0  # for the daemon to end after SIGTERM; its own grace is 10 s
 DEMO_LOG_LINES = 20  # of the daemon's, shown after a failure
 
 assert REQUEST_BODY_BYTES_MAX <= REQUEST_BODIES_BYTES_MAX
+assert REQUEST_BODY_BYTES_MAX < JOURNAL_GROUP_BYTES_MAX < JOURNAL_SEGMENT_BYTES
 assert LEARNED_BATCH_BYTES_MIN <= SEND_PIECE_BYTES <= WINDOW_BYTES_MAX
 assert CALLBACK_RETRIES_MAX < CALLBACK_SENDS_MAX
 assert DNS_DOUBTFUL_LOOKUPS_MAX < DNS_LOOKUPS_MAX

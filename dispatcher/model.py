@@ -72,7 +72,9 @@ class Overflow(StrEnum):
 class Durability(StrEnum):
     """What a publisher's 202 promises about a crash."""
 
-    MEMORY = "memory"
+    DISK = "disk"  # it survives a power cut
+    PROCESS = "process"  # it survives a killed process
+    MEMORY = "memory"  # it survives nothing
 
 
 class Role(StrEnum):

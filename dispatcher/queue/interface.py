@@ -14,7 +14,7 @@ they are delivered is other people's business.
 INV-1  per channel: trimmed <= settled <= durable <= last.
 INV-2  a slice never reaches past durable.
 INV-3  a (epoch, seq) is given once in the life of an incarnation.
-INV-8  queued = acked + expired + dropped + deleted + in queue, at every return.
+INV-8  queued + recovered = acked + expired + dropped + deleted + in queue, at every return.
 
 Threads: all methods are called from one thread.  None of the plain methods
 blocks or awaits; state never changes across an ``await`` of a caller.
@@ -75,8 +75,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one channel that left it without being delivered, by one cause."""
 
     channel: int
-    reason: str  # "overflow", "memory", "rejected", "expired"
-    count: int
+    reason: str  # "overflow", "memory", "rejected", "expired", "corrupt"
+    count: int  # others may stand between first and last
     record_bytes: int  # stored bytes
     first_seq: int  # 0 for rejected ones, which never had a number
     last_seq: int
@@ -87,7 +87,7 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
     queued: int  # records stored, over all channels
     rejected: int  # records refused by full channels of policy reject
-    losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others
+    losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others, damage found since
 
 
 class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +104,7 @@ class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
     """All channels since the queue was opened; INV-8 is checked on these."""
 
     queued: int
+    recovered: int  # found again when the queue was opened
     acked: int
     expired: int
     dropped: dict[str, int]  # by reason; refused records are not in here: they were never queued
@@ -159,12 +160,17 @@ class Batch(Protocol):
         ...
 
     def tobytes(self) -> list[bytes]:
-        """All messages, each in one piece.  For small batches, tests and embedders."""
+        """All messages, each in one piece.  For small batches, tests and embedders.
+
+        Raises as ``read_into`` does; reading starts over.
+        """
         ...
 
 
 class Ticket(Protocol):
     """The durability of one append."""
+
+    is_durable: bool  # whether ``durable`` would return at once
 
     async def durable(self) -> None:
         """Return when every record of the request is durable (INV-5).
@@ -179,8 +185,12 @@ class ChannelQueue(Protocol):
 
     epoch: int
 
+    def check_accepting(self) -> None:
+        """Raise what ``append`` would, while nothing can be stored: ``StorageFull``, ``JournalFailed``."""
+        ...
+
     def open_channel(self, channel: int, options: QueueOptions) -> None:
-        """Begin a channel with an empty queue, at seq 1 of this epoch."""
+        """Begin a channel with an empty queue, at seq 1 of this epoch, or with what was recovered of it."""
         ...
 
     def delete_channel(self, channel: int) -> int:
@@ -194,12 +204,13 @@ class ChannelQueue(Protocol):
 
         All or nothing: either every record is stored in every channel (or was
         refused by that channel's policy ``reject``), or an exception says why and
-        nothing was changed.  Drop-oldest makes room behind what is in flight, never
+        none was stored.  Drop-oldest makes room behind what is in flight, never
         out of it; when a channel has nothing left to drop, the new record itself is
         the loss.
 
         ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
 
+        With a journal also raises ``StorageFull``, ``JournalBehind`` and ``JournalFailed``.
         Raises ``MemoryFull`` when nothing may be dropped to make room.
         Never blocks.
         """

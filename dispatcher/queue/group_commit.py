@@ -1,0 +1,232 @@
+"""The loop that makes what was gathered durable, a group at a time.
+
+    append, settle ... gather        group n+1        group n+1 | n+2
+    this task          ------- [write and sync n] --- [write and sync n+1] ---
+
+While one group is written and synced on a worker thread the next one gathers, so one
+sync serves everyone whose records stand in a group, and a busy disk makes groups larger
+instead of waits longer.  Nothing lingers: a publisher's group is sealed as soon as the
+writer is free.  Acks alone wait up to ``limits.ACK_FLUSH_S`` for company.
+
+Invariant: ``seal`` and ``done`` are called by this task alone, between its calls on the
+worker thread, as ``nd_journal.h`` demands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from dispatcher import limits
+from dispatcher.errors import DispatcherError, JournalFailed, StorageFull
+from dispatcher.queue.native_journal import GroupOutcome, JournalStats
+
+
+class GroupWriter(Protocol):
+    """What the loop needs of a journal (``native_journal.NativeJournal``)."""
+
+    def seal(self) -> bool:
+        """Hand what was gathered to the writer."""
+        ...
+
+    def write_sync(self) -> None:
+        """Write it.  *Blocks.*"""
+        ...
+
+    def prepare(self) -> bool:
+        """Preallocate the next segment.  *Blocks.*"""
+        ...
+
+    def done(self) -> GroupOutcome:
+        """What became of it."""
+        ...
+
+    def stats(self) -> JournalStats:
+        """The figures."""
+        ...
+
+
+class Books(Protocol):
+    """What the queue does around a group."""
+
+    def collect(self) -> bool:
+        """Gather what became known since the last group; False when not all of it had room."""
+        ...
+
+    def show(self, group: Group, segment: int) -> None:
+        """A group is durable, and stands in this segment."""
+        ...
+
+    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
+        """Give segments back that are no longer needed."""
+        ...
+
+
+class Group:
+    """Who waits for a group, and what of which channels stands in it."""
+
+    __slots__ = ("_ended", "_error", "is_durable", "last_seqs", "states")
+
+    def __init__(self) -> None:
+        self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
+        self.states: dict[int, int] = {}  # of channels that stand in it with their state
+        self.is_durable = False
+        self._ended = trio.Event()
+        self._error: Callable[[], DispatcherError] | None = None
+
+    def end(self, error: Callable[[], DispatcherError] | None = None) -> None:
+        """Let everyone go who waits: with success, or with an error that each is given anew."""
+        self.is_durable = error is None
+        self._error = error
+        self._ended.set()
+
+    async def durable(self) -> None:
+        """Return when the group is durable (``interface.Ticket``).
+
+        Raises ``StorageFull`` when the disk has no room (the records stay stored, and become
+        durable when there is), ``JournalFailed`` when the disk broke.
+        """
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error()
+
+
+class GroupCommit:
+    """Owns the journal's writing side.  ``run`` is its task; the other methods never wait."""
+
+    def __init__(self, writer: GroupWriter, books: Books, observe_sync_s: Callable[[float], None]) -> None:
+        self._writer = writer
+        self._books = books
+        self._observe_sync_s = observe_sync_s
+        self._thread = trio.CapacityLimiter(1)
+        self._open = Group()
+        self._wakeup = trio.Event()
+        self._flush_at_s = math.inf
+        self._waiting: trio.CancelScope | None = None
+        self._has_failed = False
+        self._is_full = False
+
+    def __repr__(self) -> str:
+        state = "failed" if self._has_failed else "full" if self._is_full else "ready"
+        return f"<GroupCommit {state}: {self._writer.stats()}>"
+
+    @property
+    def failure(self) -> DispatcherError | None:
+        """Why nothing can be accepted now, or None."""
+        if self._has_failed:
+            return _journal_failed()
+        return _storage_full() if self._is_full else None
+
+    @property
+    def group(self) -> Group:
+        """The group that is gathering now."""
+        return self._open
+
+    def request(self) -> None:
+        """Someone waits: write as soon as the writer is free."""
+        self._wakeup.set()
+
+    def request_soon(self) -> None:
+        """There is something to write that nobody waits for."""
+        self._flush_by(trio.current_time() + limits.ACK_FLUSH_S)
+
+    async def drain(self) -> None:
+        """Return when all that was gathered before is durable, or cannot become so.
+
+        The task must be running.
+        """
+        if self._has_failed:
+            return
+        group = self._open
+        self.request()
+        try:
+            await group.durable()
+        except (StorageFull, JournalFailed):
+            return
+
+    async def run(self) -> None:
+        """Write groups until cancelled.
+
+        Cancellation: a group that is being written is written to its end; what gathers
+        then is lost (``drain`` before).
+        """
+        while not self._has_failed:
+            await self._wait()
+            await self._commit()
+            await self._prepare()
+            if not self._has_failed and not self._is_full:
+                await self._books.keep_space(self._commit)
+
+    async def _wait(self) -> None:
+        with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
+            await self._wakeup.wait()
+        self._waiting = None
+        self._wakeup = trio.Event()
+        self._flush_at_s = math.inf
+
+    def _flush_by(self, at_s: float) -> None:
+        self._flush_at_s = min(self._flush_at_s, at_s)
+        if self._waiting is not None:
+            self._waiting.deadline = self._flush_at_s
+
+    async def _commit(self) -> None:
+        """Seal what was gathered, and see it onto the disk."""
+        if not self._books.collect():
+            self.request()
+        group, self._open = self._open, Group()
+        if not self._writer.seal():
+            group.end()
+            await trio.lowlevel.checkpoint()
+            return
+        while (outcome := await self._write()) is GroupOutcome.NO_SPACE:
+            self._is_full = True
+            group.end(_storage_full)
+            await trio.sleep(limits.JOURNAL_RETRY_S)
+        if outcome is GroupOutcome.POISONED:
+            self._fail(group)
+            return
+        self._is_full = False
+        self._books.show(group, self._writer.stats().durable_segment)
+        group.end()
+
+    async def _write(self) -> GroupOutcome:
+        began_s = trio.current_time()
+        await trio.to_thread.run_sync(self._writer.write_sync, limiter=self._thread)
+        self._observe_sync_s(trio.current_time() - began_s)
+        return self._writer.done()
+
+    async def _prepare(self) -> None:
+        """Keep one segment ready, so that publishers hear of a full disk before they are answered."""
+        if self._has_failed or self._writer.stats().has_spare:
+            return
+        has_space = await trio.to_thread.run_sync(self._writer.prepare, limiter=self._thread)
+        if self._writer.done() is GroupOutcome.POISONED:
+            self._fail(None)
+            return
+        self._is_full = not has_space
+        if not has_space:
+            self._flush_by(trio.current_time() + limits.JOURNAL_RETRY_S)
+
+    def _fail(self, group: Group | None) -> None:
+        """Nothing more can become durable; what is durable can still be delivered."""
+        self._has_failed = True
+        if group is not None:
+            group.end(_journal_failed)
+        self._open.end(_journal_failed)
+
+
+def _storage_full() -> DispatcherError:
+    return StorageFull(
+        "the disk of the data folder is full: make room on it, and post again",
+        retry_after_s=limits.JOURNAL_RETRY_S,
+    )
+
+
+def _journal_failed() -> DispatcherError:
+    return JournalFailed(
+        "writing to the data folder failed, and nothing more is accepted until the dispatcher was started "
+        "again; check the disk first"
+    )

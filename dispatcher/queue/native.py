@@ -1,0 +1,543 @@
+"""The queue over the native core: rings of records in one pool of memory.
+
+The only module that imports the extension.  Headers in ``native/include`` say what
+each call owns and costs; none of those used here blocks, so all are called on the
+Trio thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
+from dispatcher.errors import ChannelGone, CorruptRecord, MemoryFull, PositionLost, Unavailable
+from dispatcher.model import Kind, Position
+from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.interface import (
+    Appended,
+    ChannelStats,
+    Form,
+    Loss,
+    Message,
+    QueueOptions,
+    QueueTotals,
+    Records,
+    Route,
+    SliceLimits,
+    Ticket,
+)
+from dispatcher.queue.ledger import Ledger
+from dispatcher.queue.native_journal import NativeJournal
+from dispatcher.queue.native_log import QueueLog
+from dispatcher.queue.native_ring import ChannelRing, made, open_ring
+
+_KINDS = tuple(Kind)
+_ROUTES_AT_FIRST = 16
+_HEADER_BYTES = 32  # FORMAT.md, the record
+
+
+class DurableInMemory:
+    """The ticket of a queue that keeps records in memory alone: all is done when append returns."""
+
+    is_durable = True
+
+    async def durable(self) -> None:
+        """Return after one checkpoint."""
+        await trio.lowlevel.checkpoint()
+
+
+_TICKET = DurableInMemory()
+
+
+class NativeQueue:
+    """All channels' queues, in memory (``interface.ChannelQueue``).
+
+    Takes at most ``memory_bytes_max`` for records, rounded up to the pool's slabs of
+    2 MiB; beside that, about 200 bytes for each channel.
+    """
+
+    def __init__(self, epoch: int, memory_bytes_max: int) -> None:
+        self.epoch = epoch
+        self.log: QueueLog | None = None
+        self._channels: dict[int, ChannelRing] = {}
+        self._ledger = Ledger()
+        self._recovered: set[int] = set()  # channels that wait for open_channel
+        self._received_unix_ms = 0
+        self._unreported: list[Loss] = []  # told by the next append that succeeds
+        self._removed = ffi.new("nd_removed *")
+        self._ring_stats = ffi.new("nd_ring_stats_t *")
+        self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
+        self._pool = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
+        try:
+            self._framer = made("nd_framer *", lib.nd_framer_open, self._pool)
+        except MemoryFull:
+            lib.nd_pool_close(self._pool)
+            raise
+
+    def __repr__(self) -> str:
+        if self._pool is None:
+            return "<NativeQueue closed>"
+        totals = self.totals()
+        return (
+            f"<NativeQueue epoch {self.epoch}: {totals.records} records in {len(self._channels)} channels, "
+            f"{totals.memory_bytes} of {totals.memory_bytes_max} bytes>"
+        )
+
+    # --- channels ---------------------------------------------------------------------
+
+    def check_accepting(self) -> None:
+        """Raise while the journal cannot take anything."""
+        self._check_open()
+        if self.log is not None:
+            self.log.check_accepting()
+
+    def open_channel(self, channel: int, options: QueueOptions) -> None:
+        """Begin a channel; ``ValueError`` when it is open."""
+        self._check_open()
+        if channel in self._recovered:
+            self._recovered.remove(channel)
+            return
+        if channel in self._channels:
+            raise ValueError(f"channel {channel} is open")
+        self._channels[channel] = opened = open_ring(self._pool, channel, self.epoch, options)
+        if self.log is not None:
+            lib.nd_ring_show(opened.ring, 0)
+            self.log.changed(opened)
+
+    def delete_channel(self, channel: int) -> int:
+        """Forget a channel and give its memory back."""
+        found = self._channel(channel)
+        stats = self._stats(found)
+        records: int = stats.records
+        self._ledger.deleted(records, stats.bytes)
+        lib.nd_ring_close(found.ring)
+        found.ring = None
+        del self._channels[channel]
+        if self.log is not None:
+            self.log.deleted(found)
+        return records
+
+    @property
+    def pool(self) -> Any:
+        """The memory that rings of this queue are opened on."""
+        return self._pool
+
+    def adopt(
+        self,
+        channels: Mapping[int, ChannelRing],
+        journal: NativeJournal,
+        received_unix_ms: int,
+        now_unix_ms: Callable[[], int],
+    ) -> None:
+        """Keep a journal, and go on with rings that were made again from it (``native_recovery``).
+
+        Each of them waits for its ``open_channel``.
+        """
+        self.log = QueueLog(
+            journal, self._channels, self.epoch, lambda: self._ledger.record_bytes, now_unix_ms
+        )
+        for number, channel in channels.items():
+            lib.nd_ring_begin_epoch(channel.ring, self.epoch)
+            stats = self._stats(channel)
+            self._ledger.recovered(stats.records, stats.bytes)
+            lib.nd_ring_show(channel.ring, stats.last_seq)
+            self._channels[number] = channel
+            self.log.changed(channel)
+        self._recovered = set(channels)
+        self._received_unix_ms = received_unix_ms
+
+    # --- in ---------------------------------------------------------------------------
+
+    def append(
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int
+    ) -> tuple[Appended, Ticket]:
+        """Store one request's records in all its channels; see the interface."""
+        self._check_open()
+        self._received_unix_ms = max(self._received_unix_ms, received_unix_ms)
+        borrowed: list[Any] = []  # views of the caller's arrays, given back before we return
+        try:
+            self._fill_routes(routes, borrowed)
+            block = records.block
+            if not isinstance(block, bytes):
+                block = _view("uint8_t[]", block, borrowed)
+            meta = _view("uint64_t[]", records.meta, borrowed)
+            arguments = (block, len(records.block), meta, len(records.meta), self._received_unix_ms)
+            while (status := self._append_now(routes, arguments)) == lib.ND_ERR_FULL:
+                self._relieve(records, routes)
+        finally:
+            for view in borrowed:
+                ffi.release(view)
+        if status != lib.ND_OK:
+            raise ValueError("records and routes do not agree with each other")
+        return self._take_results(routes), self._ticket(routes)
+
+    def _append_now(self, routes: Sequence[Route], arguments: tuple[Any, ...]) -> int:
+        if self.log is not None:
+            return self.log.append(self._pool, self._routes, routes, arguments)
+        status: int = lib.nd_rings_append(self._pool, self._routes, len(routes), *arguments)
+        return status
+
+    def _ticket(self, routes: Sequence[Route]) -> Ticket:
+        """The ticket of the append just done."""
+        if self.log is None:
+            return _TICKET
+        last_seqs = {}
+        for at, route in enumerate(routes):
+            entry = self._routes[at]
+            channel = self._channels[route.channel]
+            if entry.queued_count:
+                last_seqs[route.channel] = self._stats(channel).last_seq
+            if entry.dropped.count:
+                self.log.changed(channel)
+        return self.log.appended(last_seqs) if last_seqs else _TICKET
+
+    def _fill_routes(self, routes: Sequence[Route], borrowed: list[Any]) -> None:
+        """Write the routes down for the core."""
+        if len(routes) > len(self._routes):
+            self._routes = ffi.new("nd_route[]", max(len(routes), 2 * len(self._routes)))
+        for at, route in enumerate(routes):
+            entry = self._routes[at]
+            entry.ring = self._channel(route.channel).ring
+            if route.indices is None:
+                entry.indices = ffi.NULL
+            else:
+                entry.indices = _view("uint32_t[]", route.indices, borrowed)
+                entry.indices_count = len(route.indices)
+
+    def _take_results(self, routes: Sequence[Route]) -> Appended:
+        losses = self._unreported
+        self._unreported = []
+        queued = rejected = 0
+        for at, route in enumerate(routes):
+            entry = self._routes[at]
+            queued_here = entry.queued_count
+            queued += queued_here
+            self._ledger.queued(queued_here, entry.queued_bytes)
+            if entry.dropped.count:
+                losses.append(self._lost(route.channel, "overflow", entry.dropped))
+            if entry.rejected_count:
+                rejected += entry.rejected_count
+                losses.append(_rejection(route.channel, entry))
+        self._ledger.rejected(rejected)
+        return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
+
+    def has_room(self, channel: int, records: Records) -> bool:
+        """Whether an append of all these would refuse none."""
+        ring = self._channel(channel).ring
+        with ffi.from_buffer("uint64_t[]", records.meta) as meta:
+            return bool(lib.nd_ring_has_room(ring, meta, len(records.meta)))
+
+    def _relieve(self, records: Records, routes: Sequence[Route]) -> None:
+        """Drop the oldest of whoever holds the most; ``MemoryFull`` when that cannot help."""
+        holdings = list(self._holdings())
+        held_bytes = sum(holding.record_bytes - holding.droppable_bytes for holding in holdings)
+        if held_bytes + self._wanted_bytes(records, routes) > self.totals().memory_bytes_max:
+            raise _memory_full(records, routes)
+        freed = False
+        for drop in plan_relief(holdings, relief_bytes(len(holdings))):
+            channel = self._channels[drop.channel]
+            if lib.nd_ring_drop(channel.ring, drop.record_bytes, self._removed) == lib.ND_OK:
+                self._unreported.append(self._lost(drop.channel, "memory", self._removed))
+                self._log_loss(channel, self._removed)
+                freed = True
+        if not freed:
+            raise _memory_full(records, routes)
+
+    def _wanted_bytes(self, records: Records, routes: Sequence[Route]) -> int:
+        """About what a request needs; routes with indices count for their share of it."""
+        stored_bytes = len(records.block) + _HEADER_BYTES * len(records.meta)
+        wanted = 0
+        for route in routes:
+            share = 1.0 if route.indices is None else len(route.indices) / max(1, len(records.meta))
+            wanted += min(int(stored_bytes * share), self._channels[route.channel].queue_bytes)
+        return wanted
+
+    def _holdings(self) -> Iterator[Holding]:
+        for number, channel in self._channels.items():
+            stats = self._stats(channel)
+            yield Holding(number, channel.owner, stats.bytes, stats.bytes - stats.held_bytes)
+
+    # --- out --------------------------------------------------------------------------
+
+    async def slice(
+        self, channel: int, after: Position | None, limits: SliceLimits, form: Form
+    ) -> NativeBatch | None:
+        """Plan a batch of the records after a position.  Memory is never cold: no checkpoint."""
+        found = self._channel(channel)
+        raw = ffi.new("nd_batch *")
+        arguments = (self._seq(found, after), limits.events_max, limits.bytes_max, _form_flags(form), raw)
+        while (status := lib.nd_frame_plan(self._framer, found.ring, *arguments)) == lib.ND_ERR_CORRUPT:
+            self._isolate(found, raw.next_seq)
+        if status == lib.ND_EMPTY:
+            return None
+        _check(status, channel)
+        return NativeBatch(self, found, raw)
+
+    async def rebuild(
+        self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
+    ) -> NativeBatch | None:
+        """Plan the same batch again.  No checkpoint."""
+        found = self._channel(channel)
+        if first.epoch != last.epoch:
+            return None
+        raw = ffi.new("nd_batch *")
+        status = lib.nd_frame_plan_exact(found.ring, first.seq, last.seq, events or 0, _form_flags(form), raw)
+        if status == lib.ND_ERR_CORRUPT:
+            self._isolate(found, raw.next_seq)
+            return None
+        if status == lib.ND_ERR_TRIMMED:
+            return None
+        _check(status, channel)
+        return NativeBatch(self, found, raw) if raw.epoch == first.epoch else None
+
+    def settle(self, channel: int, upto: Position) -> int:
+        """Acknowledge every record up to a position."""
+        found = self._channel(channel)
+        seq = self._seq(found, upto)
+        removed = self._removed
+        status = lib.nd_ring_settle(found.ring, seq, removed)
+        if status == lib.ND_EMPTY:
+            return 0
+        if self.log is not None:
+            self.log.changed(found)
+        unreachable = removed.last_seq - seq if status == lib.ND_ERR_CORRUPT else 0
+        count: int = removed.count - unreachable
+        self._ledger.acked(count, removed.bytes)
+        if unreachable:
+            self._tell_later(_corruption(channel, unreachable, 0, seq + 1))
+        return count
+
+    def release(self, channel: int, after: Position | None = None) -> None:
+        """Records after this position are no longer in flight."""
+        found = self._channel(channel)
+        lib.nd_ring_release(found.ring, self._seq(found, after))
+
+    def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
+        """Remove every record received before a moment."""
+        found = self._channel(channel)
+        if lib.nd_ring_expire(found.ring, max(0, received_before_unix_ms), self._removed) == lib.ND_EMPTY:
+            return None
+        if self.log is not None:
+            self.log.changed(found)
+        return self._lost(channel, "expired", self._removed)
+
+    # --- figures ----------------------------------------------------------------------
+
+    def stats(self, channel: int) -> ChannelStats:
+        """One channel's figures."""
+        stats = self._stats(self._channel(channel))
+        return ChannelStats(
+            records=stats.records,
+            record_bytes=stats.bytes,
+            last_seq=stats.last_seq,
+            settled_seq=stats.settled_seq,
+            oldest_unix_ms=stats.oldest_unix_ms if stats.records else None,
+        )
+
+    def totals(self) -> QueueTotals:
+        """The sums over all channels."""
+        self._check_open()
+        pool = ffi.new("nd_pool_stats_t *")
+        lib.nd_pool_stats(self._pool, pool)
+        return self._ledger.totals(pool.bytes_touched, pool.bytes_max)
+
+    def close(self) -> None:
+        """Give all memory back."""
+        if self._pool is None:
+            return
+        for channel in self._channels.values():
+            lib.nd_ring_close(channel.ring)
+            channel.ring = None
+        self._channels.clear()
+        if self.log is not None:
+            self.log.close()
+        lib.nd_framer_close(self._framer)
+        lib.nd_pool_close(self._pool)
+        self._pool = self._framer = None
+
+    # --- inside -----------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._pool is None:
+            raise Unavailable("the queue is closed")
+
+    def _channel(self, number: int) -> ChannelRing:
+        try:
+            return self._channels[number]
+        except KeyError:
+            self._check_open()
+            raise ChannelGone(f"channel {number} does not exist") from None
+
+    def _stats(self, channel: ChannelRing) -> Any:
+        """A ring's figures; overwritten by the next call."""
+        lib.nd_ring_stats(channel.ring, self._ring_stats)
+        return self._ring_stats
+
+    def _seq(self, channel: ChannelRing, position: Position | None) -> int:
+        """A position as a seq of this channel; see ``nd_ring_seq_of``."""
+        if position is None:
+            return 0
+        if position.epoch > self.epoch:
+            raise ValueError(f"{position} is of an epoch that has not begun")
+        seq: int = lib.nd_ring_seq_of(channel.ring, position.epoch, position.seq)
+        return seq
+
+    def _isolate(self, channel: ChannelRing, seq: int) -> None:
+        """Take a damaged record out, so that it stops nobody; what went is told by the next append."""
+        removed = self._removed
+        status = lib.nd_ring_isolate(channel.ring, seq, removed)
+        if status == lib.ND_ERR_FULL:
+            raise MemoryFull("the machine has no memory left for the queue's books")
+        if status == lib.ND_OK:
+            self._log_loss(channel, removed)
+            self._tell_later(_corruption(channel.number, removed.count, removed.bytes, removed.first_seq))
+
+    def _log_loss(self, channel: ChannelRing, removed: Any) -> None:
+        if self.log is not None:
+            self.log.lost(channel, removed.first_seq, removed.last_seq)
+
+    def _tell_later(self, loss: Loss) -> None:
+        self._ledger.lost(loss)
+        self._unreported.append(loss)
+
+    def _lost(self, channel: int, reason: str, removed: Any) -> Loss:
+        loss = Loss(
+            channel=channel,
+            reason=reason,
+            count=removed.count,
+            record_bytes=removed.bytes,
+            first_seq=removed.first_seq,
+            last_seq=removed.last_seq,
+        )
+        self._ledger.lost(loss)
+        return loss
+
+
+class NativeBatch:
+    """A planned batch (``interface.Batch``): numbers only, until it is read."""
+
+    __slots__ = ("_channel", "_queue", "_raw", "bytes_count", "events", "first", "last", "messages")
+
+    def __init__(self, queue: NativeQueue, channel: ChannelRing, raw: Any) -> None:
+        self._queue = queue
+        self._channel = channel
+        self._raw = raw
+        self.first = Position(raw.epoch, raw.first_seq)
+        self.last = Position(raw.epoch, raw.last_seq)
+        self.events: int = raw.events
+        self.bytes_count: int = raw.bytes_count
+        self.messages = _messages(raw)
+
+    def __repr__(self) -> str:
+        return (
+            f"<NativeBatch {self.first.epoch}/{self.first.seq}..{self.last.seq}: {self.events} events in "
+            f"{len(self.messages)} messages, {self.bytes_count} bytes>"
+        )
+
+    def read_into(self, buffer: bytearray, offset: int) -> int:
+        """Write the next part of the current message; see the interface."""
+        while True:
+            ring = self._channel.ring
+            if ring is None:
+                raise ChannelGone(f"channel {self._channel.number} was deleted")
+            raw = self._raw
+            with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
+                status = lib.nd_batch_write(ring, raw, view + offset, len(buffer) - offset)
+            if status == lib.ND_OK:
+                written: int = raw.bytes_written
+                return written
+            if status == lib.ND_ERR_CORRUPT:
+                self._queue._isolate(self._channel, raw.next_seq)
+            if status != lib.ND_NO_ROOM:
+                _check(status, self._channel.number)
+            buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
+
+    def rewind(self) -> None:
+        """Start over with the first message."""
+        lib.nd_batch_rewind(self._raw)
+
+    def tobytes(self) -> list[bytes]:
+        """All messages, each in one piece; reading starts over before and after."""
+        self.rewind()
+        messages = []
+        for message in self.messages:
+            buffer = bytearray(message.bytes_count)
+            at = 0
+            while at < message.bytes_count:  # each turn writes something or raises
+                at += self.read_into(buffer, at)
+            messages.append(bytes(buffer))
+        self.rewind()
+        return messages
+
+
+def _messages(raw: Any) -> tuple[Message, ...]:
+    count = raw.kinds_count
+    kinds = tuple([_KINDS[raw.kinds[at]] for at in range(count)])
+    if count == 1 or raw.form & lib.ND_FORM_MIXED_KINDS:
+        return (Message(kinds=kinds, events=raw.events, bytes_count=raw.bytes_count),)
+    braces = 2
+    return tuple(
+        [
+            Message(kinds=(kind,), events=raw.kind_events[at], bytes_count=raw.kind_bytes[at] + braces)
+            for at, kind in enumerate(kinds)
+        ]
+    )
+
+
+def _form_flags(form: Form) -> int:
+    flags: int = (
+        (lib.ND_FORM_MIXED_KINDS if form.mixed_kinds else 0)
+        | (lib.ND_FORM_DEREGISTRATIONS_AS_OBJECT if form.deregistrations_as_object else 0)
+        | (lib.ND_FORM_UID if form.include_uid else 0)
+        | (lib.ND_FORM_TIMESTAMP if form.include_timestamp else 0)
+        | (lib.ND_FORM_ORIGINAL_EP if form.include_original_ep else 0)
+    )
+    return flags
+
+
+def _memory_full(records: Records, routes: Sequence[Route]) -> MemoryFull:
+    return MemoryFull(
+        f"no memory for {len(records.meta)} records in {len(routes)} channels, even if all that is not being "
+        "delivered were dropped; try again later, send less at once, or raise storage.memory_bytes"
+    )
+
+
+def _rejection(channel: int, entry: Any) -> Loss:
+    return Loss(
+        channel=channel,
+        reason="rejected",
+        count=entry.rejected_count,
+        record_bytes=entry.rejected_bytes,
+        first_seq=0,
+        last_seq=0,
+    )
+
+
+def _corruption(channel: int, count: int, record_bytes: int, first_seq: int) -> Loss:
+    return Loss(
+        channel=channel,
+        reason="corrupt",
+        count=count,
+        record_bytes=record_bytes,
+        first_seq=first_seq,
+        last_seq=first_seq + count - 1,
+    )
+
+
+def _view(array_type: str, buffer: Any, borrowed: list[Any]) -> Any:
+    """A buffer as the core sees it; the caller gives it back."""
+    view = ffi.from_buffer(array_type, buffer)
+    borrowed.append(view)
+    return view
+
+
+def _check(status: int, channel: int) -> None:
+    if status == lib.ND_ERR_TRIMMED:
+        raise PositionLost(f"records of channel {channel} went while they were being read")
+    if status == lib.ND_ERR_CORRUPT:
+        raise CorruptRecord(f"a stored record of channel {channel} does not match its checksum")
+    if status != lib.ND_OK:
+        raise ValueError("an argument is out of its range")

@@ -1,0 +1,194 @@
+"""The journal's handle: what ``native/include/nd_journal.h`` offers, in Python's words.
+
+Beside ``native.py`` and ``native_recovery.py`` the only importer of the extension.
+Functions marked *Blocks* belong on a worker thread; while one of them runs, nobody may
+call ``seal`` or ``done`` (``group_commit`` sees to both).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dispatcher import limits
+from dispatcher.errors import DataFolderError, MemoryFull
+from dispatcher.queue._core import ffi, lib
+
+
+class GroupOutcome(Enum):
+    """What became of the sealed group."""
+
+    DURABLE = "durable"
+    NO_SPACE = "no space"  # it stays sealed: write it again
+    POISONED = "poisoned"
+    NOTHING = "nothing"  # none was sealed
+
+
+class JournalOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how to go on writing."""
+
+    journal_id: int
+    oldest_segment: int
+    first_segment: int
+    first_group: int
+    epoch: int
+    created_unix_ms: int
+    is_synced: bool  # False: a group counts as durable when it was written
+
+
+class JournalStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal's figures; those of the disk as they were when ``done`` was last called."""
+
+    durable_group: int
+    durable_segment: int
+    oldest_segment: int
+    disk_bytes: int
+    has_spare: bool
+    is_poisoned: bool
+
+
+_OUTCOMES = {
+    lib.ND_OK: GroupOutcome.DURABLE,
+    lib.ND_EMPTY: GroupOutcome.NOTHING,
+    lib.ND_ERR_POISONED: GroupOutcome.POISONED,
+}
+
+
+class NativeJournal:
+    """The writing side of the journal in one folder."""
+
+    def __init__(self, folder: Path, options: JournalOptions) -> None:
+        raw = ffi.new(
+            "nd_journal_options *",
+            {
+                "journal_id": options.journal_id,
+                "segment_bytes": limits.JOURNAL_SEGMENT_BYTES,
+                "group_bytes_max": limits.JOURNAL_GROUP_BYTES_MAX,
+                "oldest_segment": options.oldest_segment,
+                "first_segment": options.first_segment,
+                "first_group": options.first_group,
+                "epoch": options.epoch,
+                "created_unix_ms": options.created_unix_ms,
+                "is_synced": options.is_synced,
+            },
+        )
+        self.folder = folder
+        self._unit = ffi.new("nd_channel_unit *")
+        out = ffi.new("nd_journal **")
+        path = bytes(folder)
+        status = lib.nd_journal_open(lib.nd_io_posix(), lib.nd_files_posix(), path, raw, out)
+        if status == lib.ND_ERR_FULL:
+            raise MemoryFull("the machine has no memory left for the journal's buffers")
+        if status != lib.ND_OK:
+            raise DataFolderError(f"{folder}: its path is too long, or its segments cannot be continued")
+        self.raw: Any = out[0]
+
+    def close(self) -> None:
+        """Close its files; what was not written is lost."""
+        lib.nd_journal_close(self.raw)
+        self.raw = ffi.NULL
+
+    # --- gathering --------------------------------------------------------------------
+
+    def gather_state(
+        self, channel: int, incarnation: int, epoch: int, settled_seq: int, last_seq: int
+    ) -> bool:
+        """Say how a channel stands; False: not before the next seal."""
+        return self._gather(lib.ND_UNIT_STATE, channel, incarnation, epoch, settled_seq, last_seq)
+
+    def gather_hole(self, channel: int, incarnation: int, epoch: int, first_seq: int, last_seq: int) -> bool:
+        """Say that all records of a channel from one seq to another are gone."""
+        return self._gather(lib.ND_UNIT_DROPPED, channel, incarnation, epoch, first_seq, last_seq)
+
+    def gather_deleted(self, channel: int, incarnation: int, epoch: int) -> bool:
+        """Say that a channel is gone."""
+        return self._gather(lib.ND_UNIT_DELETED, channel, incarnation, epoch, 0, 0)
+
+    def _gather(
+        self, unit_type: int, channel: int, incarnation: int, epoch: int, first_seq: int, last_seq: int
+    ) -> bool:
+        unit = self._unit
+        unit.type = unit_type
+        unit.channel = channel
+        unit.incarnation = incarnation
+        unit.epoch = epoch
+        unit.first_seq = first_seq
+        unit.last_seq = last_seq
+        gathered: bool = lib.nd_journal_gather_channel(self.raw, unit) == lib.ND_OK
+        return gathered
+
+    def seal(self) -> bool:
+        """Hand what was gathered to the writer; False when there is nothing to write."""
+        sealed: bool = lib.nd_journal_seal(self.raw) == lib.ND_OK
+        return sealed
+
+    def done(self) -> GroupOutcome:
+        """Take note of what the writer did."""
+        return _OUTCOMES.get(lib.nd_journal_group_done(self.raw), GroupOutcome.NO_SPACE)
+
+    def stats(self) -> JournalStats:
+        """The figures."""
+        raw = ffi.new("nd_journal_stats_t *")
+        lib.nd_journal_stats(self.raw, raw)
+        return JournalStats(
+            durable_group=raw.durable_group,
+            durable_segment=raw.durable_segment,
+            oldest_segment=raw.oldest_segment,
+            disk_bytes=raw.segments * limits.JOURNAL_SEGMENT_BYTES,
+            has_spare=bool(raw.has_spare),
+            is_poisoned=bool(raw.is_poisoned),
+        )
+
+    # --- writing ----------------------------------------------------------------------
+
+    def write_sync(self) -> None:
+        """Write the sealed group, and wait until it is on the disk.  *Blocks.*"""
+        lib.nd_journal_write_sync(self.raw)
+
+    def prepare(self) -> bool:
+        """Preallocate the spare segment; False: the disk is full.  *Blocks.*"""
+        prepared: bool = lib.nd_journal_prepare(self.raw) == lib.ND_OK
+        return prepared
+
+    def unlink_oldest(self) -> bool:
+        """Remove the oldest segment, whose live contents were moved.  *Blocks.*"""
+        unlinked: bool = lib.nd_journal_unlink_oldest(self.raw) == lib.ND_OK
+        return unlinked
+
+
+class SegmentCleaner:
+    """Writes what is live in the oldest segment again, in small steps."""
+
+    def __init__(self, journal: NativeJournal, segment: int) -> None:
+        """Read the segment.  *Blocks.*  ``is_readable`` says whether all of it could be."""
+        out = ffi.new("nd_cleaner **")
+        status = lib.nd_cleaner_open(
+            lib.nd_io_posix(), lib.nd_files_posix(), bytes(journal.folder), segment, out
+        )
+        self._journal = journal
+        self._raw = out[0] if status == lib.ND_OK else ffi.NULL
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the segment can be cleaned; damage stays where it is."""
+        return bool(self._raw != ffi.NULL)
+
+    def move(self, channels: Any, answers_from_unix_ms: int) -> bool:
+        """Gather some live records of these channels (``nd_live_channel[]``); False when all are."""
+        for _ in range(limits.JOURNAL_MOVES_PER_GROUP):
+            status = lib.nd_cleaner_move(
+                self._raw, self._journal.raw, channels, len(channels), answers_from_unix_ms
+            )
+            if status == lib.ND_EMPTY:
+                return False
+            if status != lib.ND_OK:
+                return True
+        return True
+
+    def close(self) -> None:
+        """Give its memory back."""
+        lib.nd_cleaner_close(self._raw)
+        self._raw = ffi.NULL

@@ -1,0 +1,257 @@
+"""What the queue tells its journal, and what it learns from it (``group_commit.Books``).
+
+Records are gathered when they are appended.  How a channel stands - the last seq, and up
+to where it is settled - is gathered once per group however often it changed, just before
+the group is sealed; a restart then finds rings exactly as the last durable group left them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.errors import BodyTooLarge, JournalBehind
+from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.group_commit import Group, GroupCommit
+from dispatcher.queue.interface import Route
+from dispatcher.queue.native_journal import NativeJournal, SegmentCleaner
+from dispatcher.queue.native_ring import ChannelRing
+from dispatcher.queue.segment_books import SegmentBooks
+
+
+class _Hole(msgspec.Struct, frozen=True):
+    """Records that left a ring from behind others that stay."""
+
+    channel: ChannelRing
+    first_seq: int
+    last_seq: int
+
+
+class QueueLog:
+    """The journal of one ``NativeQueue``."""
+
+    def __init__(
+        self,
+        journal: NativeJournal,
+        channels: Mapping[int, ChannelRing],
+        epoch: int,
+        live_bytes: Callable[[], int],
+        now_unix_ms: Callable[[], int],
+    ) -> None:
+        self._journal = journal
+        self._channels = channels
+        self._epoch = epoch
+        self._live_bytes = live_bytes
+        self._now_unix_ms = now_unix_ms
+        self._segments = SegmentBooks()
+        self._changed: dict[int, ChannelRing] = {}
+        self._holes: list[_Hole] = []
+        self._deleted: list[ChannelRing] = []
+        self._numbers = ffi.new("uint64_t[]", 16)
+        self._stats = ffi.new("nd_ring_stats_t *")
+        self._damaged_segment = 0
+        self._on_shown: Callable[[int], None] = _nobody
+        self._on_sync: Callable[[float], None] = _nobody
+        self.commit = GroupCommit(journal, self, lambda seconds: self._on_sync(seconds))
+
+    def __repr__(self) -> str:
+        return f"<QueueLog {self.commit!r}, {len(self._changed)} channels changed>"
+
+    def report_to(self, on_shown: Callable[[int], None], on_sync: Callable[[float], None]) -> None:
+        """Whom to tell of a channel that has new durable records, and of a sync's seconds."""
+        self._on_shown = on_shown
+        self._on_sync = on_sync
+
+    def close(self) -> None:
+        """Close the files.  ``commit.run`` has ended."""
+        self._journal.close()
+
+    # --- what happens to the rings ------------------------------------------------------
+
+    def check_accepting(self) -> None:
+        """Raise ``StorageFull`` or ``JournalFailed`` while nothing can become durable."""
+        failure = self.commit.failure
+        if failure is not None:
+            raise failure
+
+    def append(self, pool: Any, raw_routes: Any, routes: Sequence[Route], records: tuple[Any, ...]) -> int:
+        """``nd_logged_append``; ``records`` are its arguments from ``block`` to the received time.
+
+        Raises ``JournalBehind`` and ``BodyTooLarge`` with nothing stored.
+        """
+        self.check_accepting()
+        if len(routes) > len(self._numbers):
+            self._numbers = ffi.new("uint64_t[]", 2 * len(routes))
+        for at, route in enumerate(routes):
+            self._numbers[at] = route.channel
+        status: int = lib.nd_logged_append(
+            self._journal.raw, pool, raw_routes, self._numbers, len(routes), *records, self._epoch
+        )
+        if status == lib.ND_NO_ROOM:
+            self.commit.request()
+            raise JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1.0)
+        if status == lib.ND_ERR_POISONED:
+            self.check_accepting()
+        if status == lib.ND_ERR_ARGUMENT:
+            _check_size(len(routes), records)
+        return status
+
+    def appended(self, last_seqs: Mapping[int, int]) -> Group:
+        """Records went into channels, up to these seqs; the ticket for them."""
+        group = self.commit.group
+        group.last_seqs.update(last_seqs)
+        self.commit.request()
+        return group
+
+    def changed(self, channel: ChannelRing) -> None:
+        """A channel was opened, or the oldest records left it."""
+        self._changed[channel.number] = channel
+        self.commit.request_soon()
+
+    def lost(self, channel: ChannelRing, first_seq: int, last_seq: int) -> None:
+        """All records between two seqs left a channel, perhaps from behind others that stay."""
+        lib.nd_ring_stats(channel.ring, self._stats)
+        if last_seq > self._stats.settled_seq:
+            self._holes.append(_Hole(channel, first_seq, last_seq))
+        self.changed(channel)
+
+    def deleted(self, channel: ChannelRing) -> None:
+        """A channel is gone."""
+        self._changed.pop(channel.number, None)
+        self._segments.forget_channel(channel.number)
+        self._deleted.append(channel)
+        self.commit.request_soon()
+
+    # --- around a group -----------------------------------------------------------------
+
+    def collect(self) -> bool:
+        """Gather what changed since the last group."""
+        return self._collect_deleted() and self._collect_holes() and self._collect_states()
+
+    def _collect_deleted(self) -> bool:
+        while self._deleted:
+            channel = self._deleted[-1]
+            if not self._journal.gather_deleted(channel.number, channel.incarnation, self._epoch):
+                return False
+            self._deleted.pop()
+        return True
+
+    def _collect_holes(self) -> bool:
+        while self._holes:
+            hole = self._holes[-1]
+            channel = hole.channel
+            if channel.ring is not None and not self._journal.gather_hole(
+                channel.number, channel.incarnation, self._epoch, hole.first_seq, hole.last_seq
+            ):
+                return False
+            self._holes.pop()
+        return True
+
+    def _collect_states(self) -> bool:
+        states = self.commit.group.states
+        while self._changed:
+            number, channel = self._changed.popitem()
+            lib.nd_ring_stats(channel.ring, self._stats)
+            settled_seq, last_seq = self._stats.settled_seq, self._stats.last_seq
+            if not self._journal.gather_state(
+                number, channel.incarnation, self._epoch, settled_seq, last_seq
+            ):
+                self._changed[number] = channel
+                return False
+            states[number] = last_seq
+        return True
+
+    def show(self, group: Group, segment: int) -> None:
+        """What is durable now may be delivered."""
+        self._segments.wrote(segment, group.states)
+        self._segments.wrote(segment, group.last_seqs)
+        for number, last_seq in group.last_seqs.items():
+            channel = self._channels.get(number)
+            if channel is not None:
+                lib.nd_ring_show(channel.ring, last_seq)
+                self._on_shown(number)
+
+    # --- space ---------------------------------------------------------------------------
+
+    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
+        """Clean the oldest segments until the disk holds at most twice what is live, and an allowance.
+
+        Segments in which nothing is live are unlinked without a look into them.
+        """
+        while self.commit.failure is None and self._has_too_much():
+            segment = self._journal.stats().oldest_segment
+            if segment == self._damaged_segment:
+                return
+            if not self._is_dead(segment) and not await self._move_live(segment, commit):
+                self._damaged_segment = segment
+                return
+            for number in self._segments.spoken_of_last_in(segment):
+                if number in self._channels:
+                    self._changed[number] = self._channels[number]
+            await commit()
+            if self.commit.failure is not None:
+                return
+            await trio.to_thread.run_sync(self._journal.unlink_oldest)
+            self._journal.done()
+            self._segments.forget_segment(segment)
+
+    def _has_too_much(self) -> bool:
+        stats = self._journal.stats()
+        if stats.oldest_segment >= stats.durable_segment:
+            return False
+        return stats.disk_bytes > 2 * self._live_bytes() + limits.JOURNAL_ALLOWANCE_BYTES
+
+    def _is_dead(self, segment: int) -> bool:
+        """Whether every record in a segment is known to be settled."""
+        last_seqs = self._segments.last_seqs(segment)
+        if last_seqs is None:
+            return False
+        for number, last_seq in last_seqs.items():
+            channel = self._channels.get(number)
+            if channel is not None:
+                lib.nd_ring_stats(channel.ring, self._stats)
+                if self._stats.settled_seq < last_seq:
+                    return False
+        return True
+
+    async def _move_live(self, segment: int, commit: Callable[[], Awaitable[None]]) -> bool:
+        """Write what is live in a segment again; False when it cannot be read."""
+        cleaner = await trio.to_thread.run_sync(SegmentCleaner, self._journal, segment)
+        try:
+            if not cleaner.is_readable:
+                return False
+            answers_from_unix_ms = max(0, self._now_unix_ms() - int(limits.IDEMPOTENCY_LIFETIME_S * 1000))
+            while cleaner.move(self._live_channels(), answers_from_unix_ms):
+                await commit()
+                if self.commit.failure is not None:
+                    return False
+            return True
+        finally:
+            cleaner.close()
+
+    def _live_channels(self) -> Any:
+        channels = sorted(self._channels.values(), key=lambda channel: channel.number)
+        live = ffi.new("nd_live_channel[]", len(channels))
+        for at, channel in enumerate(channels):
+            live[at].channel = channel.number
+            live[at].incarnation = channel.incarnation
+            live[at].ring = channel.ring
+        return live
+
+
+def _nobody(_: Any) -> None:
+    """Nobody asked to be told."""
+
+
+def _check_size(routes_count: int, records: tuple[Any, ...]) -> None:
+    """Tell a request that no group can hold from one whose arguments disagree."""
+    _, block_bytes, _, records_count, _ = records
+    entries = routes_count * records_count
+    if lib.nd_journal_request_bytes(block_bytes, records_count, routes_count, entries) * 2 > (
+        limits.JOURNAL_GROUP_BYTES_MAX
+    ):
+        raise BodyTooLarge("these events reach too many channels for one request; post fewer at a time")

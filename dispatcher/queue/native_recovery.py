@@ -1,0 +1,233 @@
+"""A queue with a journal, opened: what an earlier run left is found again.
+
+The journal is the truth about contents, the registry about what exists: a channel of the
+journal that is not known is left out, one that is known but not in the journal begins
+empty, and then in a new epoch.
+
+The epoch says whether seqs go on.  It stays when the last run synced its groups and the
+log ends cleanly: then every seq that anyone has seen is in it.  Otherwise numbers may
+have been given that nobody remembers, so that they are given again, in a new epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from dispatcher.errors import DataFolderError, MemoryFull
+from dispatcher.model import Durability
+from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.interface import QueueOptions
+from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_journal import JournalOptions, NativeJournal
+from dispatcher.queue.native_ring import ChannelRing, open_ring
+
+_ALL_SEGMENTS = 2**64 - 1
+
+
+class JournalReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a journal holds, as ``nd_recovery.h`` describes it."""
+
+    journal_id: int  # 0: there is no journal
+    oldest_segment: int
+    newest_segment: int
+    segments: int
+    groups: int
+    units: int
+    group_bytes: int
+    last_group: int
+    last_epoch: int
+    damaged_groups: int
+    damaged_segment: int
+    damaged_group: int
+    damaged_segments: int
+    cut_groups: int
+    is_synced: bool
+    is_clean_end: bool
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something that was durable is gone."""
+        return self.damaged_groups > 0 or self.damaged_segments > 0
+
+
+class FoundChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel as the log ended."""
+
+    index: int
+    channel: int
+    incarnation: int
+    last_seq: int
+    settled_seq: int
+    is_deleted: bool
+
+
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an opened queue found."""
+
+    journal: JournalReport
+    records: int
+    lost_records: int  # live ones that the memory had no room for
+    unknown_channels: int  # in the journal, not in the registry
+    missing_channels: int  # in the registry, not in the journal
+    is_same_epoch: bool
+
+
+class JournalReader:
+    """Reads a journal without changing it.  Its methods *block*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._restore: Any = ffi.NULL
+        out = ffi.new("nd_recovery **")
+        status = lib.nd_recovery_open(
+            lib.nd_io_posix(), lib.nd_files_posix(), bytes(folder), 0, _ALL_SEGMENTS, out
+        )
+        if status == lib.ND_ERR_ARGUMENT:
+            raise DataFolderError(f"{folder}: written by a newer version of the dispatcher; use that one")
+        self._check(status)
+        self._recovery = out[0]
+
+    def close(self) -> None:
+        """Give its memory back."""
+        lib.nd_restore_close(self._restore)
+        lib.nd_recovery_close(self._recovery)
+        self._restore = self._recovery = ffi.NULL
+
+    def scan(self) -> list[FoundChannel]:
+        """Read the log once; what is known of each channel."""
+        out = ffi.new("nd_restore **")
+        self._check(lib.nd_restore_open(lib.nd_io_posix(), self._recovery, out))
+        self._restore = out[0]
+        self._check(lib.nd_restore_scan(self._restore))
+        raw = ffi.new("nd_restored_channel *")
+        found = []
+        for index in range(lib.nd_restore_channels(self._restore)):
+            lib.nd_restore_channel(self._restore, index, raw)
+            found.append(
+                FoundChannel(
+                    index=index,
+                    channel=raw.channel,
+                    incarnation=raw.incarnation,
+                    last_seq=raw.last_seq,
+                    settled_seq=raw.settled_seq,
+                    is_deleted=bool(raw.is_deleted),
+                )
+            )
+        return found
+
+    def report(self) -> JournalReport:
+        """What was found; complete after ``scan``."""
+        raw = ffi.new("nd_recovery_report_t *")
+        lib.nd_recovery_report(self._recovery, raw)
+        flags = {"is_synced", "is_clean_end"}
+        names = JournalReport.__struct_fields__
+        return JournalReport(**{n: bool(getattr(raw, n)) if n in flags else getattr(raw, n) for n in names})
+
+    def load(self, bound: Mapping[int, ChannelRing], pool: Any) -> tuple[int, int, int]:
+        """Fill the rings, given by the index of their channel.
+
+        Returns how many records were restored, how many had no room, and the latest
+        time at which any record was received.
+        """
+        for index, channel in bound.items():
+            lib.nd_restore_bind(self._restore, index, channel.ring)
+        self._check(lib.nd_restore_load(self._restore, pool))
+        stats = ffi.new("nd_restore_stats_t *")
+        lib.nd_restore_stats(self._restore, stats)
+        return stats.records, stats.lost_records, stats.newest_unix_ms
+
+    def _check(self, status: int) -> None:
+        if status == lib.ND_ERR_FULL:
+            raise MemoryFull("the machine has no memory left to read the journal with")
+        if status != lib.ND_OK:
+            raise DataFolderError(f"{self._folder}: the disk does not give the journal back; check it")
+
+
+async def open_durable_queue(
+    folder: Path,
+    durability: Durability,
+    memory_bytes_max: int,
+    known: Mapping[int, QueueOptions],
+    *,
+    next_epoch: Callable[[], Awaitable[int]],
+    new_journal_id: Callable[[], int],
+    now_unix_ms: Callable[[], int],
+) -> tuple[NativeQueue, RecoveryReport]:
+    """Open the queue of a data folder, with what its journal holds for the known channels.
+
+    Each of them still wants its ``open_channel``.  ``queue.log.commit.run`` must then be
+    started by whoever owns the queue.  ``next_epoch`` is asked when a new one begins.
+
+    Raises ``DataFolderError`` and ``MemoryFull``.  Cancellation waits for the disk.
+    """
+    reader = await trio.to_thread.run_sync(JournalReader, folder)
+    try:
+        found = await trio.to_thread.run_sync(reader.scan)
+        report = reader.report()
+        mine = {
+            channel.index: channel
+            for channel in found
+            if not channel.is_deleted
+            and channel.channel in known
+            and known[channel.channel].incarnation == channel.incarnation
+        }
+        missing = len(known) - len(mine)
+        is_same_epoch = _keeps_epoch(report, durability) and not missing
+        epoch = report.last_epoch
+        if not is_same_epoch:
+            epoch = max(await next_epoch(), report.last_epoch + 1)
+        queue = NativeQueue(epoch, memory_bytes_max)
+        try:
+            rings = {
+                index: open_ring(queue.pool, channel.channel, 0, known[channel.channel])
+                for index, channel in mine.items()
+            }
+            records, lost_records, newest_unix_ms = await trio.to_thread.run_sync(
+                reader.load, rings, queue.pool
+            )
+            journal = NativeJournal(
+                folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms()))
+            )
+            queue.adopt({ring.number: ring for ring in rings.values()}, journal, newest_unix_ms, now_unix_ms)
+        except BaseException:
+            queue.close()
+            raise
+    finally:
+        reader.close()
+    return queue, RecoveryReport(
+        journal=report,
+        records=records,
+        lost_records=lost_records,
+        unknown_channels=len(found) - len(mine),
+        missing_channels=missing,
+        is_same_epoch=is_same_epoch,
+    )
+
+
+def _keeps_epoch(report: JournalReport, durability: Durability) -> bool:
+    was_disk = report.segments > 0 and report.is_synced
+    return was_disk and durability is Durability.DISK and report.is_clean_end and not report.is_damaged
+
+
+def _options(
+    report: JournalReport,
+    durability: Durability,
+    epoch: int,
+    new_journal_id: Callable[[], int],
+    now_unix_ms: int,
+) -> JournalOptions:
+    first_segment = report.newest_segment + 1
+    return JournalOptions(
+        journal_id=report.journal_id or new_journal_id() | 1,
+        oldest_segment=report.oldest_segment if 0 < report.oldest_segment < first_segment else first_segment,
+        first_segment=first_segment,
+        first_group=report.last_group + 1,
+        epoch=epoch,
+        created_unix_ms=now_unix_ms,
+        is_synced=durability is Durability.DISK,
+    )

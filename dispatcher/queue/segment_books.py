@@ -1,0 +1,40 @@
+"""Which channels a journal's segments speak of, so that dead ones are known without reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class SegmentBooks:
+    """Per segment: the last seq of each channel that has records or a state in it.
+
+    Of segments that an earlier run wrote nothing is known.
+    """
+
+    def __init__(self) -> None:
+        self._last_seqs: dict[int, dict[int, int]] = {}
+        self._newest: dict[int, int] = {}  # channel -> the segment that spoke of it last
+
+    def wrote(self, segment: int, last_seqs: Mapping[int, int]) -> None:
+        """A group that stands in a segment spoke of these channels."""
+        known = self._last_seqs.setdefault(segment, {})
+        for channel, last_seq in last_seqs.items():
+            known[channel] = max(last_seq, known.get(channel, 0))
+            self._newest[channel] = segment
+
+    def last_seqs(self, segment: int) -> Mapping[int, int] | None:
+        """What a segment speaks of; None when nobody knows."""
+        return self._last_seqs.get(segment)
+
+    def spoken_of_last_in(self, segment: int) -> list[int]:
+        """Channels of which no later segment says how they stand."""
+        known = self._last_seqs.get(segment, {})
+        return [channel for channel in known if self._newest.get(channel) == segment]
+
+    def forget_segment(self, segment: int) -> None:
+        """A segment is gone."""
+        self._last_seqs.pop(segment, None)
+
+    def forget_channel(self, channel: int) -> None:
+        """A channel is gone."""
+        self._newest.pop(channel, None)

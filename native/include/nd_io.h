@@ -1,0 +1,46 @@
+/* nd_io.h -- what the native core asks of the operating system.
+ *
+ * Everything that can fail for want of memory goes through this table, so that a
+ * test can make each request fail in turn, and so that the pool's region can
+ * become a mapped file without the pool knowing.
+ */
+#ifndef ND_IO_H
+#define ND_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nd_status.h"
+
+/* cffi: begin */
+
+typedef struct nd_io nd_io;
+
+/* The table for this system: malloc, and private anonymous mappings.
+ *
+ *   Owns    the table is constant and lives as long as the program.
+ *   Blocks  no.
+ *   Cost    constant.
+ */
+const nd_io *nd_io_posix(void);
+
+/* cffi: end */
+
+struct nd_io {
+    void *context;                      /* handed to every function below */
+
+    /* Zeroed bytes for bookkeeping, or NULL.  Given back with the same count. */
+    void *(*allocate)(void *context, size_t bytes);
+    void (*release)(void *context, void *memory, size_t bytes);
+
+    /* A region that costs address space alone until it is touched, zeroed and
+     * aligned to a page.  ND_ERR_FULL when there is none. */
+    nd_status (*map)(void *context, uint64_t bytes, uint8_t **out);
+    void (*unmap)(void *context, uint8_t *memory, uint64_t bytes);
+
+    /* Give the memory behind a part of a region back; the addresses stay ours and
+     * their contents are lost.  A failure means that the memory is still there. */
+    nd_status (*discard)(void *context, uint8_t *memory, uint64_t bytes);
+};
+
+#endif /* ND_IO_H */

@@ -1,0 +1,93 @@
+/* nd_pool.h -- the chunk memory that all rings of a queue share.
+ *
+ *      region  | slab 0        | slab 1        | slab 2        | ...   bytes_max
+ *              | 4 KiB chunks  | 256 KiB chunks| free          |
+ *
+ * One region of address space is reserved when the pool is opened and cut into
+ * slabs of 2 MiB.  A slab serves chunks of one size, a power of two from 4 KiB to
+ * the whole slab, and is free for any size again when its last chunk comes back.
+ * A few free slabs stay warm; the memory of the others goes back to the system.
+ *
+ * Why chunks of many sizes: a quiet channel with one event costs 4 KiB, a busy one
+ * walks through memory in large steps (decision 0001).
+ *
+ * Threads: a pool and all rings on it are used by one thread at a time.
+ */
+#ifndef ND_POOL_H
+#define ND_POOL_H
+
+#include <stdint.h>
+
+#include "nd_crc.h"
+#include "nd_io.h"
+#include "nd_status.h"
+
+#define ND_SLAB_BYTES        (2u * 1024 * 1024)
+#define ND_CHUNK_BYTES_MIN   (4u * 1024)
+#define ND_CHUNK_BYTES_MAX   ND_SLAB_BYTES
+#define ND_SLABS_WARM_MAX    16u        /* 32 MiB: a few batches' worth comes and goes without page faults */
+
+/* cffi: begin */
+
+typedef struct nd_pool nd_pool;
+
+typedef struct {
+    uint64_t bytes_max;     /* bound, a multiple of the slab size */
+    uint64_t bytes_touched; /* taken from the machine, at most: what was written to and not given back */
+    uint64_t bytes_out;     /* in chunks that rings hold */
+} nd_pool_stats_t;
+
+/* Reserve a region of at least bytes_max bytes (rounded up to whole slabs).
+ *
+ *   Owns    the caller gives the pool back with nd_pool_close; io must outlive it.
+ *   Blocks  no; memory is touched when chunks are written to.
+ *   Cost    O(slabs), once.
+ *   Returns ND_OK, ND_ERR_ARGUMENT (bytes_max is 0 or above 2^46), ND_ERR_FULL.
+ */
+nd_status nd_pool_open(const nd_io *io, uint64_t bytes_max, nd_pool **out);
+
+/* Give everything back.  Rings on the pool must have been closed; NULL is nothing to do.
+ *
+ *   Blocks  no.
+ */
+void nd_pool_close(nd_pool *pool);
+
+/* The pool's figures.
+ *
+ *   Cost    constant.
+ */
+void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out);
+
+/* cffi: end */
+
+/* Take a chunk of at least bytes_min bytes, of bytes_want when that can be had.
+ *
+ * Falls back to larger chunks, then to smaller ones not below bytes_min, so that
+ * any chunk that came back can be used again by anyone whose records fit.
+ *
+ *   Owns    the caller, until nd_pool_give.  Contents are undefined.
+ *   Blocks  no.
+ *   Cost    constant.
+ *   Returns the chunk, its size in *bytes_out; NULL when the pool is full.
+ */
+uint8_t *nd_pool_take(nd_pool *pool, uint32_t bytes_min, uint32_t bytes_want, uint32_t *bytes_out);
+
+/* Give a chunk back.
+ *
+ *   Blocks  no; may give a slab's memory back to the system.
+ *   Cost    constant.
+ */
+void nd_pool_give(nd_pool *pool, uint8_t *chunk);
+
+/* Bookkeeping memory from the pool's table, for the rings on it. */
+void *nd_pool_allocate(nd_pool *pool, size_t bytes);
+void nd_pool_release(nd_pool *pool, void *memory, size_t bytes);
+
+/* One block of working memory that every user of the pool shares; its contents
+ * live until the next call.  NULL when there is none. */
+void *nd_pool_scratch(nd_pool *pool, size_t bytes);
+
+/* The checksum function chosen for this machine when the pool was opened. */
+nd_crc_function nd_pool_crc(const nd_pool *pool);
+
+#endif /* ND_POOL_H */

@@ -1,0 +1,94 @@
+/* nd_restore.h -- rings made again from a journal.
+ *
+ * Twice through the log.  The *scan* learns where each channel ended: its last seq, up
+ * to where it is settled, what was dropped behind that, and where moved records lie.
+ * Then the caller says which channels exist, by giving each a ring, and the *load*
+ * appends what is live, once, in the order of seqs.
+ *
+ *      scan --> channels --> bind a ring to each that exists --> load
+ *
+ * Records of one channel stand in the log in order, but for moved ones, whose seqs are
+ * older than their place; these are sorted and merged in, and copies are told by their
+ * seq.
+ *
+ * Threads: one at a time; while a load runs, the rings and their pool belong to it.
+ */
+#ifndef ND_RESTORE_H
+#define ND_RESTORE_H
+
+#include <stdint.h>
+
+#include "nd_pool.h"
+#include "nd_recovery.h"
+#include "nd_ring.h"
+#include "nd_status.h"
+
+/* cffi: begin */
+
+typedef struct nd_restore nd_restore;
+
+/* A channel as the log ended. */
+typedef struct {
+    uint64_t channel;
+    uint64_t incarnation;
+    uint64_t epoch;             /* the newest that its records or state name */
+    uint64_t last_seq;
+    uint64_t settled_seq;
+    uint64_t frozen_epoch, frozen_first_seq, frozen_last_seq;
+    uint64_t frozen_events;     /* 0: no batch is frozen */
+    uint32_t frozen_form;
+    uint32_t is_deleted;
+} nd_restored_channel;
+
+typedef struct {
+    uint64_t records, bytes;            /* in rings now, as stored */
+    uint64_t lost_records, lost_bytes;  /* live, but the pool had no memory for them */
+    uint64_t newest_unix_ms;            /* the latest received time in the log */
+} nd_restore_stats_t;
+
+/* Prepare to read; the recovery is used until the close, and by nobody else.
+ *
+ *   Owns    the caller gives it back with nd_restore_close.
+ *   Blocks  no.
+ *   Returns ND_OK, ND_ERR_FULL, ND_ERR_ARGUMENT.
+ */
+nd_status nd_restore_open(const nd_io *io, nd_recovery *recovery, nd_restore **out);
+
+/* NULL is nothing to do. */
+void nd_restore_close(nd_restore *restore);
+
+/* Read the whole log once.
+ *
+ *   Blocks  yes.
+ *   Cost    O(bytes of the log).
+ *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL.
+ */
+nd_status nd_restore_scan(nd_restore *restore);
+
+uint64_t nd_restore_channels(const nd_restore *restore);
+
+/* What the scan found of a channel, from 0.  Several may have the same number and
+ * different incarnations. */
+nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_restored_channel *out);
+
+/* This channel exists: its live records go into this ring, which is new and empty and
+ * was opened with epoch 0.
+ *
+ *   Owns    the caller keeps the ring.
+ *   Returns ND_OK, ND_ERR_ARGUMENT.
+ */
+nd_status nd_restore_bind(nd_restore *restore, uint64_t index, nd_ring *ring);
+
+/* Read the log again, and fill the rings.  What a channel without a ring had is left out.
+ *
+ *   Blocks  yes.
+ *   Cost    O(bytes of the log).
+ *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL (no memory for the books of it).
+ */
+nd_status nd_restore_load(nd_restore *restore, nd_pool *pool);
+
+void nd_restore_stats(const nd_restore *restore, nd_restore_stats_t *out);
+
+/* cffi: end */
+
+#endif /* ND_RESTORE_H */

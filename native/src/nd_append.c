@@ -1,0 +1,378 @@
+/* nd_append.c -- make room in every ring, then fill it. */
+
+#include "nd_append.h"
+
+#include <string.h>
+
+#include "nd_assert.h"
+#include "nd_ring_inside.h"
+
+static uint32_t meta_body_bytes(uint64_t meta) { return (uint32_t)(meta & 0xffffffu); }
+static uint32_t meta_tail_bytes(uint64_t meta) { return (uint32_t)(meta >> 24) & 0xffffu; }
+static uint32_t meta_ep_bytes(uint64_t meta) { return (uint32_t)(meta >> 40) & 0xffffu; }
+static uint32_t meta_kind(uint64_t meta) { return (uint32_t)(meta >> 56); }
+
+static uint32_t meta_stored_bytes(uint64_t meta)
+{
+    return nd_record_stored_bytes(meta_body_bytes(meta));
+}
+
+/* Whether the lengths of a record can be true, so that no later copy leaves the body. */
+static int meta_is_possible(uint64_t meta)
+{
+    const uint32_t body_bytes = meta_body_bytes(meta);
+    const uint32_t ep_bytes = meta_ep_bytes(meta), tail_bytes = meta_tail_bytes(meta);
+    if (body_bytes < 2 || body_bytes > ND_CHUNK_BYTES_MAX - sizeof(nd_record)) return 0;
+    if (meta_kind(meta) >= ND_KINDS) return 0;
+    if (meta_kind(meta) == ND_KIND_ASYNC) return ep_bytes == 0 && tail_bytes == 0;
+    return ep_bytes > 0 && body_bytes >= sizeof "{\"ep\":\"\"}" - 1 + ep_bytes + tail_bytes;
+}
+
+/* One request, as every ring of it sees it. */
+typedef struct {
+    const uint8_t  *block;
+    const uint64_t *meta;
+    const uint32_t *offsets;            /* of bodies in block; NULL when no route has indices */
+    uint64_t        records_count;
+    uint64_t        stored_bytes;       /* of all records */
+    uint64_t        received_unix_ms;
+} request;
+
+/* What an append will do to one ring, decided before anything is copied. */
+typedef struct {
+    uint64_t room;              /* bytes that new records may take, at most */
+    uint64_t keep_from;         /* places in the route before this one are dropped at once */
+    uint64_t drop_bytes;        /* of old records */
+    uint64_t stored_count, stored_bytes;
+    uint32_t runs_count;        /* as they were, for undoing */
+    run      tail;
+} layout;
+
+typedef enum { STORED, LOST, REFUSED } fate;
+
+static uint64_t route_records(const nd_route *route, const request *r)
+{
+    return route->indices != NULL ? route->indices_count : r->records_count;
+}
+
+static uint64_t route_record(const nd_route *route, uint64_t place)
+{
+    return route->indices != NULL ? route->indices[place] : place;
+}
+
+/* What becomes of the record at a place of a route, after stored_bytes of the route were stored. */
+static fate fate_of(const layout *l, nd_overflow overflow, uint64_t place, uint64_t bytes,
+                    uint64_t stored_bytes)
+{
+    if (overflow == ND_OVERFLOW_REJECT) return stored_bytes + bytes <= l->room ? STORED : REFUSED;
+    return place >= l->keep_from && bytes <= l->room ? STORED : LOST;
+}
+
+/* Decide which new records stay: with drop-oldest the newest that fit, as if each had
+ * been appended and had dropped what was oldest then. */
+static void decide(layout *l, const nd_route *route, const request *r)
+{
+    const nd_ring *ring = route->ring;
+    *l = (layout){0};
+    if (ring->overflow == ND_OVERFLOW_REJECT) {
+        l->room = ring->queue_bytes - ring->bytes;
+        return;
+    }
+    l->room = ring->queue_bytes - ring->held_bytes;
+    const uint64_t droppable = ring->bytes - ring->held_bytes;
+    uint64_t bytes = 0;
+    if (route->indices == NULL && r->stored_bytes <= l->room) {
+        bytes = r->stored_bytes;
+    } else {
+        uint64_t place = route_records(route, r);
+        while (place > 0) {                                     /* a record of the route each turn */
+            const uint64_t next = meta_stored_bytes(r->meta[route_record(route, place - 1)]);
+            if (next <= l->room) {
+                if (bytes + next > l->room) {
+                    l->keep_from = place;
+                    l->drop_bytes = droppable;
+                    return;
+                }
+                bytes += next;
+            }
+            place--;
+        }
+    }
+    if (bytes + droppable > l->room) l->drop_bytes = bytes + droppable - l->room;
+}
+
+/* The size of a ring's next chunk: about what it holds, so that little is wasted. */
+static uint32_t chunk_bytes_wanted(uint64_t bytes)
+{
+    if (bytes >= ND_RUN_CHUNK_BYTES) return ND_RUN_CHUNK_BYTES;
+    uint32_t wanted = ND_CHUNK_BYTES_MIN;
+    while (wanted * 2ull <= bytes) wanted *= 2;                 /* at most 6 turns */
+    return wanted;
+}
+
+/* Make room for a record behind the last one.  False: no memory. */
+static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t bytes_coming,
+                          uint64_t received_unix_ms)
+{
+    run *tail = ring->count > 0 ? run_at(ring, ring->count - 1) : NULL;
+    const int fits = tail != NULL && tail->chunk_bytes - tail->end >= bytes;
+    if (fits && run_last_seq(tail) + 1 == seq) {
+        tail->end += bytes;
+        tail->count += 1;
+        tail->newest_unix_ms = received_unix_ms;
+        return 1;
+    }
+    run next = {.count = 1, .first_seq = seq, .newest_unix_ms = received_unix_ms};
+    if (!nd_runs_reserve(ring, 1)) return 0;
+    if (fits) {
+        tail = run_at(ring, ring->count - 1);                   /* reserving may have moved it */
+        next.chunk = tail->chunk;
+        next.chunk_bytes = tail->chunk_bytes;
+        next.begin = tail->end;
+    } else {
+        next.chunk = nd_pool_take(ring->pool, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
+        if (next.chunk == NULL) return 0;
+    }
+    next.end = next.begin + bytes;
+    ring->runs[ring->head + ring->count] = next;
+    ring->count++;
+    return 1;
+}
+
+/* First pass over a ring: room for every record that will stay.  False: no memory. */
+static int lay_out(layout *l, const nd_route *route, const request *r)
+{
+    nd_ring *ring = route->ring;
+    decide(l, route, r);
+    l->runs_count = ring->count;
+    if (ring->count > 0) l->tail = *run_at(ring, ring->count - 1);
+
+    const uint64_t records = route_records(route, r);
+    uint64_t seq = ring->last_seq;
+    for (uint64_t place = 0; place < records; place++) {
+        const uint32_t bytes = meta_stored_bytes(r->meta[route_record(route, place)]);
+        const fate becomes = fate_of(l, ring->overflow, place, bytes, l->stored_bytes);
+        if (becomes != REFUSED) seq++;
+        if (becomes != STORED) continue;
+        /* What is still to come is not known exactly; the whole request is near enough. */
+        const uint64_t coming = ring->bytes + (route->indices != NULL ? l->stored_bytes : r->stored_bytes);
+        if (!lay_out_record(ring, seq, bytes, coming, r->received_unix_ms)) return 0;
+        l->stored_count++;
+        l->stored_bytes += bytes;
+    }
+    return nd_runs_reserve(ring, 1);                               /* for the hole that dropping may leave */
+}
+
+static void undo_layout(const layout *l, nd_ring *ring)
+{
+    for (uint32_t i = ring->count; i-- > l->runs_count;) {
+        uint8_t *chunk = run_at(ring, i)->chunk;
+        if (i == 0 || run_at(ring, i - 1)->chunk != chunk) nd_pool_give(ring->pool, chunk);
+        ring->count--;
+    }
+    if (ring->count > 0) *run_at(ring, ring->count - 1) = l->tail;
+    nd_runs_trim(ring);
+}
+
+/* Records that are written but for their checksums. */
+typedef struct {
+    nd_crc_function crc;
+    nd_record      *records[ND_CRC_LANES];
+    uint32_t        count;
+} unsealed;
+
+static void seal(unsealed *open)
+{
+    nd_crc_lane lanes[ND_CRC_LANES];
+    uint32_t sums[ND_CRC_LANES];
+    if (open->count == 0) return;
+    for (uint32_t i = 0; i < open->count; i++) lanes[i] = nd_record_lane(open->records[i]);
+    open->crc(lanes, open->count, sums);
+    for (uint32_t i = 0; i < open->count; i++) open->records[i]->crc32c = sums[i];
+    open->count = 0;
+}
+
+static void write_record(uint8_t *at, uint64_t meta, const uint8_t *body, uint64_t seq,
+                         uint64_t received_unix_ms, unsealed *open)
+{
+    nd_record *record = (nd_record *)(void *)at;
+    const uint32_t body_bytes = meta_body_bytes(meta);
+    *record = (nd_record){
+        .body_bytes = body_bytes,
+        .seq = seq,
+        .received_unix_ms = received_unix_ms,
+        .kind = (uint8_t)meta_kind(meta),
+        .ep_bytes = (uint16_t)meta_ep_bytes(meta),
+        .tail_bytes = meta_tail_bytes(meta),
+    };
+    const uint32_t stored = nd_record_stored_bytes(body_bytes);
+    memset(at + stored - 8, 0, 8);                              /* the padding, if there is any */
+    memcpy(at + sizeof *record, body, body_bytes);
+    open->records[open->count] = record;
+    open->count++;
+    if (open->count == ND_CRC_LANES) seal(open);
+}
+
+static nd_removed joined(nd_removed earlier, nd_removed later)
+{
+    if (earlier.count == 0) return later;
+    if (later.count == 0) return earlier;
+    return (nd_removed){
+        .count = earlier.count + later.count,
+        .bytes = earlier.bytes + later.bytes,
+        .first_seq = earlier.first_seq,
+        .last_seq = later.last_seq,
+    };
+}
+
+/* Second pass over a ring: fill the room, and drop what has to go.  Cannot fail. */
+static void fill(const layout *l, nd_route *route, const request *r)
+{
+    nd_ring *ring = route->ring;
+    unsealed open = {.crc = nd_pool_crc(ring->pool)};
+    uint32_t index = l->runs_count > 0 ? l->runs_count - 1 : 0;
+    uint32_t offset = l->runs_count > 0 ? l->tail.end : 0;
+    uint64_t seq = ring->last_seq, stored_bytes = 0, block_at = 0;
+
+    const uint64_t records = route_records(route, r);
+    for (uint64_t place = 0; place < records; place++) {
+        const uint64_t record = route_record(route, place);
+        const uint64_t meta = r->meta[record];
+        const uint64_t body_at = r->offsets != NULL ? r->offsets[record] : block_at;
+        const uint32_t bytes = meta_stored_bytes(meta);
+        block_at = body_at + meta_body_bytes(meta);
+        const fate becomes = fate_of(l, ring->overflow, place, bytes, stored_bytes);
+        if (becomes == REFUSED) {
+            route->rejected_count++;
+            route->rejected_bytes += bytes;
+            continue;
+        }
+        seq++;
+        if (route->entries != NULL) route->entries[route->queued_count] = becomes == LOST ? ND_LOST : (uint32_t)record;
+        route->queued_count++;
+        route->queued_bytes += bytes;
+        if (becomes == LOST) {
+            route->lost_count++;
+            removed_add(&route->dropped, 1, bytes, seq);
+            continue;
+        }
+        if (run_last_seq(run_at(ring, index)) < seq) {
+            index++;
+            offset = run_at(ring, index)->begin;
+        }
+        write_record(run_at(ring, index)->chunk + offset, meta, r->block + body_at, seq,
+                     r->received_unix_ms, &open);
+        offset += bytes;
+        stored_bytes += bytes;
+    }
+    seal(&open);
+    ND_ASSERT(stored_bytes == l->stored_bytes);
+    ND_ASSERT(ring->count == 0 || (index == ring->count - 1 && offset == run_at(ring, index)->end));
+
+    ring->last_seq = seq;
+    ring->newest_unix_ms = r->received_unix_ms;
+    ring->records += l->stored_count;
+    ring->bytes += l->stored_bytes;
+    if (l->drop_bytes > 0) {
+        nd_removed old;
+        nd_ring_drop_reserved(ring, l->drop_bytes, &old);
+        route->dropped_upto_seq = old.last_seq;
+        route->dropped = joined(old, route->dropped);
+    }
+}
+
+/* Check a request and find where its bodies begin. */
+static nd_status read_request(request *r, uint64_t block_bytes, uint32_t *offsets)
+{
+    uint64_t at = 0, stored = 0;
+    for (uint64_t i = 0; i < r->records_count; i++) {
+        const uint64_t meta = r->meta[i];
+        if (!meta_is_possible(meta)) return ND_ERR_ARGUMENT;
+        if (offsets != NULL) offsets[i] = (uint32_t)at;
+        at += meta_body_bytes(meta);
+        stored += meta_stored_bytes(meta);
+    }
+    if (at != block_bytes) return ND_ERR_ARGUMENT;
+    r->offsets = offsets;
+    r->stored_bytes = stored;
+    return ND_OK;
+}
+
+static nd_status check_route(const nd_route *route, const request *r)
+{
+    if (route->ring == NULL || r->received_unix_ms < route->ring->newest_unix_ms) return ND_ERR_ARGUMENT;
+    if (route->indices == NULL) return ND_OK;
+    uint64_t least = 0;
+    for (uint64_t i = 0; i < route->indices_count; i++) {
+        if (route->indices[i] < least || route->indices[i] >= r->records_count) return ND_ERR_ARGUMENT;
+        least = (uint64_t)route->indices[i] + 1;
+    }
+    return ND_OK;
+}
+
+/* Make room in every ring.  On failure no ring has changed. */
+static nd_status lay_out_all(layout *layouts, const nd_route *routes, uint64_t routes_count, const request *r)
+{
+    nd_status status = ND_OK;
+    uint64_t begun = 0;
+    while (begun < routes_count && status == ND_OK) {           /* a route each turn */
+        nd_ring *ring = routes[begun].ring;
+        if (ring->is_appending) {
+            status = ND_ERR_ARGUMENT;
+            break;
+        }
+        ring->is_appending = 1;
+        if (!lay_out(&layouts[begun], &routes[begun], r)) status = ND_ERR_FULL;
+        begun++;
+    }
+    for (uint64_t i = 0; i < begun; i++) {
+        routes[i].ring->is_appending = 0;
+        if (status != ND_OK) undo_layout(&layouts[i], routes[i].ring);
+    }
+    return status;
+}
+
+nd_status nd_rings_append(nd_pool *pool, nd_route *routes, uint64_t routes_count,
+                          const uint8_t *block, uint64_t block_bytes,
+                          const uint64_t *meta, uint64_t records_count,
+                          uint64_t received_unix_ms)
+{
+    if (pool == NULL || (routes_count > 0 && routes == NULL)) return ND_ERR_ARGUMENT;
+    if (records_count > 0 && (block == NULL || meta == NULL)) return ND_ERR_ARGUMENT;
+    if (block_bytes > UINT32_MAX || records_count > UINT32_MAX || routes_count > UINT32_MAX) return ND_ERR_ARGUMENT;
+
+    request r = {.block = block, .meta = meta, .records_count = records_count,
+                 .received_unix_ms = received_unix_ms};
+    int any_indices = 0;
+    for (uint64_t i = 0; i < routes_count; i++) {
+        const nd_status status = check_route(&routes[i], &r);
+        if (status != ND_OK) return status;
+        any_indices |= routes[i].indices != NULL;
+    }
+    const size_t layouts_bytes = routes_count * sizeof(layout);
+    uint8_t *scratch = nd_pool_scratch(pool, layouts_bytes + (any_indices ? records_count * sizeof(uint32_t) : 0));
+    if (scratch == NULL) return ND_ERR_FULL;
+    layout *layouts = (layout *)(void *)scratch;
+    uint32_t *offsets = any_indices ? (uint32_t *)(void *)(scratch + layouts_bytes) : NULL;
+
+    nd_status status = read_request(&r, block_bytes, offsets);
+    if (status == ND_OK) status = lay_out_all(layouts, routes, routes_count, &r);
+    if (status != ND_OK) return status;
+    for (uint64_t i = 0; i < routes_count; i++) {
+        nd_route *route = &routes[i];
+        route->queued_count = route->queued_bytes = 0;
+        route->rejected_count = route->rejected_bytes = 0;
+        route->dropped = (nd_removed){0};
+        route->lost_count = route->dropped_upto_seq = 0;
+        fill(&layouts[i], route, &r);
+    }
+    return ND_OK;
+}
+
+int nd_ring_has_room(const nd_ring *ring, const uint64_t *meta, uint64_t records_count)
+{
+    if (ring->overflow != ND_OVERFLOW_REJECT) return 1;
+    uint64_t bytes = ring->bytes;
+    for (uint64_t i = 0; i < records_count; i++) bytes += meta_stored_bytes(meta[i]);
+    return bytes <= ring->queue_bytes;
+}

@@ -1,0 +1,249 @@
+/* nd_cleaner.c -- a walk over one segment's records that can stop anywhere. */
+
+#include "nd_cleaner.h"
+
+#include <string.h>
+
+#include "nd_recovery.h"
+
+#define LOOKS_PER_RECORD 16u            /* records looked at in a step for each that it may move */
+#define TYPES (1u << ND_UNIT_REQUEST | 1u << ND_UNIT_MOVED | 1u << ND_UNIT_ANSWER)
+
+/* Where the walk stands: in a unit, in a route of it, at a record of that. */
+typedef struct {
+    nd_unit                 unit;
+    const nd_request_route *route;
+    uint64_t                routes_left;
+    uint64_t                place;      /* of the route's seqs, or of the moved records */
+    uint64_t                body_at;    /* in the unit's block, of the record at record_at */
+    uint64_t                record_at;
+} walk;
+
+struct nd_cleaner {
+    nd_io        io;
+    nd_recovery *recovery;
+    int          has_unit;
+    walk         at;
+    nd_moved_record records[ND_MOVED_RECORDS_MAX];      /* the unit being made */
+    const uint8_t  *bodies[ND_MOVED_RECORDS_MAX];
+};
+
+nd_status nd_cleaner_open(const nd_io *io, const nd_files *files, const char *folder,
+                          uint64_t segment, nd_cleaner **out)
+{
+    if (io == NULL || out == NULL) return ND_ERR_ARGUMENT;
+    nd_cleaner *cleaner = io->allocate(io->context, sizeof *cleaner);
+    if (cleaner == NULL) return ND_ERR_FULL;
+    cleaner->io = *io;
+    /* With its successor, which says with which group it has to end. */
+    nd_status status = nd_recovery_open(io, files, folder, segment, segment + 1, &cleaner->recovery);
+    if (status == ND_OK) status = nd_recovery_load(cleaner->recovery);
+    if (status == ND_OK) {
+        nd_recovery_report_t report;
+        nd_recovery_report(cleaner->recovery, &report);
+        if (report.damaged_groups > 0 || report.damaged_segments > 0) status = ND_ERR_CORRUPT;
+    }
+    if (status == ND_EMPTY) status = ND_ERR_CORRUPT;
+    if (status != ND_OK) {
+        nd_cleaner_close(cleaner);
+        return status;
+    }
+    *out = cleaner;
+    return ND_OK;
+}
+
+void nd_cleaner_close(nd_cleaner *cleaner)
+{
+    if (cleaner == NULL) return;
+    const nd_io io = cleaner->io;
+    nd_recovery_close(cleaner->recovery);
+    io.release(io.context, cleaner, sizeof *cleaner);
+}
+
+static const nd_ring *ring_of(const nd_live_channel *channels, uint64_t count, uint64_t channel,
+                              uint64_t incarnation)
+{
+    uint64_t low = 0, high = count;
+    while (low < high) {                                        /* halves: at most 64 turns */
+        const uint64_t middle = low + (high - low) / 2;
+        if (channels[middle].channel < channel) low = middle + 1;
+        else high = middle;
+    }
+    if (low == count || channels[low].channel != channel || channels[low].incarnation != incarnation) return NULL;
+    return channels[low].ring;
+}
+
+/* --- one record after the other ------------------------------------------------------ */
+
+/* A record of the segment, as a moved unit will have it. */
+typedef struct {
+    nd_moved_record record;
+    const uint8_t  *body;
+    int             is_lost;    /* a seq without a record */
+} item;
+
+static uint64_t body_bytes_of(uint64_t meta)
+{
+    return meta & 0xffffffu;
+}
+
+static item request_item(walk *at)
+{
+    const nd_request_unit *request = at->unit.unit;
+    const uint32_t *entries = nd_route_entries(at->route);
+    const uint64_t index = entries != NULL ? entries[at->place] : at->place;
+    if (index == ND_LOST) return (item){.is_lost = 1};
+    const uint64_t *meta = nd_request_meta(request);
+    for (; at->record_at < index; at->record_at++) at->body_at += body_bytes_of(meta[at->record_at]);
+    return (item){
+        .record = {
+            .epoch = request->epoch,
+            .seq = at->route->first_seq + at->place,
+            .received_unix_ms = request->received_unix_ms,
+            .meta = meta[index],
+        },
+        .body = nd_request_block(request) + at->body_at,
+    };
+}
+
+static item moved_item(walk *at)
+{
+    const nd_moved_unit *moved = at->unit.unit;
+    const nd_moved_record *records = nd_moved_records(moved);
+    for (; at->record_at < at->place; at->record_at++) at->body_at += body_bytes_of(records[at->record_at].meta);
+    return (item){.record = records[at->place], .body = nd_moved_block(moved) + at->body_at};
+}
+
+static void begin_route(walk *at, const nd_request_route *route)
+{
+    at->route = route;
+    at->place = at->record_at = at->body_at = 0;
+}
+
+static int next_unit(nd_cleaner *cleaner)
+{
+    cleaner->has_unit = nd_recovery_next(cleaner->recovery, TYPES, &cleaner->at.unit) == ND_OK;
+    if (!cleaner->has_unit) return 0;
+    begin_route(&cleaner->at, NULL);
+    cleaner->at.routes_left = 0;
+    if (cleaner->at.unit.type == ND_UNIT_REQUEST) {
+        const nd_request_unit *request = cleaner->at.unit.unit;
+        begin_route(&cleaner->at, nd_request_routes(request));
+        cleaner->at.routes_left = request->routes;
+    }
+    return 1;
+}
+
+/* The stretch of records that the walk is in: one route's, or one moved unit's. */
+typedef struct {
+    uint64_t channel, incarnation, count;
+} stretch;
+
+static stretch stretch_of(const walk *at)
+{
+    if (at->unit.type == ND_UNIT_MOVED) {
+        const nd_moved_unit *moved = at->unit.unit;
+        return (stretch){moved->channel, moved->incarnation, moved->records};
+    }
+    return (stretch){at->route->channel, at->route->incarnation, at->route->seqs};
+}
+
+/* --- moving -------------------------------------------------------------------------- */
+
+static nd_status gather_moved(const nd_cleaner *cleaner, nd_journal *journal, const stretch *s, uint64_t count,
+                              uint64_t block_bytes)
+{
+    void *unit;
+    const uint64_t bytes = sizeof(nd_moved_unit) + count * sizeof(nd_moved_record) + nd_round_up(block_bytes, 8);
+    const nd_status status = nd_journal_gather(journal, ND_UNIT_MOVED, bytes, &unit);
+    if (status != ND_OK) return status;
+    nd_moved_unit *moved = unit;
+    moved->channel = s->channel;
+    moved->incarnation = s->incarnation;
+    moved->records = count;
+    moved->block_bytes = block_bytes;
+    memcpy(moved + 1, cleaner->records, count * sizeof(nd_moved_record));
+    uint8_t *body = (uint8_t *)(moved + 1) + count * sizeof(nd_moved_record);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t body_bytes = body_bytes_of(cleaner->records[i].meta);
+        memcpy(body, cleaner->bodies[i], body_bytes);
+        body += body_bytes;
+    }
+    return ND_OK;
+}
+
+/* Take live records of one stretch, until a unit is full, and gather them. */
+static nd_status move_stretch(nd_cleaner *cleaner, nd_journal *journal, const nd_ring *ring, const stretch *s)
+{
+    const walk before = cleaner->at;
+    walk *at = &cleaner->at;
+    uint64_t count = 0, block_bytes = 0, looks = LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX;
+    while (at->place < s->count && count < ND_MOVED_RECORDS_MAX && looks > 0) {         /* a record each turn */
+        const item next = at->unit.type == ND_UNIT_MOVED ? moved_item(at) : request_item(at);
+        looks--;
+        if (!next.is_lost && nd_ring_has(ring, next.record.seq)) {
+            const uint64_t body_bytes = body_bytes_of(next.record.meta);
+            if (count > 0 && block_bytes + body_bytes > ND_MOVED_BYTES_MAX) break;
+            cleaner->records[count] = next.record;
+            cleaner->bodies[count] = next.body;
+            count++;
+            block_bytes += body_bytes;
+        }
+        at->place++;
+    }
+    const nd_status status = count > 0 ? gather_moved(cleaner, journal, s, count, block_bytes) : ND_OK;
+    if (status != ND_OK) cleaner->at = before;
+    return status;
+}
+
+/* Step over what is done: to the next route, or out of the unit. */
+static void leave_stretch(nd_cleaner *cleaner)
+{
+    walk *at = &cleaner->at;
+    if (at->unit.type == ND_UNIT_REQUEST && at->routes_left > 1) {
+        at->routes_left--;
+        begin_route(at, nd_route_next(at->route));
+    } else {
+        cleaner->has_unit = 0;
+    }
+}
+
+static nd_status move_answer(nd_cleaner *cleaner, nd_journal *journal, uint64_t from_unix_ms)
+{
+    const nd_answer_unit *answer = cleaner->at.unit.unit;
+    if (answer->answered_unix_ms >= from_unix_ms) {
+        void *at;
+        const nd_status status = nd_journal_gather(journal, ND_UNIT_ANSWER, answer->unit.bytes, &at);
+        if (status != ND_OK) return status;
+        memcpy(at, answer, answer->unit.bytes);
+    }
+    cleaner->has_unit = 0;
+    return ND_OK;
+}
+
+nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channels,
+                          uint64_t channels_count, uint64_t answers_from_unix_ms)
+{
+    if (cleaner == NULL || journal == NULL) return ND_ERR_ARGUMENT;
+    for (uint64_t turn = 0; turn < LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX; turn++) {   /* a stretch each turn */
+        if (!cleaner->has_unit && !next_unit(cleaner)) return ND_EMPTY;
+        if (cleaner->at.unit.type == ND_UNIT_ANSWER) return move_answer(cleaner, journal, answers_from_unix_ms);
+        if (cleaner->at.unit.type == ND_UNIT_REQUEST && cleaner->at.routes_left == 0) {
+            cleaner->has_unit = 0;
+            continue;
+        }
+        const stretch s = stretch_of(&cleaner->at);
+        const nd_ring *ring = ring_of(channels, channels_count, s.channel, s.incarnation);
+        if (ring != NULL) {
+            const uint64_t looked_at = s.count - cleaner->at.place;
+            const nd_status status = move_stretch(cleaner, journal, ring, &s);
+            if (status != ND_OK) return status;
+            if (cleaner->at.place < s.count) return ND_OK;
+            leave_stretch(cleaner);
+            if (looked_at > ND_MOVED_RECORDS_MAX) return ND_OK;
+        } else {
+            leave_stretch(cleaner);
+        }
+    }
+    return ND_OK;
+}

@@ -1,0 +1,167 @@
+/* nd_files_posix.c -- the journal's system calls, and nothing else. */
+
+#define _GNU_SOURCE
+
+#include "nd_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INTERRUPTS_MAX 100              /* of one call by signals; more is not a signal */
+#define WRITE_BYTES_MAX (1u << 30)      /* Linux writes at most 2 GiB at once */
+
+static nd_status status_of(int error)
+{
+    return error == ENOSPC || error == EDQUOT ? ND_ERR_NOSPACE : ND_ERR_IO;
+}
+
+static nd_status posix_create(void *context, const char *path, int32_t *file_out)
+{
+    (void)context;
+    const int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (file < 0) return status_of(errno);
+    *file_out = file;
+    return ND_OK;
+}
+
+static nd_status posix_open(void *context, const char *path, int32_t *file_out, uint64_t *bytes_out)
+{
+    (void)context;
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return errno == ENOENT ? ND_EMPTY : ND_ERR_IO;
+    struct stat about;
+    if (fstat(file, &about) != 0 || about.st_size < 0) {
+        (void)close(file);
+        return ND_ERR_IO;
+    }
+    *file_out = file;
+    *bytes_out = (uint64_t)about.st_size;
+    return ND_OK;
+}
+
+static void posix_close(void *context, int32_t file)
+{
+    (void)context;
+    (void)close(file);
+}
+
+static nd_status posix_write(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
+                             uint64_t offset, uint64_t *written_out)
+{
+    (void)context;
+    if (count > WRITE_BYTES_MAX) count = WRITE_BYTES_MAX;
+    for (int turn = 0; turn < INTERRUPTS_MAX; turn++) {
+        const ssize_t written = pwrite(file, bytes, (size_t)count, (off_t)offset);
+        if (written > 0) {
+            *written_out = (uint64_t)written;
+            return ND_OK;
+        }
+        if (written == 0 || errno != EINTR) break;
+    }
+    return status_of(errno);
+}
+
+static nd_status posix_read(void *context, int32_t file, uint8_t *bytes, uint64_t count,
+                            uint64_t offset, uint64_t *read_out)
+{
+    (void)context;
+    if (count > WRITE_BYTES_MAX) count = WRITE_BYTES_MAX;
+    for (int turn = 0; turn < INTERRUPTS_MAX; turn++) {
+        const ssize_t got = pread(file, bytes, (size_t)count, (off_t)offset);
+        if (got >= 0) {
+            *read_out = (uint64_t)got;
+            return ND_OK;
+        }
+        if (errno != EINTR) break;
+    }
+    return ND_ERR_IO;
+}
+
+static nd_status write_zeros(int32_t file, uint64_t bytes)
+{
+    static const uint8_t zeros[64 * 1024];
+    uint64_t at = 0;
+    while (at < bytes) {                                        /* each turn writes something or ends */
+        const uint64_t count = bytes - at < sizeof zeros ? bytes - at : sizeof zeros;
+        uint64_t written = 0;
+        const nd_status status = posix_write(NULL, file, zeros, count, at, &written);
+        if (status != ND_OK) return status;
+        at += written;
+    }
+    return ND_OK;
+}
+
+static nd_status posix_preallocate(void *context, int32_t file, uint64_t bytes)
+{
+    (void)context;
+    for (int turn = 0; turn < INTERRUPTS_MAX; turn++) {
+        /* Not posix_fallocate: its own fallback writes one byte a block, and hides that it does. */
+        if (fallocate(file, 0, 0, (off_t)bytes) == 0) return ND_OK;
+        if (errno == EOPNOTSUPP || errno == ENOSYS) return write_zeros(file, bytes);
+        if (errno != EINTR) break;
+    }
+    return status_of(errno);
+}
+
+static nd_status posix_sync(void *context, int32_t file)
+{
+    (void)context;
+    return fdatasync(file) == 0 ? ND_OK : ND_ERR_IO;
+}
+
+static nd_status posix_sync_folder(void *context, const char *folder)
+{
+    (void)context;
+    const int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return ND_ERR_IO;
+    const int failed = fsync(file);
+    (void)close(file);
+    return failed == 0 ? ND_OK : ND_ERR_IO;
+}
+
+static nd_status posix_unlink(void *context, const char *path)
+{
+    (void)context;
+    if (unlink(path) == 0) return ND_OK;
+    return errno == ENOENT ? ND_EMPTY : ND_ERR_IO;
+}
+
+static nd_status posix_list(void *context, const char *folder,
+                            void (*visit)(void *visitor, const char *name), void *visitor)
+{
+    (void)context;
+    DIR *entries = opendir(folder);
+    if (entries == NULL) return errno == ENOENT ? ND_EMPTY : ND_ERR_IO;
+    const struct dirent *entry;
+    errno = 0;
+    while ((entry = readdir(entries)) != NULL) {                /* the folder's entries */
+        visit(visitor, entry->d_name);
+        errno = 0;
+    }
+    const int failed = errno;
+    (void)closedir(entries);
+    return failed == 0 ? ND_OK : ND_ERR_IO;
+}
+
+static const nd_files posix_table = {
+    .context = NULL,
+    .create = posix_create,
+    .open = posix_open,
+    .close = posix_close,
+    .preallocate = posix_preallocate,
+    .write = posix_write,
+    .read = posix_read,
+    .sync = posix_sync,
+    .sync_folder = posix_sync_folder,
+    .unlink = posix_unlink,
+    .list = posix_list,
+};
+
+const nd_files *nd_files_posix(void)
+{
+    return &posix_table;
+}

@@ -1,0 +1,59 @@
+/* nd_io_posix.c -- the only file of the native core with system calls. */
+
+#define _GNU_SOURCE
+
+#include "nd_io.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static void *posix_allocate(void *context, size_t bytes)
+{
+    (void)context;
+    return calloc(1, bytes);
+}
+
+static void posix_release(void *context, void *memory, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    free(memory);
+}
+
+static nd_status posix_map(void *context, uint64_t bytes, uint8_t **out)
+{
+    (void)context;
+    if (bytes > SIZE_MAX) return ND_ERR_FULL;
+    /* NORESERVE: the bound is a promise not to use more, not a claim on that much now. */
+    void *memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return ND_ERR_FULL;
+    *out = memory;
+    return ND_OK;
+}
+
+static void posix_unmap(void *context, uint8_t *memory, uint64_t bytes)
+{
+    (void)context;
+    (void)munmap(memory, (size_t)bytes);
+}
+
+static nd_status posix_discard(void *context, uint8_t *memory, uint64_t bytes)
+{
+    (void)context;
+    return madvise(memory, (size_t)bytes, MADV_DONTNEED) == 0 ? ND_OK : ND_ERR_FULL;
+}
+
+static const nd_io posix_table = {
+    .context = NULL,
+    .allocate = posix_allocate,
+    .release = posix_release,
+    .map = posix_map,
+    .unmap = posix_unmap,
+    .discard = posix_discard,
+};
+
+const nd_io *nd_io_posix(void)
+{
+    return &posix_table;
+}

@@ -1,0 +1,94 @@
+/* nd_ring_inside.h -- what nd_ring.c and nd_append.c share of a ring's inside.
+ *
+ *      runs    [ 1..40 ][ 41..77 ][ 90..120 ][ 121..200 ]
+ *                  |         |  ____/            |
+ *      chunks  [ records ][ records .gone. records ][ records ....... ]
+ *
+ * A run is a stretch of one chunk whose records have consecutive seqs.  Most chunks
+ * hold one run; a hole, dropped behind what is in flight, or a seq that was never
+ * stored, ends a run and begins another, perhaps in the same chunk.  Runs of one
+ * chunk are neighbours in the deque, so that a chunk is given back when a run goes
+ * whose neighbours lie elsewhere: no counting of references.
+ */
+#ifndef ND_RING_INSIDE_H
+#define ND_RING_INSIDE_H
+
+#include <stdint.h>
+
+#include "nd_assert.h"
+#include "nd_ring.h"
+
+typedef struct {
+    uint8_t *chunk;
+    uint32_t chunk_bytes;
+    uint32_t begin, end;        /* offsets in the chunk */
+    uint32_t count;             /* of records; never 0 */
+    uint64_t first_seq;
+    uint64_t newest_unix_ms;    /* no record in it was received later */
+} run;
+
+/* The epoch of the records up to a seq, behind those of the one before. */
+typedef struct {
+    uint64_t epoch;
+    uint64_t last_seq;
+} past_epoch;
+
+struct nd_ring {
+    nd_pool    *pool;
+    run        *runs;           /* runs[head .. head + count) */
+    uint32_t    head, count, capacity;
+    uint8_t     overflow;
+    uint8_t     is_appending;   /* stands in a route of the append that is going on */
+    uint64_t    incarnation;
+    uint64_t    epoch;          /* of the records behind all past ones */
+    past_epoch *past;           /* of records that may still be here, the oldest first; mostly none */
+    uint32_t    past_count, past_capacity;
+    uint64_t    shown_seq;      /* no slice goes further */
+    uint64_t    queue_bytes;
+    uint64_t    records, bytes;
+    uint64_t    held_bytes;     /* of records up to in_flight_seq */
+    uint64_t    in_flight_seq;
+    uint64_t    last_seq;
+    uint64_t    newest_unix_ms;
+    nd_place    slice_end;
+};
+
+static inline run *run_at(const nd_ring *ring, uint32_t index)
+{
+    ND_ASSERT(index < ring->count);
+    return &ring->runs[ring->head + index];
+}
+
+static inline uint64_t run_last_seq(const run *item)
+{
+    return item->first_seq + item->count - 1;
+}
+
+static inline uint64_t run_bytes(const run *item)
+{
+    return item->end - item->begin;
+}
+
+static inline void removed_add(nd_removed *removed, uint64_t count, uint64_t bytes, uint64_t first_seq)
+{
+    if (count == 0) return;
+    if (removed->count == 0) removed->first_seq = first_seq;
+    removed->count += count;
+    removed->bytes += bytes;
+    removed->last_seq = first_seq + count - 1;
+}
+
+/* Make room for more runs behind the last.  False: no memory, nothing changed. */
+int nd_runs_reserve(nd_ring *ring, uint32_t more);
+
+/* Keep an idle ring small: give the deque's memory back when it is empty. */
+void nd_runs_trim(nd_ring *ring);
+
+/* Drop records behind what is in flight, from the oldest, until bytes_min are gone or
+ * none is left.  One run must be reserved. */
+void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out);
+
+/* Give the memory of past epochs back. */
+void nd_epochs_free(nd_ring *ring);
+
+#endif /* ND_RING_INSIDE_H */

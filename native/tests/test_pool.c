@@ -1,0 +1,144 @@
+#include "nd_test.h"
+
+static nd_pool_stats_t stats_of(const nd_pool *pool)
+{
+    nd_pool_stats_t stats;
+    nd_pool_stats(pool, &stats);
+    return stats;
+}
+
+static void a_small_chunk_costs_four_kibibytes(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 1, &pool), ND_OK);
+    CHECK_EQUAL(stats_of(pool).bytes_max, ND_SLAB_BYTES);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 0);
+    uint32_t bytes;
+    uint8_t *chunk = nd_pool_take(pool, 100, 100, &bytes);
+    CHECK_EQUAL(bytes, 4096);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 4096);
+    CHECK_EQUAL((uintptr_t)chunk % 4096, 0);
+    memset(chunk, 1, bytes);
+    nd_pool_give(pool, chunk);
+    CHECK_EQUAL(stats_of(pool).bytes_out, 0);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
+static void chunks_never_overlap_whatever_their_sizes(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 64ull << 20, &pool), ND_OK);
+    enum { CHUNKS = 600 };
+    static uint8_t *chunks[CHUNKS];
+    static uint32_t sizes[CHUNKS];
+    uint32_t state = 7;
+    for (uint32_t round = 0; round < 20000; round++) {
+        state = state * 1664525u + 1013904223u;
+        const uint32_t i = (state >> 8) % CHUNKS;
+        if (chunks[i] == NULL) {
+            const uint32_t want = ND_CHUNK_BYTES_MIN << (state >> 28) % 8;
+            chunks[i] = nd_pool_take(pool, 1 + (state >> 5) % 4096, want, &sizes[i]);
+            if (chunks[i] == NULL) continue;
+            CHECK(sizes[i] >= 1 + (state >> 5) % 4096);
+            memcpy(chunks[i], &i, 4);
+            memcpy(chunks[i] + sizes[i] - 4, &i, 4);
+        } else {
+            CHECK(memcmp(chunks[i], &i, 4) == 0 && memcmp(chunks[i] + sizes[i] - 4, &i, 4) == 0);
+            nd_pool_give(pool, chunks[i]);
+            chunks[i] = NULL;
+        }
+    }
+    uint64_t out = 0;
+    for (uint32_t i = 0; i < CHUNKS; i++) out += chunks[i] != NULL ? sizes[i] : 0;
+    CHECK_EQUAL(stats_of(pool).bytes_out, out);
+    CHECK(stats_of(pool).bytes_touched <= stats_of(pool).bytes_max);
+    for (uint32_t i = 0; i < CHUNKS; i++) if (chunks[i] != NULL) nd_pool_give(pool, chunks[i]);
+    CHECK_EQUAL(stats_of(pool).bytes_out, 0);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
+static void a_full_pool_gives_what_is_left_in_any_size(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 2 * ND_SLAB_BYTES, &pool), ND_OK);
+    uint32_t bytes;
+    uint8_t *small = nd_pool_take(pool, 1, 1, &bytes);
+    uint8_t *large = nd_pool_take(pool, 1, ND_SLAB_BYTES / 2, &bytes);
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
+    uint8_t *smaller = nd_pool_take(pool, 1, 64 * 1024, &bytes);        /* no slab left: the larger one */
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
+    uint8_t *smallest = nd_pool_take(pool, 4096, 64 * 1024, &bytes);    /* then the small ones */
+    CHECK_EQUAL(bytes, 4096);
+    CHECK(nd_pool_take(pool, 4097, 64 * 1024, &bytes) == NULL);
+    nd_pool_give(pool, small);
+    nd_pool_give(pool, large);
+    nd_pool_give(pool, smaller);
+    nd_pool_give(pool, smallest);
+    uint8_t *whole = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES);
+    nd_pool_give(pool, whole);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
+static void few_free_slabs_stay_warm_and_the_rest_go_back(void)
+{
+    for (int discard_fails = 0; discard_fails < 2; discard_fails++) {
+        test_memory memory;
+        test_memory_begin(&memory);
+        memory.discard_fails = discard_fails;
+        nd_pool *pool;
+        enum { SLABS = ND_SLABS_WARM_MAX + 5 };
+        CHECK_EQUAL(nd_pool_open(&memory.io, (uint64_t)SLABS * ND_SLAB_BYTES, &pool), ND_OK);
+        uint8_t *chunks[SLABS];
+        uint32_t bytes;
+        for (uint32_t i = 0; i < SLABS; i++) chunks[i] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+        CHECK(nd_pool_take(pool, 1, 1, &bytes) == NULL);
+        for (uint32_t i = 0; i < SLABS; i++) nd_pool_give(pool, chunks[i]);
+        CHECK_EQUAL(memory.discards, 5);
+        const uint64_t kept = discard_fails ? SLABS : ND_SLABS_WARM_MAX;
+        CHECK_EQUAL(stats_of(pool).bytes_touched, kept * ND_SLAB_BYTES);
+        for (uint32_t i = 0; i < SLABS; i++) {
+            chunks[i] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+            CHECK(chunks[i] != NULL);
+        }
+        for (uint32_t i = 0; i < SLABS; i++) nd_pool_give(pool, chunks[i]);
+        nd_pool_close(pool);
+        test_memory_end(&memory);
+    }
+}
+
+static void opening_without_memory_leaves_nothing_behind(void)
+{
+    for (uint64_t fail_at = 1; fail_at <= 3; fail_at++) {
+        test_memory memory;
+        test_memory_begin(&memory);
+        memory.fail_at = fail_at;
+        nd_pool *pool;
+        CHECK_EQUAL(nd_pool_open(&memory.io, 1 << 20, &pool), ND_ERR_FULL);
+        CHECK_EQUAL(memory.requests, fail_at);
+        test_memory_end(&memory);
+    }
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(nd_io_posix(), 0, &pool), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(nd_pool_open(nd_io_posix(), UINT64_MAX, &pool), ND_ERR_ARGUMENT);
+    nd_pool_close(NULL);
+}
+
+int main(void)
+{
+    RUN(a_small_chunk_costs_four_kibibytes);
+    RUN(chunks_never_overlap_whatever_their_sizes);
+    RUN(a_full_pool_gives_what_is_left_in_any_size);
+    RUN(few_free_slabs_stay_warm_and_the_rest_go_back);
+    RUN(opening_without_memory_leaves_nothing_behind);
+    return 0;
+}

@@ -1,0 +1,473 @@
+/* test_restore.c -- rings, a journal beside them, and the rings made again from it.
+ *
+ * The model is the ring itself: at every moment at which the journal is durable, what is
+ * restored must be what the ring holds then, record by record.
+ */
+
+#include "fake_disk.h"
+#include "nd_cleaner.h"
+#include "nd_journal.h"
+#include "nd_logged_append.h"
+#include "nd_recovery.h"
+#include "nd_restore.h"
+#include "nd_test.h"
+
+#define SEGMENT_BYTES (64u * 1024)
+#define CHANNELS      3u
+#define EPOCH         5u
+
+typedef struct {
+    fake_disk  *disk;
+    nd_pool    *pool;
+    nd_journal *journal;
+    nd_framer  *framer;
+    nd_ring    *rings[CHANNELS];
+    uint64_t    now_ms;
+} world;
+
+static nd_journal *journal_of(fake_disk *disk, uint64_t segment, uint64_t group)
+{
+    const nd_journal_options options = {
+        .journal_id = 9, .segment_bytes = SEGMENT_BYTES, .group_bytes_max = 32u * 1024,
+        .oldest_segment = 1, .first_segment = segment, .first_group = group, .epoch = EPOCH, .is_synced = 1,
+    };
+    nd_journal *journal;
+    CHECK_EQUAL(nd_journal_open(nd_io_posix(), fake_disk_files(disk), "journal", &options, &journal), ND_OK);
+    return journal;
+}
+
+static void open_rings(world *w, uint64_t epoch)
+{
+    CHECK_EQUAL(nd_pool_open(nd_io_posix(), 16u << 20, &w->pool), ND_OK);
+    CHECK_EQUAL(nd_framer_open(w->pool, &w->framer), ND_OK);
+    for (uint64_t i = 0; i < CHANNELS; i++) {
+        const nd_overflow overflow = i == 2 ? ND_OVERFLOW_REJECT : ND_OVERFLOW_DROP_OLDEST;
+        CHECK_EQUAL(nd_ring_open(w->pool, 100 + i, epoch, 6000, overflow, &w->rings[i]), ND_OK);
+    }
+}
+
+static world begin(uint64_t seed)
+{
+    world w = {.disk = fake_disk_new(seed), .now_ms = 1000};
+    open_rings(&w, EPOCH);
+    w.journal = journal_of(w.disk, 1, 1);
+    return w;
+}
+
+static void close_rings(world *w)
+{
+    for (uint64_t i = 0; i < CHANNELS; i++) nd_ring_close(w->rings[i]);
+    nd_framer_close(w->framer);
+    nd_pool_close(w->pool);
+}
+
+static void end(world *w)
+{
+    close_rings(w);
+    nd_journal_close(w->journal);
+    fake_disk_free(w->disk);
+}
+
+static nd_ring_stats_t stats_of(const nd_ring *ring)
+{
+    nd_ring_stats_t stats;
+    nd_ring_stats(ring, &stats);
+    return stats;
+}
+
+static nd_status append(world *w, const test_request *request, nd_route *routes, const uint64_t *channels,
+                        uint64_t count)
+{
+    return nd_logged_append(w->journal, w->pool, routes, channels, count, request->block, request->block_bytes,
+                            request->meta, request->count, w->now_ms, EPOCH);
+}
+
+static void gather_states(world *w)
+{
+    for (uint64_t i = 0; i < CHANNELS; i++) {
+        const nd_ring_stats_t stats = stats_of(w->rings[i]);
+        const nd_channel_unit state = {
+            .type = ND_UNIT_STATE, .channel = i, .incarnation = 100 + i, .epoch = EPOCH,
+            .first_seq = stats.settled_seq, .last_seq = stats.last_seq,
+        };
+        CHECK_EQUAL(nd_journal_gather_channel(w->journal, &state), ND_OK);
+    }
+}
+
+static void write_group(world *w)
+{
+    gather_states(w);
+    CHECK_EQUAL(nd_journal_seal(w->journal), ND_OK);
+    CHECK_EQUAL(nd_journal_write_sync(w->journal), ND_OK);
+    CHECK_EQUAL(nd_journal_group_done(w->journal), ND_OK);
+}
+
+/* Rings made from the disk, in a world of their own. */
+static world restored(fake_disk *disk, nd_restore_stats_t *stats, nd_recovery_report_t *report)
+{
+    world w = {.disk = disk};
+    open_rings(&w, 0);
+    nd_recovery *recovery;
+    nd_restore *restore;
+    CHECK_EQUAL(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery), ND_OK);
+    CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
+    CHECK_EQUAL(nd_restore_scan(restore), ND_OK);
+    for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
+        nd_restored_channel channel;
+        CHECK_EQUAL(nd_restore_channel(restore, i, &channel), ND_OK);
+        CHECK_EQUAL(channel.incarnation, 100 + channel.channel);
+        if (!channel.is_deleted) CHECK_EQUAL(nd_restore_bind(restore, i, w.rings[channel.channel]), ND_OK);
+    }
+    CHECK_EQUAL(nd_restore_load(restore, w.pool), ND_OK);
+    nd_restore_stats(restore, stats);
+    nd_recovery_report(recovery, report);
+    nd_restore_close(restore);
+    nd_recovery_close(recovery);
+    return w;
+}
+
+static void check_same_ring(const nd_ring *got, const nd_ring *expected)
+{
+    CHECK_EQUAL(nd_ring_check(got), ND_OK);
+    CHECK_EQUAL(stats_of(got).last_seq, stats_of(expected).last_seq);
+    CHECK_EQUAL(stats_of(got).records, stats_of(expected).records);
+    CHECK_EQUAL(stats_of(got).bytes, stats_of(expected).bytes);
+    uint64_t seq = 1;
+    for (uint64_t turn = 0; turn < 100000; turn++) {
+        nd_span one, other;
+        const nd_status status = nd_ring_span(expected, seq, NULL, &other);
+        CHECK_EQUAL(nd_ring_span(got, seq, NULL, &one), status);
+        if (status == ND_EMPTY) return;
+        const nd_record *a = nd_span_next(&one), *b = nd_span_next(&other);
+        CHECK(a != NULL && b != NULL);
+        CHECK_EQUAL(a->seq, b->seq);
+        CHECK(memcmp(a, b, nd_record_stored_bytes(b->body_bytes)) == 0);
+        CHECK_EQUAL(nd_ring_epoch_of(got, a->seq), EPOCH);
+        seq = b->seq + 1;
+    }
+    CHECK(0);
+}
+
+static void check_restores(world *w)
+{
+    nd_restore_stats_t stats;
+    nd_recovery_report_t report;
+    world again = restored(w->disk, &stats, &report);
+    uint64_t records = 0;
+    for (uint64_t i = 0; i < CHANNELS; i++) {
+        check_same_ring(again.rings[i], w->rings[i]);
+        records += stats_of(again.rings[i]).records;
+    }
+    CHECK_EQUAL(stats.records, records);
+    CHECK_EQUAL(stats.lost_records, 0);
+    CHECK_EQUAL(report.damaged_groups, 0);
+    close_rings(&again);
+}
+
+static uint32_t random_of(uint32_t *state, uint32_t below)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % below;
+}
+
+/* One thing that happens to the rings: an append of some records to some channels, a
+ * slice that is held, an ack, or a loss. */
+static void do_something(world *w, uint32_t *state)
+{
+    nd_ring *ring = w->rings[random_of(state, CHANNELS)];
+    nd_removed removed;
+    switch (random_of(state, 8)) {
+    case 0:
+        (void)nd_ring_settle(ring, stats_of(ring).settled_seq + random_of(state, 12), &removed);
+        return;
+    case 1: {
+        nd_batch batch;
+        (void)nd_frame_plan(w->framer, ring, 0, 1 + random_of(state, 10), 1u << 20, 0, &batch);
+        return;
+    }
+    case 2:
+        nd_ring_release(ring, random_of(state, 4) == 0 ? 0 : stats_of(ring).last_seq);
+        return;
+    default: break;
+    }
+    const uint64_t count = 1 + random_of(state, 12);
+    test_request request = test_notifications(count, 64 + random_of(state, 300));
+    nd_route routes[CHANNELS] = {0};
+    uint64_t channels[CHANNELS], routes_count = 0;
+    uint32_t indices[CHANNELS][16];
+    for (uint64_t i = 0; i < CHANNELS; i++) {
+        if (random_of(state, 2) == 0) continue;
+        routes[routes_count].ring = w->rings[i];
+        channels[routes_count] = i;
+        if (random_of(state, 2) == 0) {
+            routes[routes_count].indices = indices[i];
+            for (uint32_t record = 0; record < count; record++) {
+                if (random_of(state, 2) == 0) continue;
+                indices[i][routes[routes_count].indices_count] = record;
+                routes[routes_count].indices_count++;
+            }
+        }
+        routes_count++;
+    }
+    w->now_ms += random_of(state, 3);
+    CHECK_EQUAL(append(w, &request, routes, channels, routes_count), ND_OK);
+    test_request_free(&request);
+}
+
+static void what_is_restored_is_what_the_rings_held(void)
+{
+    for (uint32_t seed = 1; seed <= 60; seed++) {
+        uint32_t state = seed * 7919u;
+        world w = begin(seed);
+        for (uint32_t group = 0; group < 30; group++) {
+            const uint32_t things = 1 + random_of(&state, 4);
+            for (uint32_t i = 0; i < things; i++) do_something(&w, &state);
+            write_group(&w);
+            if (random_of(&state, 6) == 0) check_restores(&w);
+        }
+        check_restores(&w);
+        end(&w);
+    }
+}
+
+static void a_channel_that_was_deleted_is_told(void)
+{
+    world w = begin(1);
+    test_request request = test_notifications(3, 100);
+    nd_route route = {.ring = w.rings[1]};
+    const uint64_t channel = 1;
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+    write_group(&w);
+    const nd_channel_unit deleted = {.type = ND_UNIT_DELETED, .channel = 1, .incarnation = 101, .epoch = EPOCH};
+    CHECK_EQUAL(nd_journal_gather_channel(w.journal, &deleted), ND_OK);
+    CHECK_EQUAL(nd_journal_seal(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_write_sync(w.journal), ND_OK);
+    nd_restore_stats_t stats;
+    nd_recovery_report_t report;
+    world again = restored(w.disk, &stats, &report);
+    CHECK_EQUAL(stats.records, 0);
+    close_rings(&again);
+    test_request_free(&request);
+    end(&w);
+}
+
+static void a_request_that_the_journal_has_no_room_for_reaches_no_ring(void)
+{
+    world w = begin(1);
+    test_request request = test_notifications(20, 1000);
+    nd_route route = {.ring = w.rings[0]};
+    const uint64_t channel = 0;
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+    const uint64_t last_seq = stats_of(w.rings[0]).last_seq;
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_NO_ROOM);
+    CHECK_EQUAL(stats_of(w.rings[0]).last_seq, last_seq);
+    test_request larger = test_notifications(40, 1000);
+    CHECK_EQUAL(append(&w, &larger, &route, &channel, 1), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(stats_of(w.rings[0]).last_seq, last_seq);
+    test_request_free(&request);
+    test_request_free(&larger);
+    end(&w);
+}
+
+/* A moved unit with the records first..last of a channel, as they lie in its ring. */
+static void gather_moved(world *w, uint64_t channel, uint64_t first, uint64_t last)
+{
+    nd_ring *ring = w->rings[channel];
+    uint64_t bytes = 0, count = 0;
+    const nd_record *records[64];
+    for (uint64_t seq = first; seq <= last; seq++) {
+        nd_span span;
+        if (nd_ring_span(ring, seq, NULL, &span) != ND_OK || span.first_seq != seq) continue;
+        records[count] = nd_span_next(&span);
+        bytes += records[count]->body_bytes;
+        count++;
+    }
+    void *at;
+    const uint64_t unit_bytes = sizeof(nd_moved_unit) + count * sizeof(nd_moved_record) + nd_round_up(bytes, 8);
+    CHECK_EQUAL(nd_journal_gather(w->journal, ND_UNIT_MOVED, unit_bytes, &at), ND_OK);
+    nd_moved_unit *unit = at;
+    unit->channel = channel;
+    unit->incarnation = 100 + channel;
+    unit->records = count;
+    unit->block_bytes = bytes;
+    nd_moved_record *moved = (nd_moved_record *)(void *)(unit + 1);
+    uint8_t *body = (uint8_t *)(moved + count);
+    for (uint64_t i = 0; i < count; i++) {
+        moved[i] = (nd_moved_record){
+            .epoch = EPOCH, .seq = records[i]->seq, .received_unix_ms = records[i]->received_unix_ms,
+            .meta = records[i]->body_bytes | (uint64_t)records[i]->ep_bytes << 40,
+        };
+        memcpy(body, nd_record_body(records[i]), records[i]->body_bytes);
+        body += records[i]->body_bytes;
+    }
+}
+
+/* Copies stand in any order and twice, beside their originals or, at last, without them. */
+static void moved_records_take_their_old_places(void)
+{
+    world w = begin(1);
+    test_request request = test_notifications(10, 100);
+    const uint64_t channel = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        nd_route route = {.ring = w.rings[0]};
+        CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+        write_group(&w);
+    }
+    gather_moved(&w, 0, 8, 15);
+    gather_moved(&w, 0, 1, 9);
+    write_group(&w);
+    check_restores(&w);
+
+    nd_removed removed;
+    CHECK_EQUAL(nd_ring_settle(w.rings[0], 3, &removed), ND_OK);
+    write_group(&w);
+    check_restores(&w);
+
+    /* The first groups go as a cleaned segment does: their originals are no more. */
+    uint64_t count;
+    uint8_t *bytes = fake_disk_bytes(w.disk, "00000001.seg", &count);
+    nd_segment_header *header = (nd_segment_header *)(void *)bytes;
+    const nd_group_header *group = (const nd_group_header *)(const void *)(bytes + ND_BLOCK_BYTES);
+    memset(bytes + ND_BLOCK_BYTES, 0, nd_round_up(group->bytes, ND_BLOCK_BYTES));
+    header->first_group = 2;
+    nd_segment_seal(header, nd_crc32c_records_best());
+    check_restores(&w);
+    test_request_free(&request);
+    end(&w);
+}
+
+/* Move what is live in the oldest segment, write it, and unlink the segment. */
+static uint64_t clean_oldest(world *w)
+{
+    nd_live_channel channels[CHANNELS];
+    for (uint64_t i = 0; i < CHANNELS; i++) {
+        channels[i] = (nd_live_channel){.channel = i, .incarnation = 100 + i, .ring = w->rings[i]};
+    }
+    nd_journal_stats_t stats;
+    nd_journal_stats(w->journal, &stats);
+    nd_cleaner *cleaner;
+    CHECK_EQUAL(nd_cleaner_open(nd_io_posix(), fake_disk_files(w->disk), "journal", stats.oldest_segment, &cleaner),
+                ND_OK);
+    nd_status status = ND_OK;
+    uint64_t steps = 0;
+    for (; status != ND_EMPTY && steps < 10000; steps++) {
+        status = nd_cleaner_move(cleaner, w->journal, channels, CHANNELS, 0);
+        CHECK(status == ND_OK || status == ND_NO_ROOM || status == ND_EMPTY);
+        if (status == ND_NO_ROOM) {
+            CHECK_EQUAL(nd_journal_seal(w->journal), ND_OK);
+            CHECK_EQUAL(nd_journal_write_sync(w->journal), ND_OK);
+            CHECK_EQUAL(nd_journal_group_done(w->journal), ND_OK);
+        }
+    }
+    CHECK_EQUAL(status, ND_EMPTY);
+    nd_cleaner_close(cleaner);
+    write_group(w);
+    check_restores(w);                  /* originals and copies side by side */
+    CHECK_EQUAL(nd_journal_unlink_oldest(w->journal), ND_OK);
+    CHECK_EQUAL(nd_journal_group_done(w->journal), ND_EMPTY);
+    return steps;
+}
+
+static void cleaning_keeps_what_is_live_and_frees_the_rest(void)
+{
+    for (uint32_t seed = 1; seed <= 30; seed++) {
+        uint32_t state = seed * 104729u;
+        world w = begin(seed);
+        nd_journal_stats_t stats;
+        uint64_t cleaned = 0;
+        for (uint32_t group = 0; group < 120; group++) {
+            const uint32_t things = 1 + random_of(&state, 4);
+            for (uint32_t i = 0; i < things; i++) do_something(&w, &state);
+            write_group(&w);
+            nd_journal_stats(w.journal, &stats);
+            if (stats.durable_segment - stats.oldest_segment < 1 + seed % 4) continue;
+            CHECK(clean_oldest(&w) < 10000);
+            cleaned++;
+            check_restores(&w);
+        }
+        CHECK(cleaned > 3);
+        nd_journal_stats(w.journal, &stats);
+        CHECK(stats.segments <= 6);
+        end(&w);
+    }
+}
+
+static void epochs_stay_with_their_records(void)
+{
+    world w = begin(1);
+    test_request request = test_notifications(4, 100);
+    nd_route route;
+    nd_ring *ring = w.rings[0];
+    CHECK_EQUAL(test_append(w.pool, ring, &request, 1, &route), ND_OK);
+    CHECK_EQUAL(nd_ring_begin_epoch(ring, 8), ND_OK);
+    CHECK_EQUAL(nd_ring_resume(ring, 7), ND_OK);
+    CHECK_EQUAL(test_append(w.pool, ring, &request, 1, &route), ND_OK);         /* 7..10 */
+    CHECK_EQUAL(nd_ring_begin_epoch(ring, 7), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(nd_ring_resume(ring, 9), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(nd_ring_epoch_of(ring, 4), EPOCH);
+    CHECK_EQUAL(nd_ring_epoch_of(ring, 7), 8);
+    CHECK_EQUAL(nd_ring_seq_of(ring, EPOCH, 3), 3);
+    CHECK_EQUAL(nd_ring_seq_of(ring, EPOCH, 99), 4);    /* numbers that were lost with the epoch's end */
+    CHECK_EQUAL(nd_ring_seq_of(ring, EPOCH - 1, 3), 0);
+    CHECK_EQUAL(nd_ring_seq_of(ring, 7, 1), 4);
+    CHECK_EQUAL(nd_ring_seq_of(ring, 8, 9), 9);
+    CHECK(nd_ring_has(ring, 4) && !nd_ring_has(ring, 5) && nd_ring_has(ring, 10) && !nd_ring_has(ring, 11));
+
+    nd_batch batch;
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 0, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.last_seq, 4);
+    CHECK_EQUAL(batch.epoch, EPOCH);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 4, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.first_seq, 7);
+    CHECK_EQUAL(batch.epoch, 8);
+
+    nd_ring_show(ring, 8);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 4, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.last_seq, 8);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 8, 100, 1u << 20, 0, &batch), ND_EMPTY);
+    for (uint64_t epoch = 9; epoch < 40; epoch++) {     /* many ends, and none is forgotten too early */
+        CHECK_EQUAL(nd_ring_begin_epoch(ring, epoch), ND_OK);
+        CHECK_EQUAL(test_append(w.pool, ring, &request, 1, &route), ND_OK);
+        CHECK_EQUAL(nd_ring_epoch_of(ring, 4), EPOCH);
+        CHECK_EQUAL(nd_ring_epoch_of(ring, 10), 8);
+    }
+    test_request_free(&request);
+    end(&w);
+}
+
+static void without_memory_a_restore_says_so_and_leaves_nothing(void)
+{
+    world w = begin(1);
+    uint32_t state = 5;
+    for (uint32_t i = 0; i < 10; i++) {
+        do_something(&w, &state);
+        write_group(&w);
+    }
+    for (uint64_t fail_at = 1; fail_at < 12; fail_at++) {
+        test_memory memory;
+        test_memory_begin(&memory);
+        memory.fail_at = fail_at;
+        nd_recovery *recovery = NULL;
+        nd_restore *restore = NULL;
+        nd_status status = nd_recovery_open(&memory.io, fake_disk_files(w.disk), "journal", 0, UINT64_MAX, &recovery);
+        if (status == ND_OK) status = nd_restore_open(&memory.io, recovery, &restore);
+        if (status == ND_OK) status = nd_restore_scan(restore);
+        CHECK(status == ND_ERR_FULL || memory.requests < fail_at);
+        if (restore != NULL) nd_restore_close(restore);
+        if (recovery != NULL) nd_recovery_close(recovery);
+        test_memory_end(&memory);
+    }
+    end(&w);
+}
+
+int main(void)
+{
+    RUN(what_is_restored_is_what_the_rings_held);
+    RUN(a_channel_that_was_deleted_is_told);
+    RUN(a_request_that_the_journal_has_no_room_for_reaches_no_ring);
+    RUN(moved_records_take_their_old_places);
+    RUN(cleaning_keeps_what_is_live_and_frees_the_rest);
+    RUN(epochs_stay_with_their_records);
+    RUN(without_memory_a_restore_says_so_and_leaves_nothing);
+    return 0;
+}
