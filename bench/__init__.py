@@ -1,0 +1,1 @@
+"""Measures the dispatcher from outside: real processes, real sockets, every event verified."""

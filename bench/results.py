@@ -1,0 +1,108 @@
+"""What a benchmark run leaves behind: one line of JSON, added to a file and never changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+FOLDER = Path(__file__).parent / "results"
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One round."""
+
+    events_per_s: float
+    server_cpu_s_per_million: float
+    server_cpu_share: float  # of one core, while the round ran
+    load_cpu_share: float  # of one core
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it was measured."""
+
+    cpu: str
+    cores: int
+    kernel: str
+    python: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one variant of a benchmark."""
+
+    name: str
+    variant: str
+    commit: str
+    at: str
+    machine: Machine
+    settings: dict[str, int | float | str]
+    peak_rss_bytes: int
+    loopback_bytes_per_s: float  # measured in the same run
+    samples: list[Sample]
+
+    def rates(self) -> list[float]:
+        """Events per second of each round."""
+        return [sample.events_per_s for sample in self.samples]
+
+
+def make_run(
+    name: str,
+    variant: str,
+    settings: dict[str, int | float | str],
+    peak_rss_bytes: int,
+    loopback_bytes_per_s: float,
+    samples: Sequence[Sample],
+) -> Run:
+    """A run made here and now."""
+    return Run(
+        name=name,
+        variant=variant,
+        commit=_commit(),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=_machine(),
+        settings=settings,
+        peak_rss_bytes=peak_rss_bytes,
+        loopback_bytes_per_s=loopback_bytes_per_s,
+        samples=list(samples),
+    )
+
+
+def record(run: Run, folder: Path = FOLDER) -> None:
+    """Add a run to the file of its benchmark."""
+    folder.mkdir(exist_ok=True)
+    with (folder / f"{run.name}.jsonl").open("ab") as file:
+        file.write(msgspec.json.encode(run) + b"\n")
+
+
+def load(file: Path) -> list[Run]:
+    """The runs of a file, oldest first."""
+    return msgspec.json.Decoder(Run).decode_lines(file.read_bytes())
+
+
+def _commit() -> str:
+    """The commit that is checked out; ``+`` when files differ from it."""
+    command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "none"
+
+
+def _machine() -> Machine:
+    return Machine(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        kernel=platform.release(),
+        python=f"{platform.python_implementation()} {'.'.join(map(str, sys.version_info[:3]))}",
+    )
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,28 @@
+"""Events posted by a gateway, received over a WebSocket (P1).
+
+python -m bench.topology.ingest_to_websocket [--quick]
+"""
+
+from __future__ import annotations
+
+import trio
+
+from bench.daemon import Daemon
+from bench.load.arrivals import Arrivals
+from bench.load.websocket_sink import WebSocketSink
+from bench.topology.measure import Topology, command
+from bench.topology.pipeline import call
+
+
+async def open_sink(nursery: trio.Nursery, daemon: Daemon, key: str, arrivals: Arrivals) -> WebSocketSink:
+    """Register a WebSocket channel and connect to it."""
+    await call(daemon, "PUT", "/v2/notification/websocket", key)
+    sink = WebSocketSink(arrivals)
+    await nursery.start(sink.run, daemon.port, key)
+    return sink
+
+
+TOPOLOGY = Topology("ingest_to_websocket", open_sink)
+
+if __name__ == "__main__":
+    command([TOPOLOGY])()

@@ -1,0 +1,146 @@
+"""One gateway, one daemon, one channel, one application; and a round through them.
+
+    generator (core 1) --POST--> daemon (core 0) --frames or PUTs--> sink (core 1)
+
+Generator and sink are this process.  A round's time runs from the first byte posted
+to the last event received; the proof that all of it arrived follows when the clock
+has stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from bench.daemon import Daemon, open_daemon
+from bench.load.arrivals import Arrivals
+from bench.load.fleet import BodyForm, Fleet, NotProven
+from bench.load.generator import Generator
+from bench.load.http_client import connect, request
+from bench.results import Sample
+
+_QUIET_S = 0.2  # after the last event: what still comes then has come twice
+_WARM_UP_EVENTS = 50_000
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is measured, and how it is posted."""
+
+    events: int = 2_000_000  # per round
+    rounds: int = 5
+    devices: int = 1_000
+    connections: int = 2
+    body_events: int = 5_000  # per request
+    ahead_events_max: int = 100_000  # posted and not arrived; far from filling a queue
+    queue_bytes: int = 50_000_000  # the daemon's, per channel
+    patience_s: float = 10.0  # without any arrival, then something was lost
+
+    def fleet(self, events: int) -> Fleet:
+        """The devices of a round of so many events."""
+        return Fleet(events=events, devices=self.devices, lanes=self.connections)
+
+
+class Sink(Protocol):
+    """Receives a round's messages into its ``Arrivals``."""
+
+    def begin(self) -> None: ...
+
+
+OpenSink = Callable[[trio.Nursery, Daemon, str, Arrivals], Awaitable[Sink]]
+"""Registers the channel of the application with this key, and starts what receives."""
+
+
+class Pipeline:
+    """A daemon with its load, ready for rounds; made by ``open_pipeline``."""
+
+    def __init__(self, daemon: Daemon, sink: Sink, arrivals: Arrivals, patience_s: float) -> None:
+        self.daemon = daemon
+        self._sink = sink
+        self._arrivals = arrivals
+        self._patience_s = patience_s
+
+    async def round(self, fleet: Fleet, generator: Generator) -> Sample:
+        """Post everything, receive everything, prove it.  Raises ``NotProven``, ``Refused``."""
+        self._sink.begin()
+        self._arrivals.begin(fleet.events)
+        server, load, started_s = self.daemon.cpu_s(), time.process_time(), time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, fleet.events)
+            await generator.run(self.daemon.port, self._arrivals)
+            await self._arrivals.wait_complete()
+            nursery.cancel_scope.cancel()
+        load = time.process_time() - load
+        await trio.sleep(_QUIET_S)
+        server = self.daemon.cpu_s() - server
+        await trio.to_thread.run_sync(self._arrivals.prove, fleet)
+        duration_s = self._arrivals.last_at_s - started_s
+        return Sample(
+            events_per_s=fleet.events / duration_s,
+            server_cpu_s_per_million=server / fleet.events * 1e6,
+            server_cpu_share=server / duration_s,
+            load_cpu_share=load / duration_s,
+        )
+
+    async def _watch(self, events_expected: int) -> None:
+        """Fail when nothing arrives any more."""
+        before = -1
+        while self._arrivals.events != before:
+            before = self._arrivals.events
+            await trio.sleep(self._patience_s)
+        raise NotProven(f"{before} of {events_expected} events arrived, then none for {self._patience_s:g} s")
+
+
+class Measured(msgspec.Struct):
+    """A pipeline and what goes through it in every round."""
+
+    pipeline: Pipeline
+    fleet: Fleet
+    generator: Generator
+
+    async def round(self) -> Sample:
+        """One round; see ``Pipeline.round``."""
+        return await self.pipeline.round(self.fleet, self.generator)
+
+
+@asynccontextmanager
+async def open_pipeline(open_sink: OpenSink, form: BodyForm, plan: Plan) -> AsyncIterator[Measured]:
+    """Start a daemon, make keys, register, subscribe to everything, prepare requests, warm up."""
+    with open_daemon(queue_bytes=plan.queue_bytes) as daemon:
+        gateway, application = daemon.create_key("gateway"), daemon.create_key("application")
+        arrivals = Arrivals(max(plan.events, _WARM_UP_EVENTS))
+        async with trio.open_nursery() as nursery:
+            sink = await open_sink(nursery, daemon, application, arrivals)
+            await call(daemon, "PUT", "/v2/subscriptions", application, [{"endpoint-name": "*"}])
+            pipeline = Pipeline(daemon, sink, arrivals, plan.patience_s)
+
+            async def prepare(events: int) -> Measured:
+                fleet = plan.fleet(events)
+                make = _maker(fleet, form, gateway, plan)
+                return Measured(pipeline, fleet, await trio.to_thread.run_sync(make))
+
+            await (await prepare(_WARM_UP_EVENTS)).round()
+            yield await prepare(plan.events)
+            nursery.cancel_scope.cancel()
+
+
+def _maker(fleet: Fleet, form: BodyForm, key: str, plan: Plan) -> Callable[[], Generator]:
+    def make() -> Generator:
+        return Generator(
+            fleet, form, key, body_events=plan.body_events, ahead_events_max=plan.ahead_events_max
+        )
+
+    return make
+
+
+async def call(daemon: Daemon, method: str, path: str, key: str, content: object = None) -> None:
+    """One request of the notification API that must succeed."""
+    body = b"" if content is None else msgspec.json.encode(content)
+    async with connect(daemon.port) as client:
+        reply = await client.send(request(method, path, key, body))
+    if not 200 <= reply.status < 300:
+        raise ConnectionError(f"{method} {path} was answered {reply.status}: {reply.body!r}")
