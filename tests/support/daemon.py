@@ -164,8 +164,10 @@ async def new_tenant(daemon: Daemon) -> Tenant:
 
 
 @contextmanager
-def open_daemon(folder: Path, *flags: str, config: str = "") -> Iterator[Daemon]:
+def open_daemon(folder: Path, *flags: str, config: str = "", exit_status: int = 0) -> Iterator[Daemon]:
     """Start a daemon, wait until it is ready, stop it at the end; it must then exit with 0.
+
+    With another ``exit_status`` the block has to see to that itself, with a signal.
 
     ``folder`` holds its data, and a second daemon on the same folder finds them again.
     """
@@ -180,7 +182,7 @@ def open_daemon(folder: Path, *flags: str, config: str = "") -> Iterator[Daemon]
         yield Daemon(process, _wait_ready(process, log), data, log)
     finally:
         status = _stop(process)
-    assert status == 0, f"the daemon ended with {status}:\n{_tail(log)}"
+    assert status == exit_status, f"the daemon ended with {status}:\n{_tail(log)}"
 
 
 @contextmanager
