@@ -6,6 +6,8 @@ from hypothesis import HealthCheck, settings
 
 # Deadlines measure the machine, not the code; the examples are bounded by count instead.
 settings.register_profile(
-    "dispatcher", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    "dispatcher",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("dispatcher")

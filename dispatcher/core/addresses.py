@@ -78,9 +78,7 @@ _IPV4_BLOCKS = (
     *_blocks(_OpenedBy.PRIVATE, "link-local", "169.254.0.0/16"),
     *_blocks(_OpenedBy.NETWORK, "shared by a carrier", "100.64.0.0/10"),
     *_blocks(_OpenedBy.NETWORK, "benchmarking", "198.18.0.0/15"),
-    *_blocks(
-        _OpenedBy.NETWORK, "documentation", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"
-    ),
+    *_blocks(_OpenedBy.NETWORK, "documentation", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),
     *_blocks(_OpenedBy.NETWORK, "6to4 relay", "192.88.99.0/24"),
     *_blocks(_OpenedBy.NETWORK, "reserved", "192.0.0.0/24", "240.0.0.0/4"),
 )

@@ -65,9 +65,7 @@ class CallbackTarget(msgspec.Struct, frozen=True, kw_only=True):
         return f"<CallbackTarget {self.scheme}://{self.host_header}>"
 
 
-def check_registration(
-    url: str, headers: Mapping[str, str], policy: AddressPolicy
-) -> CallbackTarget:
+def check_registration(url: str, headers: Mapping[str, str], policy: AddressPolicy) -> CallbackTarget:
     """Read a callback that an application wants to register.
 
     Raises ``ValidationError`` with every field that is wrong, among them a host

@@ -101,8 +101,7 @@ class Matcher:
             for path in (_ANY,) if entry.resource_paths is None else entry.resource_paths:
                 paths.at(_with_slash(path), bool)
         self.looks_at_devices = any(
-            _or_any(entry.endpoint_name) != _ANY or _or_any(entry.endpoint_type) != _ANY
-            for entry in entries
+            _or_any(entry.endpoint_name) != _ANY or _or_any(entry.endpoint_type) != _ANY for entry in entries
         )
 
     def matches(self, ep: str, ept: str | None, path: str) -> bool:

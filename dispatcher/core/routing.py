@@ -345,9 +345,7 @@ class _Account:
         """A device's type changed."""
         self._remembered.forget_device(ep)
 
-    def recall(
-        self, eps: Sequence[str | None], paths: Sequence[str | None]
-    ) -> list[Audience | None]:
+    def recall(self, eps: Sequence[str | None], paths: Sequence[str | None]) -> list[Audience | None]:
         """What is remembered of each pair."""
         keys: Iterable[object] = zip(eps, paths, strict=True) if self._looks_at_devices else paths
         return list(map(self._remembered.recent.get, keys))

@@ -170,9 +170,7 @@ def _head(target: CallbackTarget, body_bytes: int) -> h11.Request:
 class _Exchange:
     """One request and its answer: a sender and a reader, each of which can end the other."""
 
-    def __init__(
-        self, stream: trio.abc.Stream, connection: h11.Connection, buffers: PieceBuffers
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, connection: h11.Connection, buffers: PieceBuffers) -> None:
         self._stream = stream
         self._h11 = connection
         self._buffers = buffers
@@ -211,9 +209,7 @@ class _Exchange:
             self._is_sent = True
             self._bound_the_rest()
 
-    async def _send_pieces(
-        self, head_bytes: bytes, body: Body, body_bytes: int, buffer: bytearray
-    ) -> None:
+    async def _send_pieces(self, head_bytes: bytes, body: Body, body_bytes: int, buffer: bytearray) -> None:
         """Send the head with the first piece, then the others.
 
         h11 only counts: it refuses a body that is longer or shorter than was promised.
@@ -288,9 +284,7 @@ class _Exchange:
             raise self._loss("reset") from error
         return event
 
-    def _loss(
-        self, detail: str, failure: FailureClass = FailureClass.CONNECTION
-    ) -> ConnectionLost:
+    def _loss(self, detail: str, failure: FailureClass = FailureClass.CONNECTION) -> ConnectionLost:
         return ConnectionLost(failure, is_untouched=self._received_bytes == 0, detail=detail)
 
 

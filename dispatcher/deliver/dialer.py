@@ -175,9 +175,7 @@ class SystemResolver:
         """
         limiter = self._doubtful_limiter if host in self._doubtful else self._limiter
         try:
-            found = await trio.to_thread.run_sync(
-                _getaddrinfo, host, limiter=limiter, abandon_on_cancel=True
-            )
+            found = await trio.to_thread.run_sync(_getaddrinfo, host, limiter=limiter, abandon_on_cancel=True)
         except BaseException:
             self._doubt(host)
             raise

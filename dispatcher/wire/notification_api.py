@@ -259,5 +259,3 @@ def _serialization_out(serialization: Serialization | None) -> _SerializationOut
 
 def _given(value: _T | None) -> _T | UnsetType:
     return UNSET if value is None else value
-
-
