@@ -19,7 +19,7 @@ from dispatcher.cli.demo_daemon import last_log_lines
 from dispatcher.cli.demo_plan import DemoPlan
 from dispatcher.cli.demo_report import Display, print_summary
 from dispatcher.cli.demo_run import CHANNELS, run_demo
-from dispatcher.cli.server_options import run
+from dispatcher.cli.running import run
 from dispatcher.errors import DispatcherError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -21,8 +21,9 @@ from dispatcher import limits
 from dispatcher.cli.api_client import ApiClient
 from dispatcher.cli.gateway_client import GatewayClient, add
 from dispatcher.cli.line_blocks import Block, LineBlocks
+from dispatcher.cli.running import run
 from dispatcher.cli.server_address import ServerAddress
-from dispatcher.cli.server_options import run, server_options
+from dispatcher.cli.server_options import server_options
 from dispatcher.errors import BodyTooLarge, DispatcherError, FieldError, RequestRefused
 from dispatcher.http.ingest_api import Accepted
 from dispatcher.model import Role

@@ -6,12 +6,14 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 import trio
 
 from dispatcher.cli.config import FILE_OPTION, load_settings
+from dispatcher.cli.running import run
 from dispatcher.config import Settings, split_listen
 from dispatcher.http.server import Listener, Server, open_listeners
 from dispatcher.http.serving import listen, serve_http, serve_status, url_of
@@ -53,7 +55,7 @@ def serve(
         },
     )
     _log_to_stderr()
-    trio.run(_serve, settings)
+    run(partial(_serve, settings))
 
 
 async def _serve(settings: Settings) -> None:

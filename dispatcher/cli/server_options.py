@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-import trio
 
 from dispatcher.cli.server_address import ServerAddress, parse_server_address
-from dispatcher.errors import DispatcherError
 from dispatcher.model import Role
 
 URL_DEFAULT = "http://127.0.0.1:8080"  # where serve listens by default
 _KEY_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._~+/=")
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 
 def server_options(role: Role) -> Callable[[F], F]:
@@ -62,31 +59,6 @@ def server_options(role: Role) -> Callable[[F], F]:
         return url(key(command))
 
     return decorate
-
-
-def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's work on Trio; an error comes out bare, not in an exception group."""
-    try:
-        return trio.run(work)
-    except BaseExceptionGroup as group:
-        raise _telling(group) from None
-
-
-def _telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception of a group that says why the work ended; the group when none does."""
-    leaves = list(_leaves(group))
-    for kinds in ((KeyboardInterrupt,), (DispatcherError,), (OSError,)):
-        for leaf in leaves:
-            if isinstance(leaf, kinds):
-                return leaf
-    return leaves[0] if len(leaves) == 1 else group
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 def _article(role: Role) -> str:

@@ -13,8 +13,9 @@ import trio
 from dispatcher import limits
 from dispatcher.cli.api_client import ApiClient
 from dispatcher.cli.application_socket import CLOSE_ABNORMAL, SocketEnd, receive_messages
+from dispatcher.cli.running import run
 from dispatcher.cli.server_address import ServerAddress
-from dispatcher.cli.server_options import run, server_options
+from dispatcher.cli.server_options import server_options
 from dispatcher.errors import CloseCode, ServerUnreachable
 from dispatcher.model import Role
 
