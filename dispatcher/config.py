@@ -51,8 +51,9 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     data: Annotated[str, _doc("path", "the data folder")] = "./data"
     durability: Annotated[
-        Durability, _doc("memory", "what a 202 promises about a crash; memory: nothing survives one")
-    ] = Durability.MEMORY
+        Durability,
+        _doc("disk, process or memory", "what a 202 survives: a power cut, a killed process, or nothing"),
+    ] = Durability.DISK
     engine: Annotated[Literal["embedded"], _doc("name", "who keeps the queues")] = "embedded"
     memory_bytes: Annotated[
         int, Meta(ge=0), _doc("bytes", "bound of all queues in memory; 0: half of the machine's")
@@ -312,15 +313,7 @@ def _convert(struct: type[msgspec.Struct], field: str, value: Any, origin: str) 
         )
     except msgspec.ValidationError as error:
         unit, _ = _doc_of(struct, field)
-        raise ConfigError(
-            f"{origin}: {field} = {value!r}: {error} (want {unit}){_not_yet(field, value)}"
-        ) from None
-
-
-def _not_yet(field: str, value: Any) -> str:
-    if field == "durability" and value in ("disk", "process"):
-        return f"; this version keeps queues in memory only: durability {value!r} needs a journal"
-    return ""
+        raise ConfigError(f"{origin}: {field} = {value!r}: {error} (want {unit})") from None
 
 
 def _build(values: Mapping[str, Any]) -> Settings:

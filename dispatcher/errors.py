@@ -236,7 +236,7 @@ class ServerUnreachable(DispatcherError):
 
 
 class RequestRefused(DispatcherError):
-    """The dispatcher answered a client's request with an error; ``status`` and ``fields`` are the answer's."""
+    """The dispatcher answered a client's request with an error, whose ``status`` and ``fields`` these are."""
 
     code, fault = "refused", Fault.CALLER
 

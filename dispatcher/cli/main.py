@@ -8,6 +8,7 @@ import click
 
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
+from dispatcher.cli.fsck import fsck
 from dispatcher.cli.keys import keys
 from dispatcher.cli.publish import publish
 from dispatcher.cli.serve import serve
@@ -24,7 +25,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, keys, publish, tail, config):
+for command in (serve, demo, keys, publish, tail, config, fsck):
     cli.add_command(command)
 
 

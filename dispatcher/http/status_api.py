@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dispatcher.errors import DispatcherError
 from dispatcher.http.caller import ApiRoute, Caller, api_route
 from dispatcher.http.message import Request, Response, text_response
 from dispatcher.runtime.hub import Hub
@@ -31,7 +32,11 @@ class StatusApi:
         return text_response("ok\n")
 
     async def readyz(self, request: Request, caller: Caller) -> Response:
-        """The program takes work: registry open, not stopping."""
+        """The program takes work: journal writable, registry open, not stopping."""
         if self._hub.is_stopping:
             return text_response("stopping\n", 503)
+        try:
+            self._hub.parts.queue.check_accepting()
+        except DispatcherError as error:
+            return text_response(f"{error.message}\n", 503)
         return text_response("ready\n")

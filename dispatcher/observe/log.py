@@ -14,6 +14,7 @@ class LogEvent(StrEnum):
 
     STARTED = "dispatcher.started"
     STOPPING = "dispatcher.stopping"
+    JOURNAL_RECOVERED = "journal.recovered"
     CHANNEL_REGISTERED = "channel.registered"
     CHANNEL_DELETED = "channel.deleted"
     CHANNEL_LOST_EVENTS = "channel.lost-events"

@@ -17,13 +17,14 @@ from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000)
-LOSS_REASONS = ("overflow", "memory")
+LOSS_REASONS = ("overflow", "memory", "corrupt")
 
 
 class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The queue's books at a moment, and what only a scrape needs."""
 
     queued: int
+    recovered: int
     acked: int
     expired: int
     deleted: int
@@ -46,7 +47,7 @@ class RecordsCollector(Collector):
         now = self._totals()
         for name, value, text in (
             ("queued", now.queued, "Records stored in channels"),
-            ("recovered", 0, "Records found again at start"),
+            ("recovered", now.recovered, "Records found again at start"),
             ("acked", now.acked, "Records that their receiver confirmed"),
             ("expired", now.expired, "Records removed at the end of their lifetime"),
             ("superseded", 0, "Records replaced by a newer value"),
@@ -68,9 +69,7 @@ class RecordsCollector(Collector):
         yield GaugeMetricFamily(
             "dispatcher_oldest_event_age_seconds", "Age of the oldest record", value=now.oldest_age_s
         )
-        channels = GaugeMetricFamily(
-            "dispatcher_channels", "Registered channels", labels=["type", "status"]
-        )
+        channels = GaugeMetricFamily("dispatcher_channels", "Registered channels", labels=["type", "status"])
         for labels, count in sorted(now.channels.items()):
             channels.add_metric(list(labels), count)
         yield channels
@@ -98,6 +97,12 @@ class Metrics:
             "dispatcher_delivery_seconds",
             "From the start of a batch to its answer or hand-over",
             ["type"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.journal_sync_seconds = Histogram(
+            "dispatcher_journal_sync_seconds",
+            "To write one group of records and acknowledgements, and to sync it",
             buckets=SECONDS,
             registry=self.registry,
         )

@@ -121,6 +121,16 @@ class GroupCommit:
         return _storage_full() if self._is_full else None
 
     @property
+    def is_full(self) -> bool:
+        """Whether the disk had no room when it was last asked for a segment."""
+        return self._is_full
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing can become durable any more."""
+        return self._has_failed
+
+    @property
     def group(self) -> Group:
         """The group that is gathering now."""
         return self._open
@@ -157,7 +167,7 @@ class GroupCommit:
             await self._wait()
             await self._commit()
             await self._prepare()
-            if not self._has_failed and not self._is_full:
+            if not self._has_failed:
                 await self._books.keep_space(self._commit)
 
     async def _wait(self) -> None:
@@ -188,7 +198,6 @@ class GroupCommit:
         if outcome is GroupOutcome.POISONED:
             self._fail(group)
             return
-        self._is_full = False
         self._books.show(group, self._writer.stats().durable_segment)
         group.end()
 
@@ -200,7 +209,10 @@ class GroupCommit:
 
     async def _prepare(self) -> None:
         """Keep one segment ready, so that publishers hear of a full disk before they are answered."""
-        if self._has_failed or self._writer.stats().has_spare:
+        if self._has_failed:
+            return
+        if self._writer.stats().has_spare:
+            self._is_full = False
             return
         has_space = await trio.to_thread.run_sync(self._writer.prepare, limiter=self._thread)
         if self._writer.done() is GroupOutcome.POISONED:

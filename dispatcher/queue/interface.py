@@ -42,6 +42,15 @@ class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     overflow: Overflow
 
 
+class FrozenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that failed: the same records in the same form go again, byte for byte."""
+
+    first: Position
+    last: Position
+    events: int
+    form: Form
+
+
 class Records(msgspec.Struct, frozen=True):
     """The canonical records of one request, in order.
 
@@ -245,6 +254,14 @@ class ChannelQueue(Protocol):
         as a whole, the two positions say enough: such records leave from the front.
         After a release in their midst give ``events`` too, how many they were.
         """
+        ...
+
+    def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
+        """Remember which batch has to go again as it was (None: none has), over a restart too."""
+        ...
+
+    def frozen(self, channel: int) -> FrozenBatch | None:
+        """The batch that was to be sent again when the queue was opened, if its records are all there."""
         ...
 
     def settle(self, channel: int, upto: Position) -> int:

@@ -49,9 +49,15 @@ class Ledger:
         """Records expired, or were dropped."""
         if loss.reason == "expired":
             self._expired += loss.count
+            self._leave(loss.count, loss.record_bytes)
         else:
-            self._dropped[loss.reason] = self._dropped.get(loss.reason, 0) + loss.count
-        self._leave(loss.count, loss.record_bytes)
+            self.dropped(loss.reason, loss.count, loss.record_bytes)
+
+    def dropped(self, reason: str, records: int, record_bytes: int) -> None:
+        """Records were dropped."""
+        if records:
+            self._dropped[reason] = self._dropped.get(reason, 0) + records
+            self._leave(records, record_bytes)
 
     @property
     def record_bytes(self) -> int:

@@ -19,6 +19,7 @@ from dispatcher.queue.interface import (
     Appended,
     ChannelStats,
     Form,
+    FrozenBatch,
     Loss,
     Message,
     QueueOptions,
@@ -197,6 +198,15 @@ class MemoryQueue:
         if events is not None and len(records) != events:
             return None
         return self._hold(found, records, form)
+
+    def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
+        """Nothing is remembered over a restart."""
+        self._channel(channel)
+
+    def frozen(self, channel: int) -> FrozenBatch | None:
+        """Nothing was there when the queue was opened."""
+        self._channel(channel)
+        return None
 
     def settle(self, channel: int, upto: Position) -> int:
         """Acknowledge every record up to a position."""

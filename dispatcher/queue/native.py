@@ -1,6 +1,6 @@
 """The queue over the native core: rings of records in one pool of memory.
 
-The only module that imports the extension.  Headers in ``native/include`` say what
+The ``native*`` modules are the only ones that import the extension.  Headers in ``native/include`` say what
 each call owns and costs; none of those used here blocks, so all are called on the
 Trio thread.
 """
@@ -20,6 +20,7 @@ from dispatcher.queue.interface import (
     Appended,
     ChannelStats,
     Form,
+    FrozenBatch,
     Loss,
     Message,
     QueueOptions,
@@ -30,6 +31,7 @@ from dispatcher.queue.interface import (
     Ticket,
 )
 from dispatcher.queue.ledger import Ledger
+from dispatcher.queue.native_form import form_flags
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
@@ -53,7 +55,7 @@ _TICKET = DurableInMemory()
 
 
 class NativeQueue:
-    """All channels' queues, in memory (``interface.ChannelQueue``).
+    """All channels' queues (``interface.ChannelQueue``): in memory, and with a ``log`` on disk too.
 
     Takes at most ``memory_bytes_max`` for records, rounded up to the pool's slabs of
     2 MiB; beside that, about 200 bytes for each channel.
@@ -129,12 +131,15 @@ class NativeQueue:
         self,
         channels: Mapping[int, ChannelRing],
         journal: NativeJournal,
+        *,
+        lost: tuple[int, int],
         received_unix_ms: int,
         now_unix_ms: Callable[[], int],
     ) -> None:
         """Keep a journal, and go on with rings that were made again from it (``native_recovery``).
 
-        Each of them waits for its ``open_channel``.
+        Each of them waits for its ``open_channel``.  ``lost`` are records of theirs, and their
+        bytes, that the memory had no room for; no record was received after ``received_unix_ms``.
         """
         self.log = QueueLog(
             journal, self._channels, self.epoch, lambda: self._ledger.record_bytes, now_unix_ms
@@ -145,9 +150,23 @@ class NativeQueue:
             self._ledger.recovered(stats.records, stats.bytes)
             lib.nd_ring_show(channel.ring, stats.last_seq)
             self._channels[number] = channel
+            self._hold_frozen(channel)
             self.log.changed(channel)
+        self._ledger.recovered(*lost)
+        self._ledger.dropped("memory", *lost)
         self._recovered = set(channels)
         self._received_unix_ms = received_unix_ms
+
+    def _hold_frozen(self, channel: ChannelRing) -> None:
+        """What has to go again as it was is in flight from the start, if all of it is there."""
+        frozen = channel.frozen
+        if frozen is None:
+            return
+        raw = ffi.new("nd_batch *")
+        arguments = (frozen.first.seq, frozen.last.seq, frozen.events, form_flags(frozen.form), raw)
+        status = lib.nd_frame_plan_exact(channel.ring, *arguments)
+        if status != lib.ND_OK or raw.epoch != frozen.first.epoch:
+            channel.frozen = None
 
     # --- in ---------------------------------------------------------------------------
 
@@ -268,7 +287,7 @@ class NativeQueue:
         """Plan a batch of the records after a position.  Memory is never cold: no checkpoint."""
         found = self._channel(channel)
         raw = ffi.new("nd_batch *")
-        arguments = (self._seq(found, after), limits.events_max, limits.bytes_max, _form_flags(form), raw)
+        arguments = (self._seq(found, after), limits.events_max, limits.bytes_max, form_flags(form), raw)
         while (status := lib.nd_frame_plan(self._framer, found.ring, *arguments)) == lib.ND_ERR_CORRUPT:
             self._isolate(found, raw.next_seq)
         if status == lib.ND_EMPTY:
@@ -284,7 +303,7 @@ class NativeQueue:
         if first.epoch != last.epoch:
             return None
         raw = ffi.new("nd_batch *")
-        status = lib.nd_frame_plan_exact(found.ring, first.seq, last.seq, events or 0, _form_flags(form), raw)
+        status = lib.nd_frame_plan_exact(found.ring, first.seq, last.seq, events or 0, form_flags(form), raw)
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(found, raw.next_seq)
             return None
@@ -292,6 +311,18 @@ class NativeQueue:
             return None
         _check(status, channel)
         return NativeBatch(self, found, raw) if raw.epoch == first.epoch else None
+
+    def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
+        """Remember which batch has to go again as it was."""
+        found = self._channel(channel)
+        if found.frozen != batch:
+            found.frozen = batch
+            if self.log is not None:
+                self.log.changed(found)
+
+    def frozen(self, channel: int) -> FrozenBatch | None:
+        """The batch that has to go again as it was."""
+        return self._channel(channel).frozen
 
     def settle(self, channel: int, upto: Position) -> int:
         """Acknowledge every record up to a position."""
@@ -485,17 +516,6 @@ def _messages(raw: Any) -> tuple[Message, ...]:
             for at, kind in enumerate(kinds)
         ]
     )
-
-
-def _form_flags(form: Form) -> int:
-    flags: int = (
-        (lib.ND_FORM_MIXED_KINDS if form.mixed_kinds else 0)
-        | (lib.ND_FORM_DEREGISTRATIONS_AS_OBJECT if form.deregistrations_as_object else 0)
-        | (lib.ND_FORM_UID if form.include_uid else 0)
-        | (lib.ND_FORM_TIMESTAMP if form.include_timestamp else 0)
-        | (lib.ND_FORM_ORIGINAL_EP if form.include_original_ep else 0)
-    )
-    return flags
 
 
 def _memory_full(records: Records, routes: Sequence[Route]) -> MemoryFull:

@@ -16,6 +16,8 @@ import msgspec
 from dispatcher import limits
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.interface import FrozenBatch
+from dispatcher.queue.native_form import form_flags
 
 
 class GroupOutcome(Enum):
@@ -102,6 +104,18 @@ class NativeJournal:
     def gather_hole(self, channel: int, incarnation: int, epoch: int, first_seq: int, last_seq: int) -> bool:
         """Say that all records of a channel from one seq to another are gone."""
         return self._gather(lib.ND_UNIT_DROPPED, channel, incarnation, epoch, first_seq, last_seq)
+
+    def gather_frozen(self, channel: int, incarnation: int, epoch: int, batch: FrozenBatch | None) -> bool:
+        """Say which batch of a channel is to be sent again as it was."""
+        if batch is None:
+            return self._gather(lib.ND_UNIT_FROZEN, channel, incarnation, epoch, 0, 0)
+        self._unit.form = form_flags(batch.form)
+        self._unit.events = batch.events
+        gathered = self._gather(
+            lib.ND_UNIT_FROZEN, channel, incarnation, batch.first.epoch, batch.first.seq, batch.last.seq
+        )
+        self._unit.form = self._unit.events = 0
+        return gathered
 
     def gather_deleted(self, channel: int, incarnation: int, epoch: int) -> bool:
         """Say that a channel is gone."""

@@ -162,6 +162,12 @@ class QueueLog:
             ):
                 self._changed[number] = channel
                 return False
+            if (channel.frozen or channel.logged_frozen) and not self._journal.gather_frozen(
+                number, channel.incarnation, self._epoch, channel.frozen
+            ):
+                self._changed[number] = channel
+                return False
+            channel.logged_frozen = channel.frozen
             states[number] = last_seq
         return True
 
@@ -180,9 +186,10 @@ class QueueLog:
     async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
         """Clean the oldest segments until the disk holds at most twice what is live, and an allowance.
 
-        Segments in which nothing is live are unlinked without a look into them.
+        Segments in which nothing is live are unlinked without a look into them; when the
+        disk is full these alone go, and all of them.
         """
-        while self.commit.failure is None and self._has_too_much():
+        while not self.commit.has_failed and self._has_too_much():
             segment = self._journal.stats().oldest_segment
             if segment == self._damaged_segment:
                 return
@@ -193,7 +200,7 @@ class QueueLog:
                 if number in self._channels:
                     self._changed[number] = self._channels[number]
             await commit()
-            if self.commit.failure is not None:
+            if self.commit.has_failed:
                 return
             await trio.to_thread.run_sync(self._journal.unlink_oldest)
             self._journal.done()
@@ -203,6 +210,8 @@ class QueueLog:
         stats = self._journal.stats()
         if stats.oldest_segment >= stats.durable_segment:
             return False
+        if self.commit.is_full:
+            return self._is_dead(stats.oldest_segment)
         return stats.disk_bytes > 2 * self._live_bytes() + limits.JOURNAL_ALLOWANCE_BYTES
 
     def _is_dead(self, segment: int) -> bool:
@@ -227,7 +236,7 @@ class QueueLog:
             answers_from_unix_ms = max(0, self._now_unix_ms() - int(limits.IDEMPOTENCY_LIFETIME_S * 1000))
             while cleaner.move(self._live_channels(), answers_from_unix_ms):
                 await commit()
-                if self.commit.failure is not None:
+                if self.commit.has_failed:
                     return False
             return True
         finally:

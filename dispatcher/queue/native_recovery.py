@@ -19,10 +19,11 @@ import msgspec
 import trio
 
 from dispatcher.errors import DataFolderError, MemoryFull
-from dispatcher.model import Durability
+from dispatcher.model import Durability, Position
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import QueueOptions
+from dispatcher.queue.interface import FrozenBatch, QueueOptions
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_form import form_of
 from dispatcher.queue.native_journal import JournalOptions, NativeJournal
 from dispatcher.queue.native_ring import ChannelRing, open_ring
 
@@ -64,6 +65,16 @@ class FoundChannel(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int
     settled_seq: int
     is_deleted: bool
+    frozen: FrozenBatch | None  # to be sent again as it was
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put into rings again."""
+
+    records: int
+    lost_records: int  # live ones that the memory had no room for
+    lost_bytes: int
+    newest_unix_ms: int  # when the latest record of the log was received
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +127,7 @@ class JournalReader:
                     last_seq=raw.last_seq,
                     settled_seq=raw.settled_seq,
                     is_deleted=bool(raw.is_deleted),
+                    frozen=_frozen(raw),
                 )
             )
         return found
@@ -128,24 +140,36 @@ class JournalReader:
         names = JournalReport.__struct_fields__
         return JournalReport(**{n: bool(getattr(raw, n)) if n in flags else getattr(raw, n) for n in names})
 
-    def load(self, bound: Mapping[int, ChannelRing], pool: Any) -> tuple[int, int, int]:
-        """Fill the rings, given by the index of their channel.
-
-        Returns how many records were restored, how many had no room, and the latest
-        time at which any record was received.
-        """
+    def load(self, bound: Mapping[int, ChannelRing], pool: Any) -> Restored:
+        """Fill the rings, given by the index of their channel."""
         for index, channel in bound.items():
             lib.nd_restore_bind(self._restore, index, channel.ring)
         self._check(lib.nd_restore_load(self._restore, pool))
         stats = ffi.new("nd_restore_stats_t *")
         lib.nd_restore_stats(self._restore, stats)
-        return stats.records, stats.lost_records, stats.newest_unix_ms
+        return Restored(
+            records=stats.records,
+            lost_records=stats.lost_records,
+            lost_bytes=stats.lost_bytes,
+            newest_unix_ms=stats.newest_unix_ms,
+        )
 
     def _check(self, status: int) -> None:
         if status == lib.ND_ERR_FULL:
             raise MemoryFull("the machine has no memory left to read the journal with")
         if status != lib.ND_OK:
             raise DataFolderError(f"{self._folder}: the disk does not give the journal back; check it")
+
+
+def _frozen(raw: Any) -> FrozenBatch | None:
+    if not raw.frozen_events:
+        return None
+    return FrozenBatch(
+        first=Position(raw.frozen_epoch, raw.frozen_first_seq),
+        last=Position(raw.frozen_epoch, raw.frozen_last_seq),
+        events=raw.frozen_events,
+        form=form_of(raw.frozen_form),
+    )
 
 
 async def open_durable_queue(
@@ -187,13 +211,19 @@ async def open_durable_queue(
                 index: open_ring(queue.pool, channel.channel, 0, known[channel.channel])
                 for index, channel in mine.items()
             }
-            records, lost_records, newest_unix_ms = await trio.to_thread.run_sync(
-                reader.load, rings, queue.pool
-            )
+            for index, ring in rings.items():
+                ring.frozen = ring.logged_frozen = mine[index].frozen
+            restored = await trio.to_thread.run_sync(reader.load, rings, queue.pool)
             journal = NativeJournal(
                 folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms()))
             )
-            queue.adopt({ring.number: ring for ring in rings.values()}, journal, newest_unix_ms, now_unix_ms)
+            queue.adopt(
+                {ring.number: ring for ring in rings.values()},
+                journal,
+                lost=(restored.lost_records, restored.lost_bytes),
+                received_unix_ms=restored.newest_unix_ms,
+                now_unix_ms=now_unix_ms,
+            )
         except BaseException:
             queue.close()
             raise
@@ -201,8 +231,8 @@ async def open_durable_queue(
         reader.close()
     return queue, RecoveryReport(
         journal=report,
-        records=records,
-        lost_records=lost_records,
+        records=restored.records,
+        lost_records=restored.lost_records,
         unknown_channels=len(found) - len(mine),
         missing_channels=missing,
         is_same_epoch=is_same_epoch,

@@ -7,7 +7,7 @@ from typing import Any
 from dispatcher.errors import MemoryFull
 from dispatcher.model import Overflow
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import QueueOptions
+from dispatcher.queue.interface import FrozenBatch, QueueOptions
 
 _OVERFLOW = {
     Overflow.DROP_OLDEST: lib.ND_OVERFLOW_DROP_OLDEST,
@@ -18,7 +18,7 @@ _OVERFLOW = {
 class ChannelRing:
     """A ring and what the queue must know of it; the ring is None once the channel is deleted."""
 
-    __slots__ = ("incarnation", "number", "owner", "queue_bytes", "ring")
+    __slots__ = ("frozen", "incarnation", "logged_frozen", "number", "owner", "queue_bytes", "ring")
 
     def __init__(self, number: int, ring: Any, options: QueueOptions) -> None:
         self.number = number
@@ -26,6 +26,8 @@ class ChannelRing:
         self.incarnation = options.incarnation
         self.owner = options.owner
         self.queue_bytes = options.queue_bytes
+        self.frozen: FrozenBatch | None = None
+        self.logged_frozen: FrozenBatch | None = None  # as far as the journal knows
 
 
 def open_ring(pool: Any, number: int, epoch: int, options: QueueOptions) -> ChannelRing:

@@ -12,15 +12,8 @@ import trio
 from dispatcher.core import batching
 from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
-from dispatcher.model import Channel, ChannelType, Form, Position, SliceLimits
-
-
-class FrozenBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that failed: the same records in the same form go again, byte for byte."""
-
-    first: Position
-    last: Position
-    form: Form
+from dispatcher.model import Channel, ChannelType, Position, SliceLimits
+from dispatcher.queue.interface import FrozenBatch
 
 
 class LossBurst(msgspec.Struct):

@@ -16,13 +16,13 @@ import msgspec
 import trio
 
 from dispatcher import limits
-from dispatcher.config import Settings
+from dispatcher.config import Settings, StorageSettings
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Connect, Dialer, Resolve
 from dispatcher.errors import CloseCode, Unavailable
-from dispatcher.model import ChannelType
+from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import ChannelQueue
@@ -39,9 +39,11 @@ from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.publishing import Publisher
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
+from dispatcher.runtime.storage import deliver_recovered, open_journal_queue, open_memory_queue
 from dispatcher.runtime.supervisor import Supervisor
 
 
@@ -73,12 +75,15 @@ async def open_dispatcher(
     async with AsyncExitStack() as stack:
         folder = None if settings is None else _lock_folder(stack, Path(settings.storage.data), world)
         registry = await _open_registry(stack, folder, clock, world)
-        settings = settings or Settings()
+        settings = settings or Settings(storage=StorageSettings(durability=Durability.MEMORY))
         secret = world.random_bytes(32) if folder is None else folder.secret
-        queue = world.queue(await registry.next_epoch(), memory_bytes(settings))
+        contents = await registry.load()
+        queue = await _open_queue(settings, folder, registry, contents, clock, world)
         stack.callback(queue.close)
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        hub = _assemble(settings, world, clock, secret, registry, await registry.load(), queue, nursery)
+        nursery = await stack.enter_async_context(open_owner())
+        hub = _assemble(settings, world, clock, secret, registry, contents, queue, nursery)
+        if isinstance(queue, NativeQueue) and queue.log is not None:
+            nursery.start_soon(queue.log.commit.run)
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
         if folder is not None:
@@ -90,6 +95,7 @@ async def open_dispatcher(
             log(logging.INFO, LogEvent.STOPPING)
             with trio.CancelScope(shield=True):  # bounded: sockets get a few seconds to say goodbye
                 await hub.stop()
+                await _write_last(queue, settings)
             nursery.cancel_scope.cancel()
 
 
@@ -113,6 +119,35 @@ async def _open_registry(
     return await stack.enter_async_context(
         open_registry(folder, unix_ms=clock.unix_ms, random_bytes=world.random_bytes)
     )
+
+
+async def _open_queue(
+    settings: Settings,
+    folder: DataFolder | None,
+    registry: Registry,
+    contents: Contents,
+    clock: WallClock,
+    world: World,
+) -> ChannelQueue:
+    durability = settings.storage.durability
+    if folder is None or durability is Durability.MEMORY:
+        return await open_memory_queue(folder, registry, memory_bytes(settings), world.queue)
+    return await open_journal_queue(
+        folder,
+        registry,
+        contents.channels,
+        durability,
+        memory_bytes(settings),
+        random_bytes=world.random_bytes,
+        now_unix_ms=clock.unix_ms,
+    )
+
+
+async def _write_last(queue: ChannelQueue, settings: Settings) -> None:
+    """See the last acknowledgements onto the disk, or what is confirmed is sent again."""
+    if isinstance(queue, NativeQueue) and queue.log is not None:
+        with trio.move_on_after(settings.server.grace_s):
+            await queue.log.commit.drain()
 
 
 def _assemble(
@@ -192,6 +227,12 @@ def _assemble(
         durability=settings.storage.durability,
     )
     _restore(contents, directory, router, registrations, callbacks, life_cycle)
+    if isinstance(queue, NativeQueue) and queue.log is not None:
+        queue.log.report_to(
+            on_shown=lambda number: supervisor.wake(directory.channel(number)),
+            on_sync=metrics.journal_sync_seconds.observe,
+        )
+        deliver_recovered(queue, directory, supervisor)
     return Hub(
         Parts(
             settings=settings,

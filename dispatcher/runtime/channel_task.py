@@ -14,8 +14,8 @@ import trio
 from dispatcher.core.retry import RetryPolicy, after_failure, after_refused_size, after_success
 from dispatcher.deliver.sink import DeliveryFailed, Sink
 from dispatcher.model import Position
-from dispatcher.queue.interface import Batch, ChannelQueue
-from dispatcher.runtime.active_channel import ActiveChannel, FrozenBatch
+from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
+from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.observer import Observer
 
 
@@ -47,6 +47,7 @@ async def run_channel(
             observer.delivery_failed(channel.row, batch, failure, trio.current_time() - started_s)
             if channel.sink is sink:
                 _take_failure(channel, queue, batch, failure)
+                queue.freeze(channel.row.id, channel.frozen)
                 await _pause(channel)
         else:
             observer.delivered(channel.row, batch, trio.current_time() - started_s)
@@ -82,6 +83,7 @@ async def _next_batch(
             return batch
         channel.frozen = None
         queue.release(number, channel.sent)
+    queue.freeze(number, None)
     return await queue.slice(number, channel.sent, channel.limits(), channel.form)
 
 
@@ -97,7 +99,9 @@ def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, fai
     policy = RetryPolicy(initial_s=limits.retry_initial_s, max_s=limits.retry_max_s)
     channel.retry = after_failure(channel.retry, policy, trio.current_time(), failure.retry_after_s)
     if channel.frozen is None:
-        channel.frozen = FrozenBatch(first=batch.first, last=batch.last, form=channel.form)
+        channel.frozen = FrozenBatch(
+            first=batch.first, last=batch.last, events=batch.events, form=channel.form
+        )
 
 
 def _take_success(channel: ActiveChannel, sink: Sink, batch: Batch) -> None:

@@ -261,6 +261,7 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
             oldest_ms = min(oldest_ms, oldest)
     return RecordTotals(
         queued=totals.queued,
+        recovered=totals.recovered,
         acked=totals.acked,
         expired=totals.expired,
         deleted=totals.deleted,

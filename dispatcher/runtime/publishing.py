@@ -95,7 +95,8 @@ class Publisher:
         for route in routes:
             channel = self._directory.channel(route.channel)
             channel.last_event_s = now_s
-            self._supervisor.wake(channel)
+            if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
+                self._supervisor.wake(channel)
         self._tell(appended)
         self._observer.accepted(parsed.events, unrouted)
         return Receipt(

@@ -28,10 +28,11 @@ from dispatcher.model import (
     Subscription,
 )
 from dispatcher.observe.log import LogEvent, log
-from dispatcher.queue.interface import ChannelQueue, QueueOptions
+from dispatcher.queue.interface import ChannelQueue
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.storage import queue_options
 from dispatcher.runtime.supervisor import Supervisor
 
 EndSink = Callable[[ActiveChannel], None]
@@ -165,7 +166,7 @@ class Registrations:
             self._router.set_presubscriptions(application.account_id, application.id, entries)
 
     def restore(self, rows: Sequence[Channel]) -> None:
-        """Take over the channels found in the registry at start, with empty queues."""
+        """Take over the channels found in the registry at start."""
         for row in rows:
             self._open(row)
 
@@ -197,15 +198,7 @@ class Registrations:
 
     def _open(self, row: Channel) -> ActiveChannel:
         channel = ActiveChannel(row)
-        self._queue.open_channel(
-            row.id,
-            QueueOptions(
-                incarnation=row.incarnation,
-                owner=row.account_id,
-                queue_bytes=row.limits.queue_bytes,
-                overflow=row.limits.overflow,
-            ),
-        )
+        self._queue.open_channel(row.id, queue_options(row))
         self._directory.add_channel(channel)
         self._router.add_channel(row.account_id, row.application_id, row.id)
         self._watch(channel)

@@ -1,4 +1,4 @@
-/* nd_io_posix.c -- the only file of the native core with system calls. */
+/* nd_io_posix.c -- the native core's memory; with nd_files_posix.c the only files with system calls. */
 
 #define _GNU_SOURCE
 

@@ -340,6 +340,34 @@ static void any_flipped_byte_costs_its_own_group_at_most(void)
     fake_disk_free(disk);
 }
 
+/* A write that was under way beside another, as a writer with two in flight would leave it:
+ * group 5 is torn, 6 is whole, and nobody calls 5 durable. */
+static void what_was_cut_off_once_stays_cut_off(void)
+{
+    fake_disk *disk = small_journal(60);
+    uint64_t count;
+    uint8_t *bytes = fake_disk_bytes(disk, "00000001.seg", &count);
+    bytes[5 * ND_BLOCK_BYTES + 100] ^= 1;
+    nd_group_header *sixth = (nd_group_header *)(void *)(bytes + 6 * ND_BLOCK_BYTES);
+    CHECK_EQUAL(sixth->number, 6);
+    sixth->durable = 4;
+    nd_group_seal(sixth, nd_crc32c_records_best());
+    recovered *r = recover(disk);
+    check_counts_up(r, 40);
+    CHECK(r->report.cut_groups == 1 && r->report.last_group == 4 && r->report.damaged_groups == 0);
+    CHECK(!r->report.is_clean_end);
+
+    /* The next life uses the number 5 again; the old 6, which is whole, must not count. */
+    const nd_journal_options options = options_after(&r->report, 1);
+    nd_journal *journal = open_journal(disk, &options);
+    CHECK(write_numbers(journal, 41, 60, 10) == 60);
+    nd_journal_close(journal);
+    r = recover(disk);
+    check_counts_up(r, 60);
+    CHECK(r->report.damaged_groups == 0 && r->report.last_group == 6 && r->report.is_clean_end);
+    fake_disk_free(disk);
+}
+
 static void a_tail_cut_anywhere_leaves_a_prefix(void)
 {
     const uint64_t numbers = 90;
@@ -499,6 +527,7 @@ int main(void)
     RUN(a_full_disk_keeps_the_sealed_group_until_there_is_space);
     RUN(a_group_that_is_full_takes_nothing_until_it_is_sealed);
     RUN(any_flipped_byte_costs_its_own_group_at_most);
+    RUN(what_was_cut_off_once_stays_cut_off);
     RUN(a_tail_cut_anywhere_leaves_a_prefix);
     RUN(a_segment_that_is_gone_is_named);
     RUN(segments_of_another_journal_are_not_taken);

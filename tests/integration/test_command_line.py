@@ -115,8 +115,6 @@ async def test_serve_says_one_line_when_it_is_ready_and_ends_with_0_at_a_signal(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--durability", "disk"], "durability 'disk' needs a journal"),
-        (["--durability", "process"], "durability 'process' needs a journal"),
         (["--durability", "paper"], "durability"),
         (["--listen", "nowhere"], "HOST:PORT"),
         (["--config", "/nonexistent.toml"], "nonexistent.toml"),
@@ -161,7 +159,7 @@ async def test_what_is_published_comes_out_of_tail_in_order(daemon: Daemon) -> N
         "queued": 2500,
         "unrouted": 0,
         "rejected": 0,
-        "durability": "memory",
+        "durability": "disk",
     }
     application = environment(daemon, key_of(tenant, "application"))
     received = await run("tail", "--events", "--count", "2500", env=application)

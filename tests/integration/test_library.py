@@ -6,10 +6,12 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import dispatcher
+import msgspec
 import pytest
 import trio
 import trio.testing
+
+import dispatcher
 from dispatcher import Notification
 
 
@@ -118,9 +120,7 @@ async def test_a_bad_event_is_refused_and_stores_nothing(hub: dispatcher.Hub, ev
 
 
 async def test_a_full_queue_that_rejects_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
-    async with dispatcher.open_dispatcher(
-        settings(tmp_path, queue_bytes=4096, overflow="reject")
-    ) as hub:
+    async with dispatcher.open_dispatcher(settings(tmp_path, queue_bytes=4096, overflow="reject")) as hub:
         app = await application_of(hub)
         async with hub.consume(app):
             await hub.publish_many(app, numbered(20))
@@ -192,18 +192,26 @@ async def test_applications_are_bounded_by_the_tier() -> None:
         assert (await hub.ensure_application(account, "app-0")).name == "app-0"
 
 
-async def test_registrations_survive_in_the_data_folder_and_memory_queues_do_not(tmp_path: Path) -> None:
-    async with dispatcher.open_dispatcher(settings(tmp_path)) as hub:
+@pytest.mark.parametrize(
+    ("durability", "last_seq"),
+    [(dispatcher.Durability.MEMORY, 0), (dispatcher.Durability.PROCESS, 3), (dispatcher.Durability.DISK, 3)],
+)
+async def test_registrations_survive_in_the_data_folder_and_queues_as_their_durability_says(
+    tmp_path: Path, durability: dispatcher.Durability, last_seq: int
+) -> None:
+    kept = settings(tmp_path)
+    kept = msgspec.structs.replace(kept, storage=msgspec.structs.replace(kept.storage, durability=durability))
+    async with dispatcher.open_dispatcher(kept) as hub:
         app = await application_of(hub)
         async with hub.consume(app):
             await hub.publish_many(app, numbered(3))
         key = await hub.create_key(dispatcher.Role.APPLICATION, application=app)
-    async with dispatcher.open_dispatcher(settings(tmp_path)) as hub:
+    async with dispatcher.open_dispatcher(kept) as hub:
         again = await application_of(hub)
         assert again == app
         statistics = hub.statistics(again)
         assert statistics is not None
-        assert statistics.last_seq == 0
+        assert statistics.last_seq == last_seq
         assert await hub.revoke_key(key.id)
 
 
@@ -233,3 +241,9 @@ async def test_the_http_side_runs_on_the_embedders_listeners(hub: dispatcher.Hub
         with trio.fail_after(5):
             await server.drain()
         nursery.cancel_scope.cancel()
+
+
+async def test_an_error_in_the_block_comes_out_as_itself() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with dispatcher.open_dispatcher():
+            raise ZeroDivisionError

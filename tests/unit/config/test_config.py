@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from dispatcher import config
 from dispatcher.errors import ConfigError
 from dispatcher.model import ChannelLimits
@@ -19,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 def test_defaults_are_those_of_the_published_tables() -> None:
     settings, origins = config.load()
     tier = settings.tiers["commercial"]
-    assert (settings.server.listen, settings.storage.durability) == ("127.0.0.1:8080", "memory")
+    assert (settings.server.listen, settings.storage.durability) == ("127.0.0.1:8080", "disk")
     assert (tier.queue_bytes, tier.batch_events, tier.callback_timeout_s) == (50_000_000, 10_000, 20)
     assert (tier.applications_max, settings.tiers["free"].applications_max) == (25, 4)
     assert origins == {}
@@ -79,10 +80,15 @@ def test_a_wrong_file_is_told_where_and_what(tmp_path: Path, text: str, words: t
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("durability", ["disk", "process"])
-def test_durability_without_a_journal_is_refused_in_one_line(durability: str) -> None:
-    with pytest.raises(ConfigError, match="keeps queues in memory only") as caught:
-        config.load(flags={"storage.durability": durability})
+@pytest.mark.parametrize("durability", ["disk", "process", "memory"])
+def test_every_durability_can_be_chosen(durability: str) -> None:
+    settings, _ = config.load(flags={"storage.durability": durability})
+    assert settings.storage.durability == durability
+
+
+def test_another_durability_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="disk, process or memory") as caught:
+        config.load(flags={"storage.durability": "paper"})
     assert "\n" not in str(caught.value)
 
 

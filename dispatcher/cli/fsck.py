@@ -1,0 +1,112 @@
+"""``dispatcher fsck``: look through a data folder without changing it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from dispatcher.errors import DataFolderError
+from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport
+from dispatcher.runtime.storage import JOURNAL_FOLDER
+
+REGISTRY_FILE = "registry.sqlite"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the report."""
+
+    text: str
+    is_wrong: bool = False
+
+
+@click.command()
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="The data folder.",
+)
+def fsck(folder: Path) -> None:
+    """Check a data folder, say what it holds and what is wrong with it.
+
+    Changes nothing.  Exit 0 when all is well, 1 when something is damaged.  Beside a running
+    dispatcher the journal may seem to end in the middle of a group: that is no damage.
+    """
+    findings = [*registry_findings(folder / REGISTRY_FILE), *journal_findings(folder / JOURNAL_FOLDER)]
+    for finding in findings:
+        click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.text}")
+    wrong = sum(finding.is_wrong for finding in findings)
+    if wrong:
+        raise click.ClickException(f"{folder}: {wrong} of {len(findings)} checks found something wrong")
+
+
+def registry_findings(path: Path) -> Iterator[Finding]:
+    """What SQLite says of its own file."""
+    if not path.exists():
+        yield Finding(f"registry: there is no {path.name}; no dispatcher has used this folder yet")
+        return
+    try:
+        # immutable would be wrong beside a daemon; ro alone may still read its log of changes.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            said = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+            channels = connection.execute("SELECT count(*) FROM channels").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        yield Finding(f"registry: {error}; restore {path.name} from a backup", is_wrong=True)
+        return
+    if said == ["ok"]:
+        yield Finding(f"registry: whole, {channels} channels")
+    for line in said if said != ["ok"] else ():
+        yield Finding(f"registry: {line}", is_wrong=True)
+
+
+def journal_findings(folder: Path) -> Iterator[Finding]:
+    """What recovery would find, and make of it."""
+    if not any(folder.glob("*.seg")):
+        yield Finding("journal: there is none; queues were kept in memory, or nothing was ever queued")
+        return
+    try:
+        reader = JournalReader(folder)
+        try:
+            channels = reader.scan()
+            report = reader.report()
+        finally:
+            reader.close()
+    except DataFolderError as error:
+        yield Finding(f"journal: {error.message}", is_wrong=True)
+        return
+    yield Finding(_summary(report, channels))
+    if report.damaged_segments:
+        yield Finding(
+            f"journal: the header or the file of {report.damaged_segments} segments is gone", is_wrong=True
+        )
+    if report.damaged_groups:
+        yield Finding(
+            f"journal: {report.damaged_groups} groups that were durable are damaged, the first of them group "
+            f"{report.damaged_group} in segment {report.damaged_segment}; their records are lost, all others "
+            "are found again, in a new epoch",
+            is_wrong=True,
+        )
+    if not report.is_clean_end:
+        yield Finding(
+            f"journal: the last write was cut short after group {report.last_group}, and nobody was told "
+            "that it had succeeded; the next start goes on in a new epoch"
+        )
+
+
+def _summary(report: JournalReport, channels: list[FoundChannel]) -> str:
+    alive = [channel for channel in channels if not channel.is_deleted]
+    unsettled = sum(channel.last_seq - channel.settled_seq for channel in alive)
+    mode = "disk" if report.is_synced else "process"
+    return (
+        f"journal: {report.segments} segments, {report.groups} groups, {report.units} units, last written "
+        f"with durability {mode} in epoch {report.last_epoch}; {len(alive)} channels, "
+        f"at most {unsettled} records queued"
+    )

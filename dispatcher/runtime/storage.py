@@ -1,0 +1,112 @@
+"""The queue that the settings ask for, and what it found on the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dispatcher.errors import DataFolderError
+from dispatcher.model import Channel, Durability
+from dispatcher.observe.log import LogEvent, log
+from dispatcher.queue.interface import ChannelQueue, QueueOptions
+from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.registry.folder import DataFolder
+from dispatcher.registry.interface import Registry
+from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.supervisor import Supervisor
+
+JOURNAL_FOLDER = "journal"
+
+
+def queue_options(row: Channel) -> QueueOptions:
+    """What a registration says about its queue."""
+    return QueueOptions(
+        incarnation=row.incarnation,
+        owner=row.account_id,
+        queue_bytes=row.limits.queue_bytes,
+        overflow=row.limits.overflow,
+    )
+
+
+async def open_memory_queue(
+    folder: DataFolder | None,
+    registry: Registry,
+    memory_bytes_max: int,
+    make: Callable[[int, int], ChannelQueue],
+) -> ChannelQueue:
+    """A queue that survives nothing.
+
+    Raises ``DataFolderError`` when the folder holds a journal: its events would be left
+    behind now, and come back long after their time.
+    """
+    if folder is not None and any((folder.path / JOURNAL_FOLDER).glob("*.seg")):
+        raise DataFolderError(
+            f"{folder.path / JOURNAL_FOLDER} holds queues that were kept on disk: start with "
+            "storage.durability disk or process, or move that folder away to give them up"
+        )
+    return make(await registry.next_epoch(), memory_bytes_max)
+
+
+async def open_journal_queue(
+    folder: DataFolder,
+    registry: Registry,
+    channels: Sequence[Channel],
+    durability: Durability,
+    memory_bytes_max: int,
+    *,
+    random_bytes: Callable[[int], bytes],
+    now_unix_ms: Callable[[], int],
+) -> NativeQueue:
+    """A queue that is kept in the folder's journal, with what an earlier run left there.
+
+    Raises ``DataFolderError`` when the disk does not give it back.
+    """
+    path = folder.path / JOURNAL_FOLDER
+    _make_folder(path)
+    queue, report = await open_durable_queue(
+        path,
+        durability,
+        memory_bytes_max,
+        {row.id: queue_options(row) for row in channels},
+        next_epoch=registry.next_epoch,
+        new_journal_id=lambda: int.from_bytes(random_bytes(8), "big"),
+        now_unix_ms=now_unix_ms,
+    )
+    _tell(report)
+    return queue
+
+
+def deliver_recovered(queue: ChannelQueue, directory: Directory, supervisor: Supervisor) -> None:
+    """Start the tasks of channels that have something to send from the start."""
+    for channel in directory.channels():
+        if queue.stats(channel.row.id).records:
+            channel.frozen = queue.frozen(channel.row.id)
+            supervisor.wake(channel)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise DataFolderError(f"{path}: {error.strerror}") from error
+
+
+def _tell(report: RecoveryReport) -> None:
+    """One line on what was found; a warning when something that was durable is missing."""
+    journal = report.journal
+    is_loss = journal.is_damaged or report.lost_records > 0
+    log(
+        logging.WARNING if is_loss else logging.INFO,
+        LogEvent.JOURNAL_RECOVERED,
+        records=report.records,
+        groups=journal.groups,
+        segments=journal.segments,
+        is_same_epoch=report.is_same_epoch,
+        unknown_channels=report.unknown_channels,
+        lost_for_want_of_memory=report.lost_records,
+        damaged_groups=journal.damaged_groups,
+        damaged_segments=journal.damaged_segments,
+        first_damaged=f"{journal.damaged_segment}/{journal.damaged_group}",
+    )

@@ -1,0 +1,231 @@
+"""The group commit loop over a journal whose writer is told what to answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from dispatcher import limits
+from dispatcher.errors import JournalFailed, StorageFull
+from dispatcher.queue.group_commit import Group, GroupCommit
+from dispatcher.queue.native_journal import GroupOutcome, JournalStats
+
+
+class FakeWriter:
+    """A journal that counts, and holds each write until it is let go."""
+
+    def __init__(self) -> None:
+        self.gathered = 0
+        self.written: list[int] = []
+        self.outcomes: deque[GroupOutcome] = deque()
+        self.can_prepare = True
+        self.gate: threading.Event | None = None  # None: writes return at once
+        self.is_writing = False
+        self._sealed = 0
+        self._has_spare = False
+
+    def gather(self) -> None:
+        self.gathered += 1
+
+    def seal(self) -> bool:
+        assert not self.is_writing
+        if not self.gathered:
+            return False
+        self._sealed, self.gathered = self.gathered, 0
+        return True
+
+    def write_sync(self) -> None:
+        self.is_writing = True
+        if self.gate is not None:
+            assert self.gate.wait(5)
+        self.is_writing = False
+
+    def prepare(self) -> bool:
+        assert not self.is_writing
+        self._has_spare = self.can_prepare
+        return self.can_prepare
+
+    def done(self) -> GroupOutcome:
+        assert not self.is_writing
+        if not self._sealed:
+            return GroupOutcome.NOTHING
+        outcome = self.outcomes.popleft() if self.outcomes else GroupOutcome.DURABLE
+        if outcome is GroupOutcome.DURABLE:
+            self.written.append(self._sealed)
+            self._sealed = 0
+        return outcome
+
+    def stats(self) -> JournalStats:
+        return JournalStats(
+            durable_group=len(self.written),
+            durable_segment=1,
+            oldest_segment=1,
+            disk_bytes=0,
+            has_spare=self._has_spare,
+            is_poisoned=False,
+        )
+
+    def lose_spare(self) -> None:
+        self._has_spare = False
+
+
+class FakeBooks:
+    """Remembers which groups were shown, and gathers a state when one is due."""
+
+    def __init__(self, writer: FakeWriter) -> None:
+        self.shown: list[Group] = []
+        self.states = 0
+        self._writer = writer
+
+    def collect(self) -> bool:
+        for _ in range(self.states):
+            self._writer.gather()
+        self.states = 0
+        return True
+
+    def show(self, group: Group, segment: int) -> None:
+        self.shown.append(group)
+
+    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class World:
+    def __init__(self) -> None:
+        self.writer = FakeWriter()
+        self.books = FakeBooks(self.writer)
+        self.commit = GroupCommit(self.writer, self.books, lambda seconds: None)
+
+    def publish(self) -> Group:
+        self.writer.gather()
+        self.commit.request()
+        return self.commit.group
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[World]:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.commit.run)
+        with trio.fail_after(5):
+            yield world
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """A thread of the fake is under way; nothing here waits for the clock."""
+    while not condition():  # noqa: ASYNC110
+        await trio.sleep(0.001)
+
+
+async def test_one_sync_serves_everyone_who_came_while_the_one_before_was_written() -> None:
+    async with running() as world:
+        gate = world.writer.gate = threading.Event()
+        first = world.publish()
+        await until(lambda: world.writer.is_writing)
+        later = {id(world.publish()) for _ in range(50)}
+        assert len(later) == 1
+        second = world.commit.group
+        assert not first.is_durable
+        assert second is not first
+        gate.set()
+        await first.durable()
+        await second.durable()
+        assert world.writer.written == [1, 50]
+        assert world.books.shown == [first, second]
+
+
+async def test_nothing_is_shown_before_it_is_durable() -> None:
+    async with running() as world:
+        gate = world.writer.gate = threading.Event()
+        group = world.publish()
+        await until(lambda: world.writer.is_writing)
+        assert world.books.shown == []
+        assert not group.is_durable
+        gate.set()
+        await group.durable()
+        assert world.books.shown == [group]
+
+
+async def test_acks_wait_for_company_and_no_longer_than_their_time(autojump_clock: None) -> None:
+    async with running() as world:
+        began_s = trio.current_time()
+        world.books.states = 3
+        world.commit.request_soon()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.writer.written == []
+        await until(lambda: world.writer.written == [3])
+        assert trio.current_time() - began_s >= limits.ACK_FLUSH_S
+
+
+async def test_acks_ride_in_a_publishers_group() -> None:
+    async with running() as world:
+        world.books.states = 2
+        world.commit.request_soon()
+        await world.publish().durable()
+        assert world.writer.written == [3]
+
+
+async def test_a_broken_disk_fails_everyone_who_waits_and_everyone_who_comes() -> None:
+    async with running() as world:
+        gate = world.writer.gate = threading.Event()
+        world.writer.outcomes.append(GroupOutcome.POISONED)
+        first = world.publish()
+        await until(lambda: world.writer.is_writing)
+        second = world.publish()
+        gate.set()
+        for group in (first, second):
+            with pytest.raises(JournalFailed):
+                await group.durable()
+        assert isinstance(world.commit.failure, JournalFailed)
+        assert world.books.shown == []
+        await world.commit.drain()  # returns: there is nothing to wait for
+
+
+async def test_a_full_disk_is_told_at_once_and_tried_again_each_second() -> None:
+    async with running() as world:
+        world.writer.outcomes.append(GroupOutcome.NO_SPACE)
+        group = world.publish()
+        with pytest.raises(StorageFull):
+            await group.durable()
+        assert isinstance(world.commit.failure, StorageFull)
+        await until(lambda: world.commit.failure is None)
+        assert world.writer.written == [1]
+        assert world.books.shown == [group]  # it is delivered after all
+
+
+async def test_publishers_hear_of_a_full_disk_before_a_group_finds_it() -> None:
+    async with running() as world:
+        world.writer.can_prepare = False
+        await world.publish().durable()
+        await until(lambda: world.commit.failure is not None)
+        assert isinstance(world.commit.failure, StorageFull)
+        world.writer.can_prepare = True
+        await until(lambda: world.commit.failure is None)
+
+
+async def test_a_drain_returns_when_all_that_was_gathered_is_durable() -> None:
+    async with running() as world:
+        await world.commit.drain()  # nothing was
+        world.writer.gather()
+        await world.commit.drain()
+        assert world.writer.written == [1]
+
+
+async def test_a_cancelled_loop_ends_the_write_that_is_under_way() -> None:
+    world = World()
+    gate = world.writer.gate = threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.commit.run)
+        group = world.publish()
+        await until(lambda: world.writer.is_writing)
+        nursery.cancel_scope.cancel()
+        gate.set()
+    assert not world.writer.is_writing
+    assert group.is_durable or world.books.shown == []

@@ -1,0 +1,123 @@
+"""Two readers of one journal agree: the native one, and one written from FORMAT.md alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import trio
+from support.journal_reader import Journal, read_journal
+from support.stored_records import notifications, records_of
+
+from dispatcher import limits
+from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
+from dispatcher.queue.interface import QueueOptions, Route
+from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_recovery import open_durable_queue
+from dispatcher.wire.uid import uid
+
+KNOWN = {
+    number: QueueOptions(
+        incarnation=100 + number,
+        owner=1,
+        queue_bytes=30_000,
+        overflow=Overflow.REJECT if number == 3 else Overflow.DROP_OLDEST,
+    )
+    for number in (1, 2, 3)
+}
+FORM = Form(mixed_kinds=True, include_uid=True, include_timestamp=True)
+
+
+async def opened(folder: Path) -> NativeQueue:
+    async def next_epoch() -> int:
+        return 1
+
+    queue, _ = await open_durable_queue(
+        folder,
+        Durability.DISK,
+        64 << 20,
+        KNOWN,
+        next_epoch=next_epoch,
+        new_journal_id=lambda: 99,
+        now_unix_ms=lambda: 1,
+    )
+    for number, options in KNOWN.items():
+        queue.open_channel(number, options)
+    return queue
+
+
+async def delivered(queue: NativeQueue, channel: int) -> list[tuple[str, str, int]]:
+    found: list[tuple[str, str, int]] = []
+    after: Position | None = None
+    while (
+        batch := await queue.slice(channel, after, SliceLimits(events_max=10_000, bytes_max=1 << 30), FORM)
+    ) is not None:
+        for text in batch.tobytes():
+            found += [(e["path"], e["uid"], e["timestamp"]) for e in json.loads(text)["notifications"]]
+        after = batch.last
+    queue.release(channel)
+    return found
+
+
+def expected(journal: Journal, channel: int) -> list[tuple[str, str, int]]:
+    live = journal.channels[channel, 100 + channel].live()
+    return [
+        (
+            json.loads(record.body)["path"],
+            uid(100 + channel, record.epoch, record.seq),
+            record.received_unix_ms,
+        )
+        for record in live
+    ]
+
+
+async def live_a_little(queue: NativeQueue, dice: random.Random, now_ms: int) -> None:
+    """Appends, slices, acks and releases, each in a group of its own or not."""
+    assert queue.log is not None
+    for turn in range(60):
+        channel = dice.choice((1, 2, 3))
+        match dice.randrange(6):
+            case 0:
+                queue.settle(
+                    channel, Position(queue.epoch, queue.stats(channel).settled_seq + dice.randrange(40))
+                )
+            case 1:
+                await queue.slice(channel, None, SliceLimits(events_max=10, bytes_max=1 << 20), FORM)
+            case 2:
+                queue.release(channel)
+            case _:
+                records = records_of(notifications(dice.randrange(1, 60), first=turn * 100))
+                routes = [Route(number) for number in (1, 2, 3) if dice.random() < 0.7]
+                _, ticket = queue.append(records, routes, now_ms + turn)
+                if dice.random() < 0.6:
+                    await ticket.durable()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_both_readers_find_the_same_records(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "JOURNAL_SEGMENT_BYTES", 256 << 10)
+    monkeypatch.setattr(limits, "JOURNAL_GROUP_BYTES_MAX", 128 << 10)
+    monkeypatch.setattr(limits, "JOURNAL_ALLOWANCE_BYTES", 256 << 10)
+    dice = random.Random(seed)
+    for life in range(4):
+        queue = await opened(tmp_path)
+        assert queue.log is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.log.commit.run)
+            with trio.fail_after(20):
+                await live_a_little(queue, dice, 1_000 * life)
+                await queue.log.commit.drain()
+            nursery.cancel_scope.cancel()
+        queue.close()
+        journal = read_journal(tmp_path)
+        assert journal.damaged == []
+        assert journal.is_clean_end
+        queue = await opened(tmp_path)
+        for channel in KNOWN:
+            assert await delivered(queue, channel) == expected(journal, channel)
+            assert queue.stats(channel).last_seq == journal.channels[channel, 100 + channel].last_seq
+        queue.close()
