@@ -18,11 +18,12 @@ from bench.load.generator import Refused
 from bench.load.websocket_sink import SinkFailed
 from bench.loopback import loopback_bytes_per_s
 from bench.results import Run, Sample, make_run, record
-from bench.topology.pipeline import OpenSink, Plan, open_pipeline
+from bench.topology.pipeline import OpenSink, Plan, Variant, open_pipeline
 
 QUICK_EVENTS = 200_000
 _EVENT_BYTES = 150
 _FORMS = [form.value for form in BodyForm]
+_DURABILITIES = ("memory", "process", "disk")
 _BUSY = 0.9  # of a core: from here on it may be what limits
 
 
@@ -45,6 +46,14 @@ def command(topologies: Sequence[Topology]) -> click.Command:
     @click.option("--body-events", default=defaults.body_events, show_default=True, help="Per request.")
     @click.option("--form", "forms", type=click.Choice(_FORMS), multiple=True, default=_FORMS)
     @click.option(
+        "--durability",
+        "durabilities",
+        type=click.Choice(_DURABILITIES),
+        multiple=True,
+        default=("memory", "disk"),
+        help="The daemon's; several run side by side.",
+    )
+    @click.option(
         "--queue-bytes", default=defaults.queue_bytes, show_default=True, help="The daemon's, per channel."
     )
     @click.option(
@@ -60,6 +69,7 @@ def command(topologies: Sequence[Topology]) -> click.Command:
         queue_bytes: int,
         patience_s: float,
         forms: Sequence[str],
+        durabilities: Sequence[str],
         is_recorded: bool,
     ) -> None:
         plan = Plan(
@@ -70,8 +80,9 @@ def command(topologies: Sequence[Topology]) -> click.Command:
             queue_bytes=queue_bytes,
             patience_s=patience_s,
         )
+        variants = [Variant(BodyForm(form), chosen) for form in forms for chosen in durabilities]
         for topology in topologies:
-            for measured in _measure(topology, [BodyForm(form) for form in forms], plan):
+            for measured in _measure(topology, variants, plan):
                 click.echo(report(measured))
                 if is_recorded:
                     record(measured)
@@ -79,16 +90,16 @@ def command(topologies: Sequence[Topology]) -> click.Command:
     return run
 
 
-def _measure(topology: Topology, forms: Sequence[BodyForm], plan: Plan) -> Iterator[Run]:
+def _measure(topology: Topology, variants: Sequence[Variant], plan: Plan) -> Iterator[Run]:
     """The runs of a topology; ends the program when a round is not proven."""
     limit = loopback_bytes_per_s()
     try:
         with pinned(LOAD_CORE):
-            results = trio.run(_rounds, topology, forms, plan)
+            results = trio.run(_rounds, topology, variants, plan)
     except* (NotProven, Refused, SinkFailed, DaemonFailed) as failures:
         sys.exit(f"{topology.name}: FAILED: {_first(failures)}")
-    for form, (samples, peak_rss_bytes) in results.items():
-        yield make_run(topology.name, form.value, msgspec.to_builtins(plan), peak_rss_bytes, limit, samples)
+    for variant, (samples, peak_rss_bytes) in results.items():
+        yield make_run(topology.name, str(variant), msgspec.to_builtins(plan), peak_rss_bytes, limit, samples)
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> BaseException:
@@ -99,25 +110,28 @@ def _first(failures: BaseExceptionGroup[Exception]) -> BaseException:
 
 
 async def _rounds(
-    topology: Topology, forms: Sequence[BodyForm], plan: Plan
-) -> dict[BodyForm, tuple[list[Sample], int]]:
-    """Rounds of all forms in turn, A B A B, each form with a daemon of its own."""
+    topology: Topology, variants: Sequence[Variant], plan: Plan
+) -> dict[Variant, tuple[list[Sample], int]]:
+    """Rounds of all variants in turn, A B A B, each with a daemon of its own."""
     async with AsyncExitStack() as stack:
         measured = {
-            form: await stack.enter_async_context(open_pipeline(topology.open_sink, form, plan))
-            for form in forms
+            variant: await stack.enter_async_context(open_pipeline(topology.open_sink, variant, plan))
+            for variant in variants
         }
-        samples: dict[BodyForm, list[Sample]] = {form: [] for form in forms}
+        samples: dict[Variant, list[Sample]] = {variant: [] for variant in variants}
         for number in range(plan.rounds):
-            for form in forms:
-                sample = await measured[form].round()
-                samples[form].append(sample)
+            for variant in variants:
+                sample = await measured[variant].round()
+                samples[variant].append(sample)
                 click.echo(
-                    f"  {topology.name} {form} {number + 1}/{plan.rounds}: "
+                    f"  {topology.name} {variant} {number + 1}/{plan.rounds}: "
                     f"{sample.events_per_s:,.0f} events/s, every event proven",
                     err=True,
                 )
-        return {form: (samples[form], measured[form].pipeline.daemon.peak_rss_bytes()) for form in forms}
+        return {
+            variant: (samples[variant], measured[variant].pipeline.daemon.peak_rss_bytes())
+            for variant in variants
+        }
 
 
 def report(run: Run) -> str:

@@ -28,6 +28,16 @@ _QUIET_S = 0.2  # after the last event: what still comes then has come twice
 _WARM_UP_EVENTS = 50_000
 
 
+class Variant(msgspec.Struct, frozen=True):
+    """What runs side by side: the form of the bodies, and what the daemon's 202 promises."""
+
+    form: BodyForm
+    durability: str
+
+    def __str__(self) -> str:
+        return f"{self.form.value}, {self.durability}"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured, and how it is posted."""
 
@@ -108,9 +118,10 @@ class Measured(msgspec.Struct):
 
 
 @asynccontextmanager
-async def open_pipeline(open_sink: OpenSink, form: BodyForm, plan: Plan) -> AsyncIterator[Measured]:
+async def open_pipeline(open_sink: OpenSink, variant: Variant, plan: Plan) -> AsyncIterator[Measured]:
     """Start a daemon, make keys, register, subscribe to everything, prepare requests, warm up."""
-    with open_daemon(queue_bytes=plan.queue_bytes) as daemon:
+    arguments = ("--durability", variant.durability)
+    with open_daemon(queue_bytes=plan.queue_bytes, arguments=arguments) as daemon:
         gateway, application = daemon.create_key("gateway"), daemon.create_key("application")
         arrivals = Arrivals(max(plan.events, _WARM_UP_EVENTS))
         async with trio.open_nursery() as nursery:
@@ -120,7 +131,7 @@ async def open_pipeline(open_sink: OpenSink, form: BodyForm, plan: Plan) -> Asyn
 
             async def prepare(events: int) -> Measured:
                 fleet = plan.fleet(events)
-                make = _maker(fleet, form, gateway, plan)
+                make = _maker(fleet, variant.form, gateway, plan)
                 return Measured(pipeline, fleet, await trio.to_thread.run_sync(make))
 
             await (await prepare(_WARM_UP_EVENTS)).round()

@@ -29,12 +29,12 @@ async def test_every_event_of_a_round_is_proven(topology: str) -> None:
     done = await run(topology)
     assert done.returncode == 0, done.stderr.decode()
     assert b"1 rounds of 20,000 events, each one proven" in done.stdout
-    assert done.stderr.count(b"every event proven") == 2  # one round of each form
+    assert done.stderr.count(b"every event proven") == 4  # one round of each form and durability
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 async def test_a_daemon_that_drops_events_fails_the_run(topology: str) -> None:
-    done = await run(topology, "--queue-bytes=4096", "--patience-s=1", "--form=json")
+    done = await run(topology, "--queue-bytes=4096", "--patience-s=1", "--form=json", "--durability=memory")
     assert done.returncode == 1
     assert b"FAILED: " in done.stderr
     assert b"lost, or out of order" in done.stderr or b"events arrived" in done.stderr
