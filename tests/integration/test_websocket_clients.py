@@ -116,13 +116,6 @@ async def aiohttp_client(url: str, busy_s: float) -> Received:
 
 
 async def node_ws(url: str, busy_s: float) -> Received:
-    if shutil.which("node") is None:
-        pytest.skip("Node is not installed")
-    if not (NODE_MODULES / "ws").is_dir():
-        pytest.skip(
-            f"the Node library ws is not in {NODE_MODULES}: run npm install in tests/integration, "
-            "or name a node_modules folder in DISPATCHER_TEST_NODE_MODULES"
-        )
     done = await trio.run_process(
         ["node", str(HERE / "websocket_client.cjs"), url, str(busy_s)],
         capture_stdout=True,
@@ -132,7 +125,14 @@ async def node_ws(url: str, busy_s: float) -> Received:
 
 
 Client = Callable[[str, float], object]
-CLIENTS = [websockets_asyncio, websockets_sync, websocket_client, aiohttp_client, node_ws]
+HAS_NODE = shutil.which("node") is not None and (NODE_MODULES / "ws").is_dir()
+NEEDS_NODE = pytest.mark.skipif(
+    not HAS_NODE,
+    reason="needs Node and its library ws: run npm install in tests/integration, or name a node_modules "
+    "folder in DISPATCHER_TEST_NODE_MODULES",
+)
+PYTHON_CLIENTS = [websockets_asyncio, websockets_sync, websocket_client, aiohttp_client]
+CLIENTS = [*PYTHON_CLIENTS, pytest.param(node_ws, marks=NEEDS_NODE)]
 
 
 def batches() -> list[ListedBatch]:
@@ -169,7 +169,7 @@ def assert_all_arrived(received: Received) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: getattr(client, "__name__", None))
 @pytest.mark.parametrize("busy_s", [0.0, 1.5])
 async def test_a_client_library_gets_everything_and_stays_while_its_program_works(client, busy_s):
     sender = Sender(idle_s=0.6)
@@ -192,7 +192,7 @@ async def test_eight_seconds_on_a_message_disconnect_nobody_at_the_default_limit
     async def run(client: Client, url: str) -> None:
         received[client.__name__] = await client(url, 8.0)
 
-    clients = [client for client in CLIENTS if client is not node_ws or (NODE_MODULES / "ws").is_dir()]
+    clients = [*PYTHON_CLIENTS, *([node_ws] if HAS_NODE else [])]
     async with serve_websockets(sender.serve, channel_limits()) as port:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
