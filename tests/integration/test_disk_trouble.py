@@ -1,0 +1,84 @@
+"""What gateways, applications and the operator see when the disk is full or broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from support.daemon import Key, User
+
+import dispatcher
+from dispatcher.errors import StorageFull
+from dispatcher.queue.group_commit import GroupCommit
+from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
+
+
+class House(msgspec.Struct):
+    """An open dispatcher with its HTTP side, a gateway, and an application that consumes everything."""
+
+    gateway: User
+    anyone: User
+    batches: dispatcher.Consumer
+
+
+@asynccontextmanager
+async def open_house(folder: Path) -> AsyncIterator[House]:
+    settings = dispatcher.Settings(storage=dispatcher.StorageSettings(data=str(folder)))
+    async with dispatcher.open_dispatcher(settings) as hub, trio.open_nursery() as nursery:
+        account = await hub.ensure_account()
+        application = await hub.ensure_application(account, "reader")
+        made = await hub.create_key(dispatcher.Role.GATEWAY, account=account)
+        listeners = await dispatcher.open_listeners("127.0.0.1", 0)
+        await nursery.start(dispatcher.serve_http, hub, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        await hub.subscribe(application, "d1", "/1")
+        async with hub.consume(application) as batches:
+            key = Key(id=made.id, key=made.key, role=made.role.value, account="default", application=None)
+            yield House(User(port, key), User(port), batches)
+        nursery.cancel_scope.cancel()
+
+
+def event(number: int) -> dict[str, object]:
+    return {"ep": "d1", "path": "/1", "max-age": number}
+
+
+async def received(house: House) -> list[int]:
+    with trio.fail_after(5):
+        batch = await anext(house.batches)
+    batch.ack()
+    return [e["max-age"] for message in batch.messages for e in json.loads(message)["notifications"]]
+
+
+async def test_after_an_error_of_the_disk_nothing_is_accepted_and_what_is_durable_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(tmp_path) as house:
+        await house.gateway.post_events([event(1)])
+        assert (await house.anyone.send("GET", "/readyz")).status == 200
+        monkeypatch.setattr(NativeJournal, "done", lambda journal: GroupOutcome.POISONED)
+        for _ in range(2):  # the one whose sync failed, and one that comes later
+            refused = await house.gateway.send("POST", "/gateway/v1/events", {"notifications": [event(2)]})
+            assert (refused.status, refused.content()["type"]) == (503, "journal_failed")
+        assert (await house.anyone.send("GET", "/readyz")).status == 503
+        assert (await house.anyone.send("GET", "/healthz")).status == 200
+        assert await received(house) == [1]
+
+
+async def test_a_full_disk_answers_507_and_says_when_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(tmp_path) as house:
+        await house.gateway.post_events([event(1)])
+        with monkeypatch.context() as full:
+            full.setattr(GroupCommit, "failure", StorageFull("the disk is full", retry_after_s=1.0))
+            refused = await house.gateway.send("POST", "/gateway/v1/events", {"notifications": [event(2)]})
+            assert (refused.status, refused.content()["type"]) == (507, "storage_full")
+            assert refused.headers["retry-after"] == "1"
+            assert (await house.anyone.send("GET", "/readyz")).status == 503
+        await house.gateway.post_events([event(3)])
+        assert await received(house) == [1, 3]
