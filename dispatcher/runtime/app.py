@@ -165,11 +165,7 @@ def _assemble(
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
     observer = Observer(metrics)
     supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
-    policy = AddressPolicy(
-        allow_private=settings.callbacks.allow_private,
-        allow_networks=tuple(ip_network(block) for block in settings.callbacks.allow_networks),
-    )
-
+    policy = _address_policy(settings)
     clock.raise_floor(contents.life_times.unix_ms)
     life_cycle = LifeCycle(
         directory=directory,
@@ -227,12 +223,7 @@ def _assemble(
         durability=settings.storage.durability,
     )
     _restore(contents, directory, router, registrations, callbacks, life_cycle)
-    if isinstance(queue, NativeQueue) and queue.log is not None:
-        queue.log.report_to(
-            on_shown=lambda number: supervisor.wake(directory.channel(number)),
-            on_sync=metrics.journal_sync_seconds.observe,
-        )
-        deliver_recovered(queue, directory, supervisor)
+    _follow_journal(queue, directory, supervisor, metrics)
     return Hub(
         Parts(
             settings=settings,
@@ -252,6 +243,27 @@ def _assemble(
             life_cycle=life_cycle,
         )
     )
+
+
+def _address_policy(settings: Settings) -> AddressPolicy:
+    chosen = settings.callbacks
+    return AddressPolicy(
+        allow_private=chosen.allow_private,
+        allow_networks=tuple(ip_network(block) for block in chosen.allow_networks),
+    )
+
+
+def _follow_journal(
+    queue: ChannelQueue, directory: Directory, supervisor: Supervisor, metrics: Metrics
+) -> None:
+    """Wake channels as their records become durable, and those that an earlier run left records in."""
+    if not isinstance(queue, NativeQueue) or queue.log is None:
+        return
+    queue.log.report_to(
+        on_shown=lambda number: supervisor.wake(directory.channel(number)),
+        on_sync=metrics.journal_sync_seconds.observe,
+    )
+    deliver_recovered(queue, directory, supervisor)
 
 
 def _restore(

@@ -247,3 +247,19 @@ async def test_an_error_in_the_block_comes_out_as_itself() -> None:
     with pytest.raises(ZeroDivisionError):
         async with dispatcher.open_dispatcher():
             raise ZeroDivisionError
+
+
+async def test_a_channel_deleted_while_its_events_are_on_their_way_to_the_disk_troubles_nobody(
+    tmp_path: Path,
+) -> None:
+    async with dispatcher.open_dispatcher(settings(tmp_path)) as hub:
+        doomed, other = await application_of(hub, "doomed"), await application_of(hub, "other")
+        with trio.fail_after(10):
+            async with hub.consume(other) as batches:
+                for _ in range(20):
+                    async with hub.consume(doomed):
+                        pending = hub.publish(doomed, numbered(1)[0])
+                        assert await hub.delete_channel(doomed)
+                        await pending.durable()
+                await hub.publish_many(other, numbered(1))
+                assert (await anext(batches)).events == 1
