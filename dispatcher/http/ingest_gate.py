@@ -28,8 +28,10 @@ class IngestGate:
         Raises ``TooManyRequests`` or ``Unavailable`` with the time to come back, before
         anything was read or stored.
         """
+        body_bytes = limits.REQUEST_BODY_BYTES_MAX  # more is never read, whatever is announced
         announced = request.headers.get("content-length")
-        body_bytes = int(announced) if announced is not None else limits.REQUEST_BODY_BYTES_MAX
+        if announced is not None:
+            body_bytes = min(body_bytes, int(announced))
         refusal = admission.decide(self._load(key), body_bytes)
         if refusal is not None:
             raise refusal

@@ -54,3 +54,9 @@ def test_a_place_is_given_back_when_a_request_ends_or_fails() -> None:
             raise ZeroDivisionError
     with gate.passing(key(1), request_of(10)):
         pass
+
+
+def test_a_length_that_is_a_lie_counts_as_the_most_that_is_read() -> None:
+    gate = new_gate()
+    with gate.passing(key(1), request_of(10**18)), gate.passing(key(2), request_of(10)):
+        pass
