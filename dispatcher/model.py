@@ -35,16 +35,6 @@ KIND_NAMES: tuple[str, ...] = (
 )
 """Array names on the wire, indexed by ``Kind``."""
 
-LIFE_CYCLE_KINDS = frozenset(
-    {
-        Kind.REGISTRATION,
-        Kind.REG_UPDATE,
-        Kind.DE_REGISTRATION,
-        Kind.REGISTRATION_EXPIRED,
-    }
-)
-"""Kinds that go to every channel of the account, without a subscription."""
-
 
 class Position(msgspec.Struct, frozen=True, order=True):
     """A place in a channel's sequence of records.  Ordered by epoch, then seq."""

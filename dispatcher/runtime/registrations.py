@@ -130,14 +130,19 @@ class Registrations:
         return channel
 
     async def learn_batch_bytes(self, channel: ActiveChannel, refused_bytes: int) -> None:
-        """Remember that the receiver refuses messages of this size, for the registration's life."""
+        """Halve a size that the receiver refused, for the registration's life.
+
+        Refusals of the same size count once.  The size holds at once, before the commit:
+        the client is back sooner than the disk is done.
+        """
+        smaller = max(limits.LEARNED_BATCH_BYTES_MIN, refused_bytes // 2)
+        known = channel.row.learned_batch_bytes
+        if known is not None and known <= smaller:
+            return
+        channel.replace_row(msgspec.structs.replace(channel.row, learned_batch_bytes=smaller))
         async with self._one_at_a_time(channel.row.application_id):
-            if channel.is_gone:
-                return
-            smaller = max(limits.LEARNED_BATCH_BYTES_MIN, refused_bytes // 2)
-            row = msgspec.structs.replace(channel.row, learned_batch_bytes=smaller)
-            await self._registry.update_channel(row)
-            channel.replace_row(row)
+            if not channel.is_gone:
+                await self._registry.update_channel(channel.row)
 
     async def subscribe(self, application: Application, ep: str, path: str) -> None:
         """Add a manual subscription; adding it twice is once."""

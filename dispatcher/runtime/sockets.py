@@ -66,14 +66,14 @@ class Sockets:
             connection, lambda position: self._confirmed(channel, position), buffers=self._buffers
         )
         self._attach(key, channel, connection, sink)
-        reason: CloseReason | None = None
+        offered_bytes = channel.limits().bytes_max  # what this socket's client may refuse
         try:
             reason = await connection.run()
         finally:
             del self._open[connection]
             if channel.sink is sink:
                 detach(channel, self._queue)
-        await self._after(application, channel, reason)
+        await self._after(application, channel, reason, offered_bytes)
 
     def connection_of(self, channel: ActiveChannel) -> WebSocketConnection | None:
         """The socket bound to a channel now."""
@@ -121,7 +121,13 @@ class Sockets:
     def _confirmed(self, channel: ActiveChannel, position: Position) -> None:
         confirm(channel, self._queue, position)
 
-    async def _after(self, application: Application, channel: ActiveChannel, reason: CloseReason) -> None:
+    async def _after(
+        self,
+        application: Application,
+        channel: ActiveChannel,
+        reason: CloseReason,
+        offered_bytes: int,
+    ) -> None:
         """What the way a socket ended teaches."""
         log(
             logging.INFO,
@@ -134,7 +140,7 @@ class Sockets:
         if channel.is_gone:
             return
         if reason.is_too_big:
-            await self._registrations.learn_batch_bytes(channel, channel.limits().bytes_max)
+            await self._registrations.learn_batch_bytes(channel, offered_bytes)
         elif reason.is_ack_timeout:
             channel.size = after_refused_size(channel.size, channel.size.limit_bytes)
         if reason.is_client_close and channel.row.limits.delete_channel_on_client_close:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.daemon import DISPATCHER, READY_S, Daemon, Tenant, User, log_shown, new_tenant, open_daemon
+from support.daemon import DISPATCHER, READY_S, log_shown, new_tenant, open_daemon
 from support.plain_websocket import open_websocket
 from support.receiver import answer, open_receiver
+from support.tenants import key_of, websocket_tenant
 
 pytestmark = pytest.mark.slow
 
@@ -21,18 +22,6 @@ GRACE_S = 10.0
 
 def event(number: int) -> dict[str, object]:
     return {"ep": "d1", "path": "/3/0/1", "max-age": number}
-
-
-async def websocket_tenant(daemon: Daemon) -> Tenant:
-    tenant = await new_tenant(daemon)
-    assert (await tenant.application.send("PUT", WEBSOCKET)).status == 201
-    assert (await tenant.application.send("PUT", "/v2/subscriptions", [{"endpoint-name": "*"}])).status == 204
-    return tenant
-
-
-def key_of(user: User) -> str:
-    assert user.key is not None
-    return user.key.key
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
