@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from dispatcher.errors import DataFolderError
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport
 from dispatcher.runtime.storage import JOURNAL_FOLDER
 
@@ -73,7 +74,7 @@ def journal_findings(folder: Path) -> Iterator[Finding]:
         yield Finding("journal: there is none; queues were kept in memory, or nothing was ever queued")
         return
     try:
-        reader = JournalReader(folder)
+        reader = JournalReader(folder, Disk())
         try:
             channels = reader.scan()
             report = reader.report()

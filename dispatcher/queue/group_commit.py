@@ -22,6 +22,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.errors import DispatcherError, JournalFailed, StorageFull
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
 
@@ -97,11 +98,13 @@ class Group:
 class GroupCommit:
     """Owns the journal's writing side.  ``run`` is its task; the other methods never wait."""
 
-    def __init__(self, writer: GroupWriter, books: Books, observe_sync_s: Callable[[float], None]) -> None:
+    def __init__(
+        self, writer: GroupWriter, books: Books, disk: Disk, observe_sync_s: Callable[[float], None]
+    ) -> None:
         self._writer = writer
         self._books = books
+        self._disk = disk
         self._observe_sync_s = observe_sync_s
-        self._thread = trio.CapacityLimiter(1)
         self._open = Group()
         self._wakeup = trio.Event()
         self._flush_at_s = math.inf
@@ -203,7 +206,7 @@ class GroupCommit:
 
     async def _write(self) -> GroupOutcome:
         began_s = trio.current_time()
-        await trio.to_thread.run_sync(self._writer.write_sync, limiter=self._thread)
+        await self._disk.run(self._writer.write_sync)
         self._observe_sync_s(trio.current_time() - began_s)
         return self._writer.done()
 
@@ -214,7 +217,7 @@ class GroupCommit:
         if self._writer.stats().has_spare:
             self._is_full = False
             return
-        has_space = await trio.to_thread.run_sync(self._writer.prepare, limiter=self._thread)
+        has_space = await self._disk.run(self._writer.prepare)
         if self._writer.done() is GroupOutcome.POISONED:
             self._fail(None)
             return

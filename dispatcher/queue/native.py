@@ -16,6 +16,7 @@ from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, CorruptRecord, MemoryFull, PositionLost, Unavailable
 from dispatcher.model import Kind, Position
 from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import (
     Appended,
     ChannelStats,
@@ -132,6 +133,7 @@ class NativeQueue:
         channels: Mapping[int, ChannelRing],
         journal: NativeJournal,
         *,
+        disk: Disk,
         lost: tuple[int, int],
         received_unix_ms: int,
         now_unix_ms: Callable[[], int],
@@ -142,7 +144,7 @@ class NativeQueue:
         bytes, that the memory had no room for; no record was received after ``received_unix_ms``.
         """
         self.log = QueueLog(
-            journal, self._channels, self.epoch, lambda: self._ledger.record_bytes, now_unix_ms
+            journal, self._channels, self.epoch, disk, lambda: self._ledger.record_bytes, now_unix_ms
         )
         for number, channel in channels.items():
             lib.nd_ring_begin_epoch(channel.ring, self.epoch)

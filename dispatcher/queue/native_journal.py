@@ -16,6 +16,7 @@ import msgspec
 from dispatcher import limits
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch
 from dispatcher.queue.native_form import form_flags
 
@@ -59,10 +60,15 @@ _OUTCOMES = {
 }
 
 
+def files_of(disk: Disk) -> Any:
+    """The table of a disk's system calls."""
+    return lib.nd_files_posix() if disk.files is None else disk.files
+
+
 class NativeJournal:
     """The writing side of the journal in one folder."""
 
-    def __init__(self, folder: Path, options: JournalOptions) -> None:
+    def __init__(self, folder: Path, options: JournalOptions, disk: Disk) -> None:
         raw = ffi.new(
             "nd_journal_options *",
             {
@@ -78,10 +84,11 @@ class NativeJournal:
             },
         )
         self.folder = folder
+        self.files = files_of(disk)
         self._unit = ffi.new("nd_channel_unit *")
         out = ffi.new("nd_journal **")
         path = bytes(folder)
-        status = lib.nd_journal_open(lib.nd_io_posix(), lib.nd_files_posix(), path, raw, out)
+        status = lib.nd_journal_open(lib.nd_io_posix(), self.files, path, raw, out)
         if status == lib.ND_ERR_FULL:
             raise MemoryFull("the machine has no memory left for the journal's buffers")
         if status != lib.ND_OK:
@@ -179,9 +186,7 @@ class SegmentCleaner:
     def __init__(self, journal: NativeJournal, segment: int) -> None:
         """Read the segment.  *Blocks.*  ``is_readable`` says whether all of it could be."""
         out = ffi.new("nd_cleaner **")
-        status = lib.nd_cleaner_open(
-            lib.nd_io_posix(), lib.nd_files_posix(), bytes(journal.folder), segment, out
-        )
+        status = lib.nd_cleaner_open(lib.nd_io_posix(), journal.files, bytes(journal.folder), segment, out)
         self._journal = journal
         self._raw = out[0] if status == lib.ND_OK else ffi.NULL
 

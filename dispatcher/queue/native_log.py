@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import trio
 
 from dispatcher import limits
 from dispatcher.errors import BodyTooLarge, JournalBehind
 from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.interface import Route
 from dispatcher.queue.native_journal import NativeJournal, SegmentCleaner
@@ -39,12 +39,14 @@ class QueueLog:
         journal: NativeJournal,
         channels: Mapping[int, ChannelRing],
         epoch: int,
+        disk: Disk,
         live_bytes: Callable[[], int],
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._journal = journal
         self._channels = channels
         self._epoch = epoch
+        self._disk = disk
         self._live_bytes = live_bytes
         self._now_unix_ms = now_unix_ms
         self._segments = SegmentBooks()
@@ -56,7 +58,7 @@ class QueueLog:
         self._damaged_segment = 0
         self._on_shown: Callable[[int], None] = _nobody
         self._on_sync: Callable[[float], None] = _nobody
-        self.commit = GroupCommit(journal, self, lambda seconds: self._on_sync(seconds))
+        self.commit = GroupCommit(journal, self, disk, lambda seconds: self._on_sync(seconds))
 
     def __repr__(self) -> str:
         return f"<QueueLog {self.commit!r}, {len(self._changed)} channels changed>"
@@ -202,7 +204,7 @@ class QueueLog:
             await commit()
             if self.commit.has_failed:
                 return
-            await trio.to_thread.run_sync(self._journal.unlink_oldest)
+            await self._disk.run(self._journal.unlink_oldest)
             self._journal.done()
             self._segments.forget_segment(segment)
 
@@ -229,7 +231,7 @@ class QueueLog:
 
     async def _move_live(self, segment: int, commit: Callable[[], Awaitable[None]]) -> bool:
         """Write what is live in a segment again; False when it cannot be read."""
-        cleaner = await trio.to_thread.run_sync(SegmentCleaner, self._journal, segment)
+        cleaner = await self._disk.run(lambda: SegmentCleaner(self._journal, segment))
         try:
             if not cleaner.is_readable:
                 return False

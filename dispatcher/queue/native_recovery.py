@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import trio
 
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.model import Durability, Position
 from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch, QueueOptions
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_form import form_of
-from dispatcher.queue.native_journal import JournalOptions, NativeJournal
+from dispatcher.queue.native_journal import JournalOptions, NativeJournal, files_of
 from dispatcher.queue.native_ring import ChannelRing, open_ring
 
 _ALL_SEGMENTS = 2**64 - 1
@@ -91,13 +91,11 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 class JournalReader:
     """Reads a journal without changing it.  Its methods *block*."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk) -> None:
         self._folder = folder
         self._restore: Any = ffi.NULL
         out = ffi.new("nd_recovery **")
-        status = lib.nd_recovery_open(
-            lib.nd_io_posix(), lib.nd_files_posix(), bytes(folder), 0, _ALL_SEGMENTS, out
-        )
+        status = lib.nd_recovery_open(lib.nd_io_posix(), files_of(disk), bytes(folder), 0, _ALL_SEGMENTS, out)
         if status == lib.ND_ERR_ARGUMENT:
             raise DataFolderError(f"{folder}: written by a newer version of the dispatcher; use that one")
         self._check(status)
@@ -178,6 +176,7 @@ async def open_durable_queue(
     memory_bytes_max: int,
     known: Mapping[int, QueueOptions],
     *,
+    disk: Disk,
     next_epoch: Callable[[], Awaitable[int]],
     new_journal_id: Callable[[], int],
     now_unix_ms: Callable[[], int],
@@ -189,9 +188,9 @@ async def open_durable_queue(
 
     Raises ``DataFolderError`` and ``MemoryFull``.  Cancellation waits for the disk.
     """
-    reader = await trio.to_thread.run_sync(JournalReader, folder)
+    reader = await disk.run(lambda: JournalReader(folder, disk))
     try:
-        found = await trio.to_thread.run_sync(reader.scan)
+        found = await disk.run(reader.scan)
         report = reader.report()
         mine = {
             channel.index: channel
@@ -213,13 +212,14 @@ async def open_durable_queue(
             }
             for index, ring in rings.items():
                 ring.frozen = ring.logged_frozen = mine[index].frozen
-            restored = await trio.to_thread.run_sync(reader.load, rings, queue.pool)
+            restored = await disk.run(lambda: reader.load(rings, queue.pool))
             journal = NativeJournal(
-                folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms()))
+                folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms())), disk
             )
             queue.adopt(
                 {ring.number: ring for ring in rings.values()},
                 journal,
+                disk=disk,
                 lost=(restored.lost_records, restored.lost_bytes),
                 received_unix_ms=restored.newest_unix_ms,
                 now_unix_ms=now_unix_ms,

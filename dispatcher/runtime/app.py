@@ -25,6 +25,7 @@ from dispatcher.errors import CloseCode, Unavailable
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
 from dispatcher.registry.control import serve_control
@@ -43,7 +44,13 @@ from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.publishing import Publisher
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
-from dispatcher.runtime.storage import deliver_recovered, open_journal_queue, open_memory_queue
+from dispatcher.runtime.storage import (
+    JOURNAL_FOLDER,
+    deliver_recovered,
+    journal_folder,
+    open_journal_queue,
+    open_memory_queue,
+)
 from dispatcher.runtime.supervisor import Supervisor
 
 
@@ -54,7 +61,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
     resolve: Resolve | None = None  # None: the system's resolver
     connect: Connect | None = None  # None: real sockets
-    queue: Callable[[int, int], ChannelQueue] = NativeQueue  # of epoch and memory bound
+    queue: Callable[[int, int], ChannelQueue] = NativeQueue  # of epoch and memory bound, without a journal
+    registry: Registry | None = (
+        None  # None: the data folder's; another one means that there is no data folder
+    )
+    disk: Disk | None = None  # None: this machine's
 
 
 @asynccontextmanager
@@ -73,7 +84,7 @@ async def open_dispatcher(
     world = world or World()
     clock = WallClock(world.unix_s, trio.current_time)
     async with AsyncExitStack() as stack:
-        folder = None if settings is None else _lock_folder(stack, Path(settings.storage.data), world)
+        folder = _lock_folder(stack, settings, world)
         registry = await _open_registry(stack, folder, clock, world)
         settings = settings or Settings(storage=StorageSettings(durability=Durability.MEMORY))
         secret = world.random_bytes(32) if folder is None else folder.secret
@@ -105,8 +116,10 @@ def memory_bytes(settings: Settings) -> int:
     return settings.storage.memory_bytes or machine // 2
 
 
-def _lock_folder(stack: AsyncExitStack, path: Path, world: World) -> DataFolder:
-    folder = open_folder(path, random_bytes=world.random_bytes)
+def _lock_folder(stack: AsyncExitStack, settings: Settings | None, world: World) -> DataFolder | None:
+    if settings is None or world.registry is not None:
+        return None
+    folder = open_folder(Path(settings.storage.data), random_bytes=world.random_bytes)
     stack.enter_context(folder.locked())
     return folder
 
@@ -115,7 +128,7 @@ async def _open_registry(
     stack: AsyncExitStack, folder: DataFolder | None, clock: WallClock, world: World
 ) -> Registry:
     if folder is None:
-        return MemoryRegistry(world.random_bytes)
+        return world.registry or MemoryRegistry(world.random_bytes)
     return await stack.enter_async_context(
         open_registry(folder, unix_ms=clock.unix_ms, random_bytes=world.random_bytes)
     )
@@ -130,14 +143,15 @@ async def _open_queue(
     world: World,
 ) -> ChannelQueue:
     durability = settings.storage.durability
-    if folder is None or durability is Durability.MEMORY:
+    if durability is Durability.MEMORY:
         return await open_memory_queue(folder, registry, memory_bytes(settings), world.queue)
     return await open_journal_queue(
-        folder,
+        Path(settings.storage.data, JOURNAL_FOLDER) if folder is None else journal_folder(folder),
         registry,
         contents.channels,
         durability,
         memory_bytes(settings),
+        disk=world.disk or Disk(),
         random_bytes=world.random_bytes,
         now_unix_ms=clock.unix_ms,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from dispatcher.errors import DataFolderError
 from dispatcher.model import Channel, Durability
 from dispatcher.observe.log import LogEvent, log
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue, QueueOptions
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
@@ -50,26 +51,26 @@ async def open_memory_queue(
 
 
 async def open_journal_queue(
-    folder: DataFolder,
+    path: Path,
     registry: Registry,
     channels: Sequence[Channel],
     durability: Durability,
     memory_bytes_max: int,
     *,
+    disk: Disk,
     random_bytes: Callable[[int], bytes],
     now_unix_ms: Callable[[], int],
 ) -> NativeQueue:
-    """A queue that is kept in the folder's journal, with what an earlier run left there.
+    """A queue that is kept in the journal in a folder, with what an earlier run left there.
 
     Raises ``DataFolderError`` when the disk does not give it back.
     """
-    path = folder.path / JOURNAL_FOLDER
-    _make_folder(path)
     queue, report = await open_durable_queue(
         path,
         durability,
         memory_bytes_max,
         {row.id: queue_options(row) for row in channels},
+        disk=disk,
         next_epoch=registry.next_epoch,
         new_journal_id=lambda: int.from_bytes(random_bytes(8), "big"),
         now_unix_ms=now_unix_ms,
@@ -86,11 +87,14 @@ def deliver_recovered(queue: ChannelQueue, directory: Directory, supervisor: Sup
             supervisor.wake(channel)
 
 
-def _make_folder(path: Path) -> None:
+def journal_folder(folder: DataFolder) -> Path:
+    """The folder of the journal within the data folder; made when it is not there."""
+    path = folder.path / JOURNAL_FOLDER
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise DataFolderError(f"{path}: {error.strerror}") from error
+    return path
 
 
 def _tell(report: RecoveryReport) -> None:

@@ -12,18 +12,7 @@
 
 /* cffi: begin */
 
-typedef struct nd_files nd_files;
-
-/* The table for this system.
- *
- *   Owns    the table is constant and lives as long as the program.
- *   Blocks  no; most functions of the table do.
- */
-const nd_files *nd_files_posix(void);
-
-/* cffi: end */
-
-struct nd_files {
+typedef struct {
     void *context;                      /* handed to every function below */
 
     /* A new, empty file; what was there under this path is gone.  ND_ERR_NOSPACE, ND_ERR_IO. */
@@ -59,6 +48,15 @@ struct nd_files {
      * such folder, ND_ERR_IO. */
     nd_status (*list)(void *context, const char *folder,
                       void (*visit)(void *visitor, const char *name), void *visitor);
-};
+} nd_files;
+
+/* The table for this system.
+ *
+ *   Owns    the table is constant and lives as long as the program.
+ *   Blocks  no; most functions of the table do.
+ */
+const nd_files *nd_files_posix(void);
+
+/* cffi: end */
 
 #endif /* ND_FILES_H */

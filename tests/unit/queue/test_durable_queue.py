@@ -14,6 +14,7 @@ from support.stored_records import notifications, records_of
 from dispatcher import limits
 from dispatcher.errors import BodyTooLarge, JournalFailed, StorageFull
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
@@ -56,6 +57,7 @@ class Folder:
             durability,
             memory_bytes,
             known,
+            disk=Disk(),
             next_epoch=self.next_epoch,
             new_journal_id=lambda: 12345,
             now_unix_ms=lambda: NOW_MS,

@@ -13,6 +13,7 @@ import trio.testing
 
 from dispatcher import limits
 from dispatcher.errors import JournalFailed, StorageFull
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
@@ -100,7 +101,7 @@ class World:
     def __init__(self) -> None:
         self.writer = FakeWriter()
         self.books = FakeBooks(self.writer)
-        self.commit = GroupCommit(self.writer, self.books, lambda seconds: None)
+        self.commit = GroupCommit(self.writer, self.books, Disk(), lambda seconds: None)
 
     def publish(self) -> Group:
         self.writer.gather()

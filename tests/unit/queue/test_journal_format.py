@@ -13,6 +13,7 @@ from support.stored_records import notifications, records_of
 
 from dispatcher import limits
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
+from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import open_durable_queue
@@ -39,6 +40,7 @@ async def opened(folder: Path) -> NativeQueue:
         Durability.DISK,
         64 << 20,
         KNOWN,
+        disk=Disk(),
         next_epoch=next_epoch,
         new_journal_id=lambda: 99,
         now_unix_ms=lambda: 1,

@@ -1,0 +1,34 @@
+"""The disk as the journal sees it: its system calls, and where those that block run.
+
+A seam of its own, so that a test can lose, tear and refuse what a real disk may, and
+decide when each call returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Disk:
+    """This system's files, reached from one worker thread at a time.
+
+    ``files`` is an ``nd_files *`` (``native/include/nd_files.h``) that outlives every
+    journal opened with it; None: this system's.
+    """
+
+    files: Any = None
+
+    def __init__(self) -> None:
+        self._thread = trio.CapacityLimiter(1)  # what the journal does to its files, it does in turn
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Carry out work that blocks, away from the Trio thread.
+
+        Cancellation: work that has begun is waited for.
+        """
+        return await trio.to_thread.run_sync(work, limiter=self._thread)
