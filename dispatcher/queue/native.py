@@ -13,8 +13,8 @@ from typing import Any
 import trio
 
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
-from dispatcher.errors import ChannelGone, CorruptRecord, MemoryFull, PositionLost, Unavailable
-from dispatcher.model import Kind, Position
+from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
+from dispatcher.model import Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import (
@@ -23,7 +23,6 @@ from dispatcher.queue.interface import (
     Form,
     FrozenBatch,
     Loss,
-    Message,
     QueueOptions,
     QueueTotals,
     Records,
@@ -32,12 +31,12 @@ from dispatcher.queue.interface import (
     Ticket,
 )
 from dispatcher.queue.ledger import Ledger
+from dispatcher.queue.native_batch import NativeBatch, check_status
 from dispatcher.queue.native_form import form_flags
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
 
-_KINDS = tuple(Kind)
 _ROUTES_AT_FIRST = 16
 _HEADER_BYTES = 32  # FORMAT.md, the record
 
@@ -294,8 +293,8 @@ class NativeQueue:
             self._isolate(found, raw.next_seq)
         if status == lib.ND_EMPTY:
             return None
-        _check(status, channel)
-        return NativeBatch(self, found, raw)
+        check_status(status, channel)
+        return NativeBatch(found, raw, self._isolate)
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
@@ -311,8 +310,8 @@ class NativeQueue:
             return None
         if status == lib.ND_ERR_TRIMMED:
             return None
-        _check(status, channel)
-        return NativeBatch(self, found, raw) if raw.epoch == first.epoch else None
+        check_status(status, channel)
+        return NativeBatch(found, raw, self._isolate) if raw.epoch == first.epoch else None
 
     def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
         """Remember which batch has to go again as it was."""
@@ -449,77 +448,6 @@ class NativeQueue:
         return loss
 
 
-class NativeBatch:
-    """A planned batch (``interface.Batch``): numbers only, until it is read."""
-
-    __slots__ = ("_channel", "_queue", "_raw", "bytes_count", "events", "first", "last", "messages")
-
-    def __init__(self, queue: NativeQueue, channel: ChannelRing, raw: Any) -> None:
-        self._queue = queue
-        self._channel = channel
-        self._raw = raw
-        self.first = Position(raw.epoch, raw.first_seq)
-        self.last = Position(raw.epoch, raw.last_seq)
-        self.events: int = raw.events
-        self.bytes_count: int = raw.bytes_count
-        self.messages = _messages(raw)
-
-    def __repr__(self) -> str:
-        return (
-            f"<NativeBatch {self.first.epoch}/{self.first.seq}..{self.last.seq}: {self.events} events in "
-            f"{len(self.messages)} messages, {self.bytes_count} bytes>"
-        )
-
-    def read_into(self, buffer: bytearray, offset: int) -> int:
-        """Write the next part of the current message; see the interface."""
-        while True:
-            ring = self._channel.ring
-            if ring is None:
-                raise ChannelGone(f"channel {self._channel.number} was deleted")
-            raw = self._raw
-            with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
-                status = lib.nd_batch_write(ring, raw, view + offset, len(buffer) - offset)
-            if status == lib.ND_OK:
-                written: int = raw.bytes_written
-                return written
-            if status == lib.ND_ERR_CORRUPT:
-                self._queue._isolate(self._channel, raw.next_seq)
-            if status != lib.ND_NO_ROOM:
-                _check(status, self._channel.number)
-            buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
-
-    def rewind(self) -> None:
-        """Start over with the first message."""
-        lib.nd_batch_rewind(self._raw)
-
-    def tobytes(self) -> list[bytes]:
-        """All messages, each in one piece; reading starts over before and after."""
-        self.rewind()
-        messages = []
-        for message in self.messages:
-            buffer = bytearray(message.bytes_count)
-            at = 0
-            while at < message.bytes_count:  # each turn writes something or raises
-                at += self.read_into(buffer, at)
-            messages.append(bytes(buffer))
-        self.rewind()
-        return messages
-
-
-def _messages(raw: Any) -> tuple[Message, ...]:
-    count = raw.kinds_count
-    kinds = tuple([_KINDS[raw.kinds[at]] for at in range(count)])
-    if count == 1 or raw.form & lib.ND_FORM_MIXED_KINDS:
-        return (Message(kinds=kinds, events=raw.events, bytes_count=raw.bytes_count),)
-    braces = 2
-    return tuple(
-        [
-            Message(kinds=(kind,), events=raw.kind_events[at], bytes_count=raw.kind_bytes[at] + braces)
-            for at, kind in enumerate(kinds)
-        ]
-    )
-
-
 def _memory_full(records: Records, routes: Sequence[Route]) -> MemoryFull:
     return MemoryFull(
         f"no memory for {len(records.meta)} records in {len(routes)} channels, even if all that is not being "
@@ -554,12 +482,3 @@ def _view(array_type: str, buffer: Any, borrowed: list[Any]) -> Any:
     view = ffi.from_buffer(array_type, buffer)
     borrowed.append(view)
     return view
-
-
-def _check(status: int, channel: int) -> None:
-    if status == lib.ND_ERR_TRIMMED:
-        raise PositionLost(f"records of channel {channel} went while they were being read")
-    if status == lib.ND_ERR_CORRUPT:
-        raise CorruptRecord(f"a stored record of channel {channel} does not match its checksum")
-    if status != lib.ND_OK:
-        raise ValueError("an argument is out of its range")

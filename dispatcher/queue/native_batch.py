@@ -1,0 +1,96 @@
+"""A batch over the native core: numbers, and a way to write them out as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dispatcher.errors import ChannelGone, CorruptRecord, PositionLost
+from dispatcher.model import Kind, Position
+from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.interface import Message
+from dispatcher.queue.native_ring import ChannelRing
+
+_KINDS = tuple(Kind)
+
+
+class NativeBatch:
+    """A planned batch (``interface.Batch``): numbers only, until it is read."""
+
+    __slots__ = ("_channel", "_isolate", "_raw", "bytes_count", "events", "first", "last", "messages")
+
+    def __init__(self, channel: ChannelRing, raw: Any, isolate: Callable[[ChannelRing, int], None]) -> None:
+        """``isolate`` takes a damaged record, by its seq, out of the channel."""
+        self._channel = channel
+        self._raw = raw
+        self._isolate = isolate
+        self.first = Position(raw.epoch, raw.first_seq)
+        self.last = Position(raw.epoch, raw.last_seq)
+        self.events: int = raw.events
+        self.bytes_count: int = raw.bytes_count
+        self.messages = _messages(raw)
+
+    def __repr__(self) -> str:
+        return (
+            f"<NativeBatch {self.first.epoch}/{self.first.seq}..{self.last.seq}: {self.events} events in "
+            f"{len(self.messages)} messages, {self.bytes_count} bytes>"
+        )
+
+    def read_into(self, buffer: bytearray, offset: int) -> int:
+        """Write the next part of the current message; see the interface."""
+        while True:
+            ring = self._channel.ring
+            if ring is None:
+                raise ChannelGone(f"channel {self._channel.number} was deleted")
+            raw = self._raw
+            with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
+                status = lib.nd_batch_write(ring, raw, view + offset, len(buffer) - offset)
+            if status == lib.ND_OK:
+                written: int = raw.bytes_written
+                return written
+            if status == lib.ND_ERR_CORRUPT:
+                self._isolate(self._channel, raw.next_seq)
+            if status != lib.ND_NO_ROOM:
+                check_status(status, self._channel.number)
+            buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
+
+    def rewind(self) -> None:
+        """Start over with the first message."""
+        lib.nd_batch_rewind(self._raw)
+
+    def tobytes(self) -> list[bytes]:
+        """All messages, each in one piece; reading starts over before and after."""
+        self.rewind()
+        messages = []
+        for message in self.messages:
+            buffer = bytearray(message.bytes_count)
+            at = 0
+            while at < message.bytes_count:  # each turn writes something or raises
+                at += self.read_into(buffer, at)
+            messages.append(bytes(buffer))
+        self.rewind()
+        return messages
+
+
+def _messages(raw: Any) -> tuple[Message, ...]:
+    count = raw.kinds_count
+    kinds = tuple([_KINDS[raw.kinds[at]] for at in range(count)])
+    if count == 1 or raw.form & lib.ND_FORM_MIXED_KINDS:
+        return (Message(kinds=kinds, events=raw.events, bytes_count=raw.bytes_count),)
+    braces = 2
+    return tuple(
+        [
+            Message(kinds=(kind,), events=raw.kind_events[at], bytes_count=raw.kind_bytes[at] + braces)
+            for at, kind in enumerate(kinds)
+        ]
+    )
+
+
+def check_status(status: int, channel: int) -> None:
+    """Raise what a status of the core means to a reader of a channel."""
+    if status == lib.ND_ERR_TRIMMED:
+        raise PositionLost(f"records of channel {channel} went while they were being read")
+    if status == lib.ND_ERR_CORRUPT:
+        raise CorruptRecord(f"a stored record of channel {channel} does not match its checksum")
+    if status != lib.ND_OK:
+        raise ValueError("an argument is out of its range")
