@@ -22,8 +22,8 @@ from dispatcher.http.service import Service
 
 _log = logging.getLogger("dispatcher.http")
 
-Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Stream = trio.abc.Stream
+Listener = trio.abc.Listener[Stream]
 
 
 class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):

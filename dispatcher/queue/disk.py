@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 import trio
 
+from dispatcher import limits
+
 T = TypeVar("T")
+
+
+class JournalSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """How a journal takes its place on a disk, in bytes."""
+
+    segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES
+    group_bytes_max: int = limits.JOURNAL_GROUP_BYTES_MAX
+    allowance_bytes: int = limits.JOURNAL_ALLOWANCE_BYTES
+
+
+_SIZES = JournalSizes()
 
 
 class Disk:
@@ -23,7 +37,8 @@ class Disk:
 
     files: Any = None
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: JournalSizes = _SIZES) -> None:
+        self.sizes = sizes
         self._thread = trio.CapacityLimiter(1)  # what the journal does to its files, it does in turn
 
     async def run(self, work: Callable[[], T]) -> T:

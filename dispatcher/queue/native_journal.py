@@ -73,8 +73,8 @@ class NativeJournal:
             "nd_journal_options *",
             {
                 "journal_id": options.journal_id,
-                "segment_bytes": limits.JOURNAL_SEGMENT_BYTES,
-                "group_bytes_max": limits.JOURNAL_GROUP_BYTES_MAX,
+                "segment_bytes": disk.sizes.segment_bytes,
+                "group_bytes_max": disk.sizes.group_bytes_max,
                 "oldest_segment": options.oldest_segment,
                 "first_segment": options.first_segment,
                 "first_group": options.first_group,
@@ -85,6 +85,7 @@ class NativeJournal:
         )
         self.folder = folder
         self.files = files_of(disk)
+        self._segment_bytes = disk.sizes.segment_bytes
         self._unit = ffi.new("nd_channel_unit *")
         out = ffi.new("nd_journal **")
         path = bytes(folder)
@@ -158,7 +159,7 @@ class NativeJournal:
             durable_group=raw.durable_group,
             durable_segment=raw.durable_segment,
             oldest_segment=raw.oldest_segment,
-            disk_bytes=raw.segments * limits.JOURNAL_SEGMENT_BYTES,
+            disk_bytes=raw.segments * self._segment_bytes,
             has_spare=bool(raw.has_spare),
             is_poisoned=bool(raw.is_poisoned),
         )

@@ -99,7 +99,7 @@ class QueueLog:
         if status == lib.ND_ERR_POISONED:
             self.check_accepting()
         if status == lib.ND_ERR_ARGUMENT:
-            _check_size(len(routes), records)
+            _check_size(len(routes), records, self._disk.sizes.group_bytes_max)
         return status
 
     def appended(self, last_seqs: Mapping[int, int]) -> Group:
@@ -214,7 +214,7 @@ class QueueLog:
             return False
         if self.commit.is_full:
             return self._is_dead(stats.oldest_segment)
-        return stats.disk_bytes > 2 * self._live_bytes() + limits.JOURNAL_ALLOWANCE_BYTES
+        return stats.disk_bytes > 2 * self._live_bytes() + self._disk.sizes.allowance_bytes
 
     def _is_dead(self, segment: int) -> bool:
         """Whether every record in a segment is known to be settled."""
@@ -258,11 +258,10 @@ def _nobody(_: Any) -> None:
     """Nobody asked to be told."""
 
 
-def _check_size(routes_count: int, records: tuple[Any, ...]) -> None:
+def _check_size(routes_count: int, records: tuple[Any, ...], group_bytes_max: int) -> None:
     """Tell a request that no group can hold from one whose arguments disagree."""
     _, block_bytes, _, records_count, _ = records
     entries = routes_count * records_count
-    if lib.nd_journal_request_bytes(block_bytes, records_count, routes_count, entries) * 2 > (
-        limits.JOURNAL_GROUP_BYTES_MAX
-    ):
+    request_bytes = lib.nd_journal_request_bytes(block_bytes, records_count, routes_count, entries)
+    if request_bytes * 2 > group_bytes_max:
         raise BodyTooLarge("these events reach too many channels for one request; post fewer at a time")

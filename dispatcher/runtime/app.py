@@ -66,6 +66,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         None  # None: the data folder's; another one means that there is no data folder
     )
     disk: Disk | None = None  # None: this machine's
+    secret: bytes | None = None  # under which keys are kept; None: the data folder's, or a new one
+    tls: ssl.SSLContext | None = None  # for callbacks; None: as the settings say
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ async def open_dispatcher(
         folder = _lock_folder(stack, settings, world)
         registry = await _open_registry(stack, folder, clock, world)
         settings = settings or Settings(storage=StorageSettings(durability=Durability.MEMORY))
-        secret = world.random_bytes(32) if folder is None else folder.secret
+        secret = world.secret or (world.random_bytes(32) if folder is None else folder.secret)
         contents = await registry.load()
         queue = await _open_queue(settings, folder, registry, contents, clock, world)
         stack.callback(queue.close)
@@ -215,7 +217,7 @@ def _assemble(
         registrations=registrations,
         queue=queue,
         supervisor=supervisor,
-        dialer=Dialer(policy, _tls(settings), resolve=world.resolve, connect=world.connect),
+        dialer=Dialer(policy, world.tls or _tls(settings), resolve=world.resolve, connect=world.connect),
         policy=policy,
         now_unix_ms=clock.unix_ms,
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
 from dispatcher.errors import BodyTooLarge, JournalFailed, StorageFull
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
@@ -49,6 +50,7 @@ class Folder:
         durability: Durability = Durability.DISK,
         is_killed: bool = False,
         memory_bytes: int = 64 << 20,
+        sizes: JournalSizes | None = None,
     ) -> AsyncIterator[tuple[NativeQueue, RecoveryReport]]:
         """The queue with its loop running; a kill ends it without a last write."""
         known = {1: options()} if known is None else known
@@ -57,7 +59,7 @@ class Folder:
             durability,
             memory_bytes,
             known,
-            disk=Disk(),
+            disk=Disk(sizes or JournalSizes()),
             next_epoch=self.next_epoch,
             new_journal_id=lambda: 12345,
             now_unix_ms=lambda: NOW_MS,
@@ -243,11 +245,7 @@ async def test_the_oldest_go_first_when_there_is_less_memory_than_before(folder:
         assert (await contents(queue))[-1][0].endswith("/40000")
 
 
-@pytest.fixture
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "JOURNAL_SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(limits, "JOURNAL_GROUP_BYTES_MAX", 128 << 10)
-    monkeypatch.setattr(limits, "JOURNAL_ALLOWANCE_BYTES", 512 << 10)
+SMALL = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=512 << 10)
 
 
 def disk_bytes(folder: Folder) -> int:
@@ -259,10 +257,9 @@ def disk_bytes(folder: Folder) -> int:
     return total
 
 
-@pytest.mark.usefixtures("small_segments")
 async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder: Folder) -> None:
     known = {1: options(), 2: options(78)}
-    async with folder.opened(known) as (queue, _):
+    async with folder.opened(known, sizes=SMALL) as (queue, _):
         await publish(queue, 50, channel=2)  # a channel whose receiver is away: its records move on and on
         for start in range(1, 40_001, 500):
             await publish(queue, 500, start=start)
@@ -271,7 +268,7 @@ async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder:
         await queue.log.commit.drain()
         await queue.log.commit.drain()
         live = queue.totals().record_bytes
-        assert disk_bytes(folder) <= 2 * live + limits.JOURNAL_ALLOWANCE_BYTES + limits.JOURNAL_SEGMENT_BYTES
+        assert disk_bytes(folder) <= 2 * live + SMALL.allowance_bytes + SMALL.segment_bytes
         assert not (folder.path / "00000001.seg").exists()
         before = {channel: await contents(queue, channel) for channel in known}
         assert len(before[2]) == 50
@@ -281,9 +278,8 @@ async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder:
         assert queue.stats(1).last_seq == 40_000
 
 
-@pytest.mark.usefixtures("small_segments")
 async def test_a_request_that_no_group_can_hold_is_refused_whole(folder: Folder) -> None:
-    async with folder.opened() as (queue, _):
+    async with folder.opened(sizes=SMALL) as (queue, _):
         with pytest.raises(BodyTooLarge):
             queue.append(records_of(notifications(5_000)), [Route(1)], NOW_MS)
         assert queue.stats(1).last_seq == 0
@@ -335,17 +331,16 @@ async def test_what_was_dropped_for_want_of_memory_stays_dropped(folder: Folder)
         assert await contents(queue) == before
 
 
-@pytest.mark.usefixtures("small_segments")
 async def test_a_full_disk_gets_the_dead_segments_back_and_then_takes_events_again(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "JOURNAL_ALLOWANCE_BYTES", 1 << 30)
+    hoarding = replace(SMALL, allowance_bytes=1 << 30)
     monkeypatch.setattr(limits, "JOURNAL_RETRY_S", 0.01)
-    async with folder.opened() as (queue, _):
+    async with folder.opened(sizes=hoarding) as (queue, _):
         for start in range(1, 10_001, 500):
             await publish(queue, 500, start=start)
             queue.settle(1, Position(queue.epoch, start + 499))
-        assert disk_bytes(folder) > 4 * limits.JOURNAL_SEGMENT_BYTES
+        assert disk_bytes(folder) > 4 * SMALL.segment_bytes
         assert queue.log is not None
         has_space = NativeJournal.prepare
         monkeypatch.setattr(NativeJournal, "prepare", lambda journal: False)
@@ -353,7 +348,7 @@ async def test_a_full_disk_gets_the_dead_segments_back_and_then_takes_events_aga
             for start in range(10_001, 20_001, 500):  # until the segment that is being written is full
                 await publish(queue, 500, start=start)
         with trio.fail_after(30):
-            while disk_bytes(folder) > 3 * limits.JOURNAL_SEGMENT_BYTES:
+            while disk_bytes(folder) > 3 * SMALL.segment_bytes:
                 queue.settle(1, Position(queue.epoch, queue.stats(1).last_seq))
                 await trio.sleep(0.01)
         with pytest.raises(StorageFull):

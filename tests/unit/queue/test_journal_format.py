@@ -11,9 +11,8 @@ import trio
 from support.journal_reader import Journal, read_journal
 from support.stored_records import notifications, records_of
 
-from dispatcher import limits
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import open_durable_queue
@@ -28,6 +27,7 @@ KNOWN = {
     )
     for number in (1, 2, 3)
 }
+SIZES = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=256 << 10)
 FORM = Form(mixed_kinds=True, include_uid=True, include_timestamp=True)
 
 
@@ -40,7 +40,7 @@ async def opened(folder: Path) -> NativeQueue:
         Durability.DISK,
         64 << 20,
         KNOWN,
-        disk=Disk(),
+        disk=Disk(SIZES),
         next_epoch=next_epoch,
         new_journal_id=lambda: 99,
         now_unix_ms=lambda: 1,
@@ -98,12 +98,7 @@ async def live_a_little(queue: NativeQueue, dice: random.Random, now_ms: int) ->
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_both_readers_find_the_same_records(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "JOURNAL_SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(limits, "JOURNAL_GROUP_BYTES_MAX", 128 << 10)
-    monkeypatch.setattr(limits, "JOURNAL_ALLOWANCE_BYTES", 256 << 10)
+async def test_both_readers_find_the_same_records(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     for life in range(4):
         queue = await opened(tmp_path)
