@@ -62,9 +62,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     resolve: Resolve | None = None  # None: the system's resolver
     connect: Connect | None = None  # None: real sockets
     queue: Callable[[int, int], ChannelQueue] = NativeQueue  # of epoch and memory bound, without a journal
-    registry: Registry | None = (
-        None  # None: the data folder's; another one means that there is no data folder
-    )
+    registry: Registry | None = None  # None: the data folder's; with another there is no such folder
     disk: Disk | None = None  # None: this machine's
     secret: bytes | None = None  # under which keys are kept; None: the data folder's, or a new one
     tls: ssl.SSLContext | None = None  # for callbacks; None: as the settings say
