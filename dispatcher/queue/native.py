@@ -7,7 +7,7 @@ Trio thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import trio
@@ -127,9 +127,14 @@ class NativeQueue:
         """The memory that rings of this queue are opened on."""
         return self._pool
 
+    def recover_channel(self, channel: int, options: QueueOptions) -> ChannelRing:
+        """A channel of an earlier run, which waits for its ``open_channel``; its ring is yet to be filled."""
+        self._channels[channel] = recovered = open_ring(self._pool, channel, 0, options)
+        self._recovered.add(channel)
+        return recovered
+
     def adopt(
         self,
-        channels: Mapping[int, ChannelRing],
         journal: NativeJournal,
         *,
         disk: Disk,
@@ -137,25 +142,23 @@ class NativeQueue:
         received_unix_ms: int,
         now_unix_ms: Callable[[], int],
     ) -> None:
-        """Keep a journal, and go on with rings that were made again from it (``native_recovery``).
+        """Keep a journal, and go on with the channels that were recovered from it (``native_recovery``).
 
-        Each of them waits for its ``open_channel``.  ``lost`` are records of theirs, and their
-        bytes, that the memory had no room for; no record was received after ``received_unix_ms``.
+        ``lost`` are records of theirs, and their bytes, that the memory had no room for; no
+        record was received after ``received_unix_ms``.
         """
         self.log = QueueLog(
             journal, self._channels, self.epoch, disk, lambda: self._ledger.record_bytes, now_unix_ms
         )
-        for number, channel in channels.items():
+        for channel in self._channels.values():
             lib.nd_ring_begin_epoch(channel.ring, self.epoch)
             stats = self._stats(channel)
             self._ledger.recovered(stats.records, stats.bytes)
             lib.nd_ring_show(channel.ring, stats.last_seq)
-            self._channels[number] = channel
             self._hold_frozen(channel)
             self.log.changed(channel)
         self._ledger.recovered(*lost)
         self._ledger.dropped("memory", *lost)
-        self._recovered = set(channels)
         self._received_unix_ms = received_unix_ms
 
     def _hold_frozen(self, channel: ChannelRing) -> None:

@@ -25,7 +25,7 @@ from dispatcher.queue.interface import FrozenBatch, QueueOptions
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_form import form_of
 from dispatcher.queue.native_journal import JournalOptions, NativeJournal, files_of
-from dispatcher.queue.native_ring import ChannelRing, open_ring
+from dispatcher.queue.native_ring import ChannelRing
 
 _ALL_SEGMENTS = 2**64 - 1
 
@@ -207,7 +207,7 @@ async def open_durable_queue(
         queue = NativeQueue(epoch, memory_bytes_max)
         try:
             rings = {
-                index: open_ring(queue.pool, channel.channel, 0, known[channel.channel])
+                index: queue.recover_channel(channel.channel, known[channel.channel])
                 for index, channel in mine.items()
             }
             for index, ring in rings.items():
@@ -217,7 +217,6 @@ async def open_durable_queue(
                 folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms())), disk
             )
             queue.adopt(
-                {ring.number: ring for ring in rings.values()},
                 journal,
                 disk=disk,
                 lost=(restored.lost_records, restored.lost_bytes),

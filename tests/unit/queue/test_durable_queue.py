@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,13 +14,13 @@ from msgspec.structs import replace
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
-from dispatcher.errors import BodyTooLarge, JournalFailed, StorageFull
+from dispatcher.errors import BodyTooLarge, DataFolderError, JournalFailed, StorageFull
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
-from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.queue.native_recovery import JournalReader, RecoveryReport, open_durable_queue
 
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
 FORM = Form(mixed_kinds=True, include_uid=True)
@@ -360,6 +361,27 @@ async def test_a_full_disk_gets_the_dead_segments_back_and_then_takes_events_aga
         await publish(queue, 10, start=30_001)
     async with folder.opened() as (queue, _):
         assert (await contents(queue))[-1][0].endswith("/30010")
+
+
+async def test_a_disk_that_fails_while_queues_are_read_back_stops_the_start_in_words(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with folder.opened() as (queue, _):
+        await publish(queue, 10)
+
+    load = JournalReader.load
+
+    def break_behind_the_first_records(reader: JournalReader, *arguments: Any) -> None:
+        load(reader, *arguments)
+        raise DataFolderError("the disk does not give the journal back")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalReader, "load", break_behind_the_first_records)
+        with pytest.raises(DataFolderError):
+            async with folder.opened():
+                pass
+    async with folder.opened() as (queue, report):
+        assert report.records == 10
 
 
 async def test_what_is_durable_is_delivered_after_the_disk_broke(
