@@ -69,11 +69,12 @@ class Books(Protocol):
 class Group:
     """Who waits for a group, and what of which channels stands in it."""
 
-    __slots__ = ("_ended", "_error", "is_durable", "last_seqs", "states")
+    __slots__ = ("_ended", "_error", "is_durable", "last_seqs", "moved_from", "states")
 
     def __init__(self) -> None:
         self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
         self.states: dict[int, int] = {}  # of channels that stand in it with their state
+        self.moved_from = 0  # the segment of which records are written again in it; 0: none
         self.is_durable = False
         self._ended = trio.Event()
         self._error: Callable[[], DispatcherError] | None = None

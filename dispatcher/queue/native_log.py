@@ -177,6 +177,8 @@ class QueueLog:
         """What is durable now may be delivered."""
         self._segments.wrote(segment, group.states)
         self._segments.wrote(segment, group.last_seqs)
+        if group.moved_from:
+            self._segments.moved(group.moved_from, segment)
         for number, last_seq in group.last_seqs.items():
             channel = self._channels.get(number)
             if channel is not None:
@@ -236,10 +238,12 @@ class QueueLog:
             if not cleaner.is_readable:
                 return False
             answers_from_unix_ms = max(0, self._now_unix_ms() - int(limits.IDEMPOTENCY_LIFETIME_S * 1000))
+            self.commit.group.moved_from = segment
             while cleaner.move(self._live_channels(), answers_from_unix_ms):
                 await commit()
                 if self.commit.has_failed:
                     return False
+                self.commit.group.moved_from = segment
             return True
         finally:
             cleaner.close()

@@ -14,6 +14,7 @@ class SegmentBooks:
     def __init__(self) -> None:
         self._last_seqs: dict[int, dict[int, int]] = {}
         self._newest: dict[int, int] = {}  # channel -> the segment that spoke of it last
+        self._unknown: set[int] = set()  # segments with records that were moved out of an earlier run's
 
     def wrote(self, segment: int, last_seqs: Mapping[int, int]) -> None:
         """A group that stands in a segment spoke of these channels."""
@@ -22,9 +23,19 @@ class SegmentBooks:
             known[channel] = max(last_seq, known.get(channel, 0))
             self._newest[channel] = segment
 
+    def moved(self, origin: int, segment: int) -> None:
+        """Records of one segment were written again in another."""
+        from_here = self.last_seqs(origin)
+        if from_here is None:
+            self._unknown.add(segment)
+            return
+        known = self._last_seqs.setdefault(segment, {})
+        for channel, last_seq in from_here.items():
+            known[channel] = max(last_seq, known.get(channel, 0))
+
     def last_seqs(self, segment: int) -> Mapping[int, int] | None:
         """What a segment speaks of; None when nobody knows."""
-        return self._last_seqs.get(segment)
+        return None if segment in self._unknown else self._last_seqs.get(segment)
 
     def spoken_of_last_in(self, segment: int) -> list[int]:
         """Channels of which no later segment says how they stand."""
@@ -34,6 +45,7 @@ class SegmentBooks:
     def forget_segment(self, segment: int) -> None:
         """A segment is gone."""
         self._last_seqs.pop(segment, None)
+        self._unknown.discard(segment)
 
     def forget_channel(self, channel: int) -> None:
         """A channel is gone."""
