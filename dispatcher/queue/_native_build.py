@@ -23,6 +23,7 @@ _HEADERS = (
     "nd_journal.h",
     "nd_recovery.h",
     "nd_restore.h",
+    "nd_secure.h",
     "nd_logged_append.h",
     "nd_cleaner.h",
 )

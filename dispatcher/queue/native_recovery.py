@@ -89,13 +89,14 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalReader:
-    """Reads a journal without changing it.  Its methods *block*."""
+    """Reads a journal; all but ``secure`` leave it as it is.  Its methods *block*."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         self._folder = folder
+        self._files = files_of(disk)
         self._restore: Any = ffi.NULL
         out = ffi.new("nd_recovery **")
-        status = lib.nd_recovery_open(lib.nd_io_posix(), files_of(disk), bytes(folder), 0, _ALL_SEGMENTS, out)
+        status = lib.nd_recovery_open(lib.nd_io_posix(), self._files, bytes(folder), 0, _ALL_SEGMENTS, out)
         if status == lib.ND_ERR_ARGUMENT:
             raise DataFolderError(f"{folder}: written by a newer version of the dispatcher; use that one")
         self._check(status)
@@ -129,6 +130,16 @@ class JournalReader:
                 )
             )
         return found
+
+    def secure(self) -> None:
+        """Make durable what an earlier run wrote last; after ``scan``."""
+        newest_segment = self.report().newest_segment
+        status = lib.nd_secure(lib.nd_io_posix(), self._files, bytes(self._folder), newest_segment)
+        if status not in (lib.ND_OK, lib.ND_ERR_FULL):
+            raise DataFolderError(
+                f"{self._folder}: what was written last cannot be made safe; check the disk"
+            )
+        self._check(status)
 
     def report(self) -> JournalReport:
         """What was found; complete after ``scan``."""
@@ -191,6 +202,8 @@ async def open_durable_queue(
     reader = await disk.run(lambda: JournalReader(folder, disk))
     try:
         found = await disk.run(reader.scan)
+        if durability is Durability.DISK:
+            await disk.run(reader.secure)
         report = reader.report()
         mine = {
             channel.index: channel

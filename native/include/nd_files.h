@@ -21,6 +21,9 @@ typedef struct {
     /* An existing file, for reading.  ND_EMPTY when there is none, ND_ERR_IO. */
     nd_status (*open)(void *context, const char *path, int32_t *file_out, uint64_t *bytes_out);
 
+    /* An existing file, for writing within its length.  ND_EMPTY when there is none, ND_ERR_IO. */
+    nd_status (*reopen)(void *context, const char *path, int32_t *file_out);
+
     void (*close)(void *context, int32_t file);
 
     /* Make a new file this long, of zeros, with its place on the disk taken, so that no

@@ -43,6 +43,15 @@ static nd_status posix_open(void *context, const char *path, int32_t *file_out, 
     return ND_OK;
 }
 
+static nd_status posix_reopen(void *context, const char *path, int32_t *file_out)
+{
+    (void)context;
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0) return errno == ENOENT ? ND_EMPTY : ND_ERR_IO;
+    *file_out = file;
+    return ND_OK;
+}
+
 static void posix_close(void *context, int32_t file)
 {
     (void)context;
@@ -151,6 +160,7 @@ static const nd_files posix_table = {
     .context = NULL,
     .create = posix_create,
     .open = posix_open,
+    .reopen = posix_reopen,
     .close = posix_close,
     .preallocate = posix_preallocate,
     .write = posix_write,

@@ -90,6 +90,12 @@ static nd_status fake_open(void *context, const char *path, int32_t *out, uint64
     return ND_OK;
 }
 
+static nd_status fake_reopen(void *context, const char *path, int32_t *out)
+{
+    uint64_t bytes;
+    return fake_open(context, path, out, &bytes);
+}
+
 static void fake_close(void *context, int32_t number)
 {
     (void)context;
@@ -215,6 +221,7 @@ fake_disk *fake_disk_new(uint64_t seed)
         .context = disk,
         .create = fake_create,
         .open = fake_open,
+        .reopen = fake_reopen,
         .close = fake_close,
         .preallocate = fake_preallocate,
         .write = fake_write,

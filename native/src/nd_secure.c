@@ -1,0 +1,80 @@
+/* nd_secure.c -- the last group, written again where it stands. */
+
+#include "nd_secure.h"
+
+#include <string.h>
+
+#include "nd_journal.h"
+#include "nd_recovery.h"
+#include "nd_segment.h"
+
+#define ALL_TYPES UINT32_MAX
+
+/* The last group of the segment that is loaded; bytes 0: it has none. */
+typedef struct {
+    const uint8_t *segment;     /* the bytes of the file, from its beginning */
+    uint64_t       offset, bytes;
+} last_group;
+
+static last_group find_last(nd_recovery *recovery)
+{
+    last_group last = {0};
+    uint64_t number = 0;
+    nd_unit unit;
+    while (nd_recovery_next(recovery, ALL_TYPES, &unit) == ND_OK) {     /* a unit each turn */
+        if (unit.group == number) continue;
+        number = unit.group;
+        const uint8_t *at = (const uint8_t *)unit.unit - sizeof(nd_group_header);
+        last.offset = unit.offset - sizeof(nd_group_header);
+        last.bytes = ((const nd_group_header *)(const void *)at)->bytes;
+        last.segment = at - last.offset;
+    }
+    return last;
+}
+
+static nd_status write_all(const nd_files *files, int32_t file, const last_group *last, uint64_t offset, uint64_t count)
+{
+    while (count > 0) {                                         /* each turn writes something or ends */
+        uint64_t written = 0;
+        const nd_status status = files->write(files->context, file, last->segment + offset, count, offset, &written);
+        if (status != ND_OK) return status;
+        if (written == 0 || written > count) return ND_ERR_IO;
+        offset += written;
+        count -= written;
+    }
+    return ND_OK;
+}
+
+static nd_status write_again(const nd_files *files, const char *folder, uint64_t segment, const last_group *last)
+{
+    char path[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES + 1];
+    const size_t length = strlen(folder);
+    memcpy(path, folder, length);
+    path[length] = '/';
+    nd_segment_name(segment, path + length + 1);
+
+    int32_t file;
+    nd_status status = files->reopen(files->context, path, &file);
+    if (status != ND_OK) return status == ND_EMPTY ? ND_ERR_IO : status;
+    status = write_all(files, file, last, 0, sizeof(nd_segment_header));
+    if (status == ND_OK) status = write_all(files, file, last, last->offset, last->bytes);
+    if (status == ND_OK) status = files->sync(files->context, file);
+    files->close(files->context, file);
+    return status;
+}
+
+nd_status nd_secure(const nd_io *io, const nd_files *files, const char *folder, uint64_t newest_segment)
+{
+    if (newest_segment == 0) return ND_OK;
+    nd_recovery *recovery;
+    /* With its predecessor, which knows the journal's id when its own header is damaged. */
+    nd_status status = nd_recovery_open(io, files, folder, newest_segment - 1, newest_segment, &recovery);
+    if (status != ND_OK) return status;
+    last_group last = {0};
+    while ((status = nd_recovery_load(recovery)) == ND_OK) {    /* two segments at most; the newest is the last */
+        last = find_last(recovery);
+    }
+    status = status != ND_EMPTY ? status : last.bytes == 0 ? ND_OK : write_again(files, folder, newest_segment, &last);
+    nd_recovery_close(recovery);
+    return status;
+}

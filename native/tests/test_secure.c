@@ -1,0 +1,111 @@
+/* test_secure.c -- what a killed process left is still there when the power goes after it. */
+
+#include "fake_disk.h"
+#include "nd_journal.h"
+#include "nd_recovery.h"
+#include "nd_secure.h"
+#include "nd_test.h"
+
+#define ALL_TYPES 0xfeu
+
+/* Write groups of one unit each until the disk dies. */
+static void write_groups(fake_disk *disk, uint64_t count)
+{
+    const nd_journal_options options = {
+        .journal_id = 99, .segment_bytes = 64u * 1024, .group_bytes_max = 16u * 1024,
+        .oldest_segment = 1, .first_segment = 1, .first_group = 1, .epoch = 7, .is_synced = 1,
+    };
+    nd_journal *journal;
+    CHECK(nd_journal_open(nd_io_posix(), fake_disk_files(disk), "journal", &options, &journal) == ND_OK);
+    for (uint64_t number = 1; number <= count; number++) {
+        const nd_channel_unit unit = {.type = ND_UNIT_STATE, .channel = number, .incarnation = 1, .epoch = 7};
+        if (nd_journal_gather_channel(journal, &unit) != ND_OK || nd_journal_seal(journal) != ND_OK) break;
+        (void)nd_journal_write_sync(journal);
+        if (nd_journal_group_done(journal) != ND_OK) break;
+    }
+    nd_journal_close(journal);
+}
+
+static nd_recovery_report_t report_of(fake_disk *disk)
+{
+    nd_recovery *recovery;
+    nd_recovery_report_t report;
+    CHECK(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery) == ND_OK);
+    while (nd_recovery_load(recovery) == ND_OK) {}
+    nd_recovery_report(recovery, &report);
+    nd_recovery_close(recovery);
+    return report;
+}
+
+static nd_status secure(fake_disk *disk)
+{
+    return nd_secure(nd_io_posix(), fake_disk_files(disk), "journal", report_of(disk).newest_segment);
+}
+
+/* The process dies before every call in turn, is started again, and then the power goes.
+ * Whether every group that the second life found is there in the third. */
+static uint64_t lost_groups(int is_secured)
+{
+    uint64_t lost = 0;
+    for (uint64_t call = 1; call < 100; call++) {
+        fake_disk *disk = fake_disk_new(call);
+        fake_disk_write_at_most(disk, call % 3 == 0 ? 1000 : 0);
+        fake_disk_die_at(disk, call);
+        write_groups(disk, 30);
+        fake_disk_die_at(disk, 0);
+        const uint64_t found = report_of(disk).groups;
+        if (is_secured) CHECK(secure(disk) == ND_OK);
+        CHECK(report_of(disk).groups == found);
+        fake_disk_power_cut(disk);
+        lost += found - report_of(disk).groups;
+        fake_disk_free(disk);
+    }
+    return lost;
+}
+
+static void what_was_found_after_a_kill_survives_a_power_cut(void)
+{
+    CHECK(lost_groups(1) == 0);
+}
+
+static void without_it_the_last_group_may_be_lost(void)
+{
+    CHECK(lost_groups(0) > 0);
+}
+
+static void nothing_is_as_safe_as_it_can_be(void)
+{
+    fake_disk *disk = fake_disk_new(1);
+    CHECK(secure(disk) == ND_OK);
+    fake_disk_die_at(disk, 4);          /* a segment was made, and never written to */
+    write_groups(disk, 1);
+    fake_disk_die_at(disk, 0);
+    CHECK(secure(disk) == ND_OK);
+    fake_disk_free(disk);
+}
+
+static void a_disk_that_does_not_take_it_is_named(void)
+{
+    fake_disk *disk = fake_disk_new(1);
+    write_groups(disk, 20);
+    const uint64_t newest = report_of(disk).newest_segment;
+    const uint64_t before = fake_disk_calls(disk);
+    CHECK(nd_secure(nd_io_posix(), fake_disk_files(disk), "journal", newest) == ND_OK);
+    const uint64_t calls = fake_disk_calls(disk) - before;
+    CHECK(calls > 5);
+    for (uint64_t call = 1; call <= calls; call++) {
+        fake_disk_fail_at(disk, fake_disk_calls(disk) + call, ND_ERR_IO);
+        CHECK(nd_secure(nd_io_posix(), fake_disk_files(disk), "journal", newest) == ND_ERR_IO);
+    }
+    CHECK_EQUAL(report_of(disk).groups, 20);
+    fake_disk_free(disk);
+}
+
+int main(void)
+{
+    RUN(what_was_found_after_a_kill_survives_a_power_cut);
+    RUN(without_it_the_last_group_may_be_lost);
+    RUN(nothing_is_as_safe_as_it_can_be);
+    RUN(a_disk_that_does_not_take_it_is_named);
+    return 0;
+}
