@@ -247,9 +247,9 @@ def _type_after(change: DeviceChange, known: str | None) -> str | None:
 
 
 def _plan(account: _Account, audiences: Sequence[Audience], count: int) -> RoutePlan:
-    distinct = set(audiences)
+    distinct = dict.fromkeys(audiences)  # in the order of the events: the same request, the same plan
     if len(distinct) == 1:
-        channels = account.channels_of(distinct.pop())
+        channels = account.channels_of(audiences[0])
         return RoutePlan([(channel, None) for channel in channels], 0 if channels else count)
     indices: dict[Audience, list[int]] = {audience: [] for audience in distinct}
     for index, audience in enumerate(audiences):

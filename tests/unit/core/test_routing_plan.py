@@ -80,6 +80,15 @@ def test_a_channel_in_several_groups_gets_its_indices_in_order(router: Router) -
     assert shown(router.plan_routes(ACCOUNT, events))[0][14] == [0, 1, 2, 3, 4]
 
 
+def test_routes_stand_in_the_order_of_the_events(router: Router) -> None:
+    router.learn_type(ACCOUNT, "x", "light")
+    for eps, channels in (("b", "a1", "x"), [12, 11, 13]), (("x", "b", "a1"), [13, 12, 11]):
+        events = Events()
+        for ep in eps:
+            events.notify(ep)
+        assert [channel for channel, _ in router.plan_routes(ACCOUNT, events).routes] == channels
+
+
 def test_events_for_nobody_are_unrouted(router: Router) -> None:
     assert shown(router.plan_routes(ACCOUNT, Events().notify("x").notify("y"))) == ({}, 2)
     assert shown(router.plan_routes(99, Events().notify("a").change(Kind.REGISTRATION, "a"))) == ({}, 2)
