@@ -18,7 +18,7 @@ from dispatcher.config import Settings, split_listen
 from dispatcher.http.server import Listener, Server, open_listeners
 from dispatcher.http.serving import listen, serve_http, serve_status, url_of
 from dispatcher.observe.log import LineFormatter
-from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
 
 
@@ -54,15 +54,15 @@ def serve(
             "callbacks.allow_private": allow_private_callbacks,
         },
     )
-    _log_to_stderr()
-    run(partial(_serve, settings))
+    log_to_stderr()
+    run(partial(run_daemon, settings))
 
 
-async def _serve(settings: Settings) -> None:
-    """Open, listen, say so, and close in order at the first signal."""
+async def run_daemon(settings: Settings, world: World | None = None) -> None:
+    """Open, listen, say so on stdout, and close in order at the first signal."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         listeners = await listen(settings.server)
-        async with open_dispatcher(settings) as hub, trio.open_nursery() as nursery:
+        async with open_dispatcher(settings, world=world) as hub, trio.open_nursery() as nursery:
             servers = [await nursery.start(serve_http, hub, listeners)]
             if settings.server.internal_listen:
                 servers.append(await nursery.start(serve_status, hub, await _listen_internally(settings)))
@@ -87,7 +87,8 @@ async def _listen_internally(settings: Settings) -> list[Listener]:
     return await open_listeners(host, port)
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Write log lines to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()
