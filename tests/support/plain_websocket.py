@@ -55,13 +55,18 @@ class PlainWebSocket:
         self._events: list[Event] = []
         self._parts: list[str] = []
         self._sending = trio.Lock()
-        self._put_text, self._texts = trio.open_memory_channel[str](math.inf)
+        self._put_text, self._texts = trio.open_memory_channel[tuple[str, int]](math.inf)
 
     async def message(self) -> Any:
         """The next message, from JSON.  Fails when the server closes instead."""
-        text = await self._next_text(WAIT_S)
-        assert text is not None, f"closed with {self.closed_with}"
-        return json.loads(text)
+        found = await self.next_message(WAIT_S)
+        assert found is not None, f"closed with {self.closed_with}"
+        return found[0]
+
+    async def next_message(self, within_s: float) -> tuple[Any, int] | None:
+        """The next message, and how many pings came before it; None when the server has closed."""
+        found = await self._next_text(within_s)
+        return None if found is None else (json.loads(found[0]), found[1])
 
     async def messages_of(self, events: int, kind: str = "notifications") -> list[Any]:
         """Messages until they hold so many events of one kind."""
@@ -116,6 +121,8 @@ class PlainWebSocket:
         if isinstance(answer, AcceptConnection):
             self.subprotocol = answer.subprotocol
             return
+        if answer is None:
+            raise trio.BrokenResourceError("the server went away during the handshake")
         assert isinstance(answer, RejectConnection), answer
         while isinstance(part := await self._next_event(), RejectData):
             body += part.data
@@ -138,7 +145,7 @@ class PlainWebSocket:
                 elif event is None:
                     self.closed_with = (1006, "")
 
-    async def _next_text(self, within_s: float) -> str | None:
+    async def _next_text(self, within_s: float) -> tuple[str, int] | None:
         """The next whole message, or None when the server has closed."""
         with trio.fail_after(within_s):
             try:
@@ -149,7 +156,7 @@ class PlainWebSocket:
     def _take_part(self, part: Message[Any]) -> None:
         self._parts.append(str(part.data))
         if part.message_finished:
-            self._put_text.send_nowait("".join(self._parts))
+            self._put_text.send_nowait(("".join(self._parts), len(self.pings)))
             self._parts = []
 
     async def _answer_ping(self, ping: Ping) -> None:

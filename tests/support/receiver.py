@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 
@@ -89,6 +89,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return self.head.partition(b"\r\n")[0]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of the announced body came."""
+        return len(self.body) == _content_length(self.head)
+
+    @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Names and values as they were written, in order."""
         fields = self.head.removesuffix(b"\r\n\r\n").split(b"\r\n")[1:]
@@ -103,7 +108,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Receiver:
     """What came so far.  A request is in ``requests`` once as much of it was read as its answer wants."""
 
-    def __init__(self, port: int, scheme: str, script: tuple[Answer, ...], otherwise: Answer) -> None:
+    def __init__(
+        self,
+        port: int,
+        scheme: str,
+        script: tuple[Answer, ...],
+        otherwise: Callable[[Request], Answer],
+    ) -> None:
         self.port = port
         self.url = f"{scheme}://127.0.0.1:{port}/"
         self.connections = 0  # accepted, TLS or not
@@ -132,11 +143,13 @@ class Receiver:
             head = await _read_head(stream, received)
             if head is None:
                 return
-            reply = self._script.pop(0) if self._script else self._otherwise
+            reply = self._script.pop(0) if self._script else None
             body = b""
-            if reply.when is When.AFTER_REQUEST:
+            if reply is None or reply.when is When.AFTER_REQUEST:
                 body = await _read_exactly(stream, received, _content_length(head))
-            self.requests.append(Request(connection=number, head=head, body=body))
+            request = Request(connection=number, head=head, body=body)
+            self.requests.append(request)
+            reply = reply or self._otherwise(request)
             self._changed.set()
             self._changed = trio.Event()
             await stream.send_all(reply.raw)
@@ -151,14 +164,19 @@ class Receiver:
 @asynccontextmanager
 async def open_receiver(
     *script: Answer,
-    otherwise: Answer | None = None,
+    otherwise: Answer | Callable[[Request], Answer] | None = None,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Receiver]:
-    """Listen on a free port until the block ends; ``tls`` makes it https."""
+    """Listen on a free port until the block ends; ``tls`` makes it https.
+
+    ``otherwise`` answers whole requests that the script does not, with 200 when it is None.
+    """
+    fixed = otherwise or answer(200)
+    decide = (lambda _: fixed) if isinstance(fixed, Answer) else fixed
     (listener,) = await trio.open_tcp_listeners(0, host=host)
     port = listener.socket.getsockname()[1]
-    receiver = Receiver(port, "https" if tls else "http", script, otherwise or answer(200))
+    receiver = Receiver(port, "https" if tls else "http", script, decide)
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = [
         trio.SSLListener(listener, tls, https_compatible=True) if tls else listener
     ]
