@@ -2,11 +2,10 @@
 
 The journal is the truth about contents, the registry about what exists: a channel of the
 journal that is not known is left out, one that is known but not in the journal begins
-empty, and then in a new epoch.
+empty.
 
-The epoch says whether seqs go on.  It stays when the last run synced its groups and the
-log ends cleanly: then every seq that anyone has seen is in it.  Otherwise numbers may
-have been given that nobody remembers, so that they are given again, in a new epoch.
+Every start begins an epoch.  A log whose tail is gone looks like a shorter one, so nobody
+can say that all numbers ever given stand in it; in a new epoch they may be given again.
 """
 
 from __future__ import annotations
@@ -85,7 +84,6 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     lost_records: int  # live ones that the memory had no room for
     unknown_channels: int  # in the journal, not in the registry
     missing_channels: int  # in the registry, not in the journal
-    is_same_epoch: bool
 
 
 class JournalReader:
@@ -195,7 +193,7 @@ async def open_durable_queue(
     """Open the queue of a data folder, with what its journal holds for the known channels.
 
     Each of them still wants its ``open_channel``.  ``queue.log.commit.run`` must then be
-    started by whoever owns the queue.  ``next_epoch`` is asked when a new one begins.
+    started by whoever owns the queue.
 
     Raises ``DataFolderError`` and ``MemoryFull``.  Cancellation waits for the disk.
     """
@@ -212,11 +210,7 @@ async def open_durable_queue(
             and channel.channel in known
             and known[channel.channel].incarnation == channel.incarnation
         }
-        missing = len(known) - len(mine)
-        is_same_epoch = _keeps_epoch(report, durability) and not missing
-        epoch = report.last_epoch
-        if not is_same_epoch:
-            epoch = max(await next_epoch(), report.last_epoch + 1)
+        epoch = max(await next_epoch(), report.last_epoch + 1)
         queue = NativeQueue(epoch, memory_bytes_max)
         try:
             rings = {
@@ -246,14 +240,8 @@ async def open_durable_queue(
         records=restored.records,
         lost_records=restored.lost_records,
         unknown_channels=len(found) - len(mine),
-        missing_channels=missing,
-        is_same_epoch=is_same_epoch,
+        missing_channels=len(known) - len(mine),
     )
-
-
-def _keeps_epoch(report: JournalReport, durability: Durability) -> bool:
-    was_disk = report.segments > 0 and report.is_synced
-    return was_disk and durability is Durability.DISK and report.is_clean_end and not report.is_damaged
 
 
 def _options(

@@ -107,7 +107,6 @@ def _tell(report: RecoveryReport) -> None:
         records=report.records,
         groups=journal.groups,
         segments=journal.segments,
-        is_same_epoch=report.is_same_epoch,
         unknown_channels=report.unknown_channels,
         lost_for_want_of_memory=report.lost_records,
         damaged_groups=journal.damaged_groups,

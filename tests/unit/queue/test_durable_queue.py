@@ -170,16 +170,12 @@ async def test_a_hole_behind_what_is_in_flight_stays_a_hole(folder: Folder) -> N
         assert await contents(queue) == before
 
 
-async def test_the_epoch_stays_on_disk_and_changes_when_a_power_cut_could_have_taken_numbers(
-    folder: Folder,
-) -> None:
-    async with folder.opened() as (queue, report):
-        assert (queue.epoch, report.is_same_epoch) == (1, False)
+async def test_every_start_begins_an_epoch_and_records_keep_theirs(folder: Folder) -> None:
+    async with folder.opened() as (queue, _):
+        assert queue.epoch == 1
         await publish(queue, 5)
-    async with folder.opened() as (queue, report):
-        assert (queue.epoch, report.is_same_epoch) == (1, True)
-    async with folder.opened(durability=Durability.PROCESS) as (queue, report):
-        assert (queue.epoch, report.is_same_epoch) == (2, False)
+    async with folder.opened(durability=Durability.PROCESS) as (queue, _):
+        assert queue.epoch == 2
         await publish(queue, 5, start=6)
         batch = await queue.slice(1, None, EVERYTHING, FORM)
         assert batch is not None
@@ -204,7 +200,6 @@ async def test_a_channel_that_nobody_knows_any_more_is_left_out(folder: Folder) 
     async with folder.opened({2: options(79)}) as (queue, report):  # 2 is another channel now
         assert report.unknown_channels == 2
         assert report.missing_channels == 1
-        assert not report.is_same_epoch
         assert await contents(queue, 2) == []
         assert queue.totals().records == 0
 
@@ -218,7 +213,7 @@ async def test_a_deleted_channel_does_not_come_back(folder: Folder) -> None:
         assert await contents(queue) == []
 
 
-async def test_damage_in_the_midst_costs_its_group_and_begins_an_epoch(folder: Folder) -> None:
+async def test_damage_in_the_midst_costs_its_group_alone(folder: Folder) -> None:
     async with folder.opened() as (queue, _):
         for start in (1, 11, 21):
             await publish(queue, 10, start=start)
@@ -228,7 +223,6 @@ async def test_damage_in_the_midst_costs_its_group_and_begins_an_epoch(folder: F
     segment.write_bytes(spoiled)
     async with folder.opened() as (queue, report):
         assert report.journal.damaged_groups == 1
-        assert not report.is_same_epoch
         assert [path.rpartition("/")[2] for path, _ in await contents(queue)] == [
             str(number) for number in range(1, 31) if not 11 <= number <= 20
         ]
