@@ -258,11 +258,11 @@ static int is_zero(const uint8_t *bytes, uint64_t count)
     return 1;
 }
 
-static void note_damage(nd_recovery *recovery, const segment *s, uint64_t first, uint64_t end)
+static void note_damage(nd_recovery *recovery, uint64_t segment_id, uint64_t first, uint64_t end)
 {
     if (first >= end) return;
     if (recovery->report.damaged_groups == 0) {
-        recovery->report.damaged_segment = s->id;
+        recovery->report.damaged_segment = segment_id;
         recovery->report.damaged_group = first;
     }
     recovery->report.damaged_groups += end - first;
@@ -275,19 +275,39 @@ static void cut(nd_recovery *recovery, uint64_t count)
     recovery->groups_count = count;
 }
 
+/* Whether nothing stands behind the last group that is kept of the loaded segment. */
+static int ends_in_zeros(const nd_recovery *recovery, const segment *s)
+{
+    uint64_t end = ND_BLOCK_BYTES;
+    if (recovery->groups_count > 0) {
+        const found *last = &recovery->groups[recovery->groups_count - 1];
+        end = (uint64_t)(last->at - recovery->bytes) + nd_round_up(header_of(last)->bytes, ND_BLOCK_BYTES);
+    }
+    return end >= s->bytes || is_zero(recovery->bytes + end, s->bytes - end);
+}
+
+/* The segment whose groups are missing between the loaded one and its successor: if another
+ * stood there and the loaded one has no torn end, the other. */
+static uint64_t missing_segment(const nd_recovery *recovery, const segment *s)
+{
+    const segment *next = s + 1;
+    const int is_followed = next->id == s->id + 1 && next->first_group > 0;
+    return is_followed || !ends_in_zeros(recovery, s) ? s->id : s->id + 1;
+}
+
 /* A segment with a successor: all groups before the successor's first must be there. */
 static void judge_sealed(nd_recovery *recovery, const segment *s, uint64_t end)
 {
     uint64_t count = 0;
     while (count < recovery->groups_count && recovery->groups[count].number < end) {    /* a group each turn */
         const uint64_t number = recovery->groups[count].number;
-        note_damage(recovery, s, recovery->expected, number);
+        note_damage(recovery, s->id, recovery->expected, number);
         recovery->expected = number + 1;
         count++;
     }
     recovery->groups_count = count;     /* what was cut off before is no news */
     if (recovery->expected == 0) recovery->expected = end;      /* neither header nor group is left to tell */
-    note_damage(recovery, s, recovery->expected, end);
+    note_damage(recovery, missing_segment(recovery, s), recovery->expected, end);
     recovery->expected = end;
 }
 
@@ -303,17 +323,11 @@ static void judge_last(nd_recovery *recovery, const segment *s)
     for (; count < recovery->groups_count; count++) {
         const uint64_t number = recovery->groups[count].number;
         if (number > recovery->expected && number - 1 > durable) break;
-        note_damage(recovery, s, recovery->expected, number);
+        note_damage(recovery, s->id, recovery->expected, number);
         recovery->expected = number + 1;
     }
     cut(recovery, count);
-
-    uint64_t end = ND_BLOCK_BYTES;
-    if (count > 0) {
-        const found *last = &recovery->groups[count - 1];
-        end = (uint64_t)(last->at - recovery->bytes) + nd_round_up(header_of(last)->bytes, ND_BLOCK_BYTES);
-    }
-    if (end < s->bytes && !is_zero(recovery->bytes + end, s->bytes - end)) recovery->report.is_clean_end = 0;
+    if (!ends_in_zeros(recovery, s)) recovery->report.is_clean_end = 0;
 }
 
 /* Where the groups of a segment end because those of a later one begin; 0: none does. */
@@ -325,12 +339,13 @@ static uint64_t successor_group(const nd_recovery *recovery, uint64_t index)
     return 0;
 }
 
-/* What the segment's file or header says, before its groups are judged. */
+/* What the segment's file or header says, before its groups are judged.  One that was made
+ * and never used can only be the last: the next is made when it is begun. */
 static void begin_segment(nd_recovery *recovery, const segment *s, uint64_t index)
 {
     nd_recovery_report_t *report = &recovery->report;
     if (index > 0) report->damaged_segments += s->id - recovery->segments[index - 1].id - 1;
-    if (s->is_damaged || (s->first_group == 0 && successor_group(recovery, index) > 0)) {
+    if (s->is_damaged || (s->first_group == 0 && index + 1 < recovery->segments_count)) {
         report->damaged_segments++;
     } else if (s->first_group > 0) {
         report->last_epoch = s->epoch;
