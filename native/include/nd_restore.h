@@ -42,7 +42,7 @@ typedef struct {
 
 typedef struct {
     uint64_t records, bytes;            /* in rings now, as stored */
-    uint64_t lost_records, lost_bytes;  /* live, but the pool had no memory for them */
+    uint64_t lost_records, lost_bytes;  /* live, but the pool or the ring had no room for them */
     uint64_t newest_unix_ms;            /* the latest received time in the log */
 } nd_restore_stats_t;
 
@@ -72,7 +72,8 @@ uint64_t nd_restore_channels(const nd_restore *restore);
 nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_restored_channel *out);
 
 /* This channel exists: its live records go into this ring, which is new and empty and
- * was opened with epoch 0.
+ * was opened with epoch 0.  Until the load has ended it drops its oldest when it is full,
+ * whatever else it does then.
  *
  *   Owns    the caller keeps the ring.
  *   Returns ND_OK, ND_ERR_ARGUMENT.

@@ -259,6 +259,9 @@ nd_place nd_ring_slice_end(const nd_ring *ring);
 /* How far a slice that begins with this seq may go: it is of one epoch, and shown. */
 uint64_t nd_ring_slice_limit(const nd_ring *ring, uint64_t seq);
 
+/* What a full ring does from now on; returns what it did before. */
+nd_overflow nd_ring_set_overflow(nd_ring *ring, nd_overflow overflow);
+
 /* What makes a record's uid its own. */
 uint64_t nd_ring_incarnation(const nd_ring *ring);
 uint64_t nd_ring_epoch_of(const nd_ring *ring, uint64_t seq);

@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     nd_restored_channel known;
     nd_ring *ring;
+    nd_overflow overflow;               /* the ring's, again after the load */
     uint64_t drops_at, drops_end;       /* in the sorted drops */
     uint64_t moved_at, moved_end;       /* in the sorted moved records; those before are restored */
     uint64_t drop_newest;               /* index of its latest drop + 1, while scanning */
@@ -354,7 +355,8 @@ typedef struct {
     uint64_t        count;
 } stretch;
 
-/* Append a stretch; when the pool is full, at the cost of what is oldest in the ring. */
+/* Append a stretch; when the pool is full, at the cost of what is oldest in the ring.  So it
+ * is when the ring is: a damaged log may have lost what it knew of records that are gone. */
 static nd_status append(nd_restore *restore, channel *c, const stretch *s)
 {
     if (nd_ring_resume(c->ring, s->first_seq) != ND_OK) return ND_ERR_CORRUPT;
@@ -369,6 +371,8 @@ static nd_status append(nd_restore *restore, channel *c, const stretch *s)
         restore->stats.lost_records += gone.count;
         restore->stats.lost_bytes += gone.bytes;
     }
+    restore->stats.lost_records += route.dropped.count;
+    restore->stats.lost_bytes += route.dropped.bytes;
     if (status == ND_ERR_FULL) {                /* others have all the memory: this stretch is lost */
         for (uint64_t i = 0; i < s->count; i++) {
             const uint64_t record = s->indices != NULL ? s->indices[i] : i;
@@ -483,6 +487,7 @@ static nd_status restore_end(nd_restore *restore, channel *c)
     if (c->ring == NULL) return ND_OK;
     const nd_status status = restore_moved_before(restore, c, UINT64_MAX);
     if (status != ND_OK) return status;
+    (void)nd_ring_set_overflow(c->ring, c->overflow);
     nd_ring_stats_t stats;
     nd_ring_stats(c->ring, &stats);
     restore->stats.records += stats.records;
@@ -551,7 +556,9 @@ nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_resto
 nd_status nd_restore_bind(nd_restore *restore, uint64_t index, nd_ring *ring)
 {
     if (ring == NULL || index >= restore->channels.count || restore->pool != NULL) return ND_ERR_ARGUMENT;
-    channel_at(restore, index)->ring = ring;
+    channel *c = channel_at(restore, index);
+    c->ring = ring;
+    c->overflow = nd_ring_set_overflow(ring, ND_OVERFLOW_DROP_OLDEST);
     return ND_OK;
 }
 

@@ -166,6 +166,13 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
     return ND_OK;
 }
 
+nd_overflow nd_ring_set_overflow(nd_ring *ring, nd_overflow overflow)
+{
+    const nd_overflow before = (nd_overflow)ring->overflow;
+    ring->overflow = (uint8_t)overflow;
+    return before;
+}
+
 void nd_ring_close(nd_ring *ring)
 {
     if (ring == NULL) return;

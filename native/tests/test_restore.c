@@ -230,6 +230,51 @@ static void what_is_restored_is_what_the_rings_held(void)
     }
 }
 
+/* A group with acks is damaged: more is live than the queue may hold, and it refuses rather
+ * than drops.  The newest must come back all the same, with their own seqs. */
+static void more_than_a_queue_holds_costs_the_oldest(void)
+{
+    world w = begin(1);
+    nd_ring *ring = w.rings[2];
+    test_request request = test_notifications(10, 300);
+    nd_route route = {.ring = ring};
+    const uint64_t channel = 2;
+    nd_removed removed;
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+    CHECK_EQUAL(nd_journal_seal(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_write_sync(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_group_done(w.journal), ND_OK);
+    CHECK_EQUAL(nd_ring_settle(ring, 8, &removed), ND_OK);
+    write_group(&w);
+    route = (nd_route){.ring = ring};
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+    CHECK_EQUAL(nd_journal_seal(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_write_sync(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_group_done(w.journal), ND_OK);
+    uint64_t count;
+    uint8_t *bytes = fake_disk_bytes(w.disk, "00000001.seg", &count);
+    const nd_group_header *first = (const nd_group_header *)(const void *)(bytes + ND_BLOCK_BYTES);
+    bytes[ND_BLOCK_BYTES + nd_round_up(first->bytes, ND_BLOCK_BYTES) + 60] ^= 1;
+
+    nd_restore_stats_t stats;
+    nd_recovery_report_t report;
+    world again = restored(w.disk, &stats, &report);
+    CHECK_EQUAL(report.damaged_groups, 1);
+    const uint64_t kept = 6000 / nd_record_stored_bytes(300);
+    CHECK(kept < 20);
+    CHECK_EQUAL(stats.records, kept);
+    CHECK_EQUAL(stats.lost_records, 20 - kept);
+    CHECK_EQUAL(nd_ring_check(again.rings[2]), ND_OK);
+    CHECK_EQUAL(stats_of(again.rings[2]).last_seq, 20);
+    for (uint64_t seq = 1; seq <= 20; seq++) CHECK_EQUAL(nd_ring_has(again.rings[2], seq), seq > 20 - kept);
+    route = (nd_route){.ring = again.rings[2]};
+    CHECK_EQUAL(test_append(again.pool, again.rings[2], &request, 2000, &route), ND_OK);
+    CHECK_EQUAL(route.rejected_count, 10);                      /* it refuses again */
+    close_rings(&again);
+    test_request_free(&request);
+    end(&w);
+}
+
 static void a_channel_that_was_deleted_is_told(void)
 {
     world w = begin(1);
@@ -463,6 +508,7 @@ static void without_memory_a_restore_says_so_and_leaves_nothing(void)
 int main(void)
 {
     RUN(what_is_restored_is_what_the_rings_held);
+    RUN(more_than_a_queue_holds_costs_the_oldest);
     RUN(a_channel_that_was_deleted_is_told);
     RUN(a_request_that_the_journal_has_no_room_for_reaches_no_ring);
     RUN(moved_records_take_their_old_places);
