@@ -6,7 +6,7 @@ Slow, and as close to the text as it can be.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -51,13 +51,36 @@ class ChannelState(msgspec.Struct):
         ]
 
 
+Channels = dict[tuple[int, int], ChannelState]  # by number and incarnation
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group that counts, and where it stands."""
+
+    segment: int
+    offset: int
+    units: list[bytes]
+
+
 class Journal(msgspec.Struct):
     """A folder's journal, read."""
 
-    channels: dict[tuple[int, int], ChannelState]  # by number and incarnation
-    groups: list[int]  # that count
+    groups: dict[int, Group]  # that count, by number
     damaged: list[int]
     is_clean_end: bool
+
+    @property
+    def channels(self) -> Channels:
+        """What each channel holds."""
+        return self.channels_without(())
+
+    def channels_without(self, missing: Collection[int]) -> Channels:
+        """What each would hold, if some groups were not there."""
+        channels: Channels = {}
+        for number, group in self.groups.items():
+            for unit in group.units if number not in missing else ():
+                _apply(channels, unit)
+        return channels
 
 
 def crc32c(data: bytes) -> int:
@@ -75,7 +98,7 @@ def read_journal(folder: Path) -> Journal:
     for segment in segments:
         segment.find_groups(max(ids, default=0))
     segments = [segment for segment in segments if segment.first_group is not None]
-    journal = Journal(channels={}, groups=[], damaged=[], is_clean_end=True)
+    journal = Journal(groups={}, damaged=[], is_clean_end=True)
     expected = segments[0].first_group if segments else 1
     for segment, successor in zip(segments, [*segments[1:], None], strict=True):
         if successor is None:
@@ -86,9 +109,8 @@ def read_journal(folder: Path) -> Journal:
             end = successor.first_group
         for number in range(expected, end):
             if number in segment.groups:
-                journal.groups.append(number)
-                for unit in segment.units(number):
-                    _apply(journal, unit)
+                units = list(segment.units(number))
+                journal.groups[number] = Group(segment.id, segment.groups[number], units)
             else:
                 journal.damaged.append(number)
         expected = max(expected, end)
@@ -167,15 +189,15 @@ def _end_of_last(segment: _Segment, expected: int) -> int:
     return end
 
 
-def _apply(journal: Journal, unit: bytes) -> None:
+def _apply(channels: Channels, unit: bytes) -> None:
     _, kind = struct.unpack_from("<IH", unit)
     if kind == 1:
-        _apply_request(journal, unit)
+        _apply_request(channels, unit)
     elif kind == 2:
-        _apply_moved(journal, unit)
+        _apply_moved(channels, unit)
     elif kind in (3, 4, 5):
         channel, incarnation, _, first, last, _ = struct.unpack_from("<QQQQQQ", unit, 8)
-        state = journal.channels.setdefault((channel, incarnation), ChannelState())
+        state = channels.setdefault((channel, incarnation), ChannelState())
         if kind == 3:
             state.settled_seq = max(state.settled_seq, first)
             state.last_seq = max(state.last_seq, last)
@@ -185,7 +207,7 @@ def _apply(journal: Journal, unit: bytes) -> None:
             state.is_deleted = True
 
 
-def _apply_request(journal: Journal, unit: bytes) -> None:
+def _apply_request(channels: Channels, unit: bytes) -> None:
     epoch, received, records, routes, block_bytes = struct.unpack_from("<QQIIQ", unit, 8)
     meta = struct.unpack_from(f"<{records}Q", unit, 40)
     block = len(unit) - -(-block_bytes // 8) * 8
@@ -195,7 +217,7 @@ def _apply_request(journal: Journal, unit: bytes) -> None:
         channel, incarnation, first_seq, seqs, count = struct.unpack_from("<QQQII", unit, offset)
         entries = struct.unpack_from(f"<{count}I", unit, offset + 32) if count else range(seqs)
         offset += 32 + -(-count * 4 // 8) * 8
-        state = journal.channels.setdefault((channel, incarnation), ChannelState())
+        state = channels.setdefault((channel, incarnation), ChannelState())
         state.last_seq = max(state.last_seq, first_seq + seqs - 1)
         for seq, index in enumerate(entries, first_seq):
             if index != LOST:
@@ -204,9 +226,9 @@ def _apply_request(journal: Journal, unit: bytes) -> None:
     assert offset == block
 
 
-def _apply_moved(journal: Journal, unit: bytes) -> None:
+def _apply_moved(channels: Channels, unit: bytes) -> None:
     channel, incarnation, records, _ = struct.unpack_from("<QQQQ", unit, 8)
-    state = journal.channels.setdefault((channel, incarnation), ChannelState())
+    state = channels.setdefault((channel, incarnation), ChannelState())
     rows = [struct.unpack_from("<QQQQ", unit, 40 + 32 * at) for at in range(records)]
     bodies = _bodies(unit, 40 + 32 * records, [row[3] for row in rows])
     for (epoch, seq, received, meta), body in zip(rows, bodies, strict=True):
