@@ -22,11 +22,12 @@ from enum import Enum
 import trio
 
 from dispatcher import limits
+from dispatcher.deliver.tcp_progress import transport_socket
+from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
 from dispatcher.http.failure import describe
 from dispatcher.http.inbox import Inbox
 from dispatcher.http.message import Request, Response, Upgrade
-from dispatcher.http.receipt import TcpReceipt, socket_of
 from dispatcher.http.request_body import RequestBody
 from dispatcher.http.request_head import Head, parse_head
 from dispatcher.http.response_head import CONTINUE, encode_head, encode_switch, refusal
@@ -236,6 +237,7 @@ class _Connection:
     ) -> None:
         """Send an answer; ``is_bare`` leaves its body out.  Raises ``_PeerLost``."""
         self.end_receipt()
+        self._receipt = response.receipt
         try:
             head = encode_head(response, request_id, is_last=is_last)
         except ValueError as error:
@@ -248,8 +250,7 @@ class _Connection:
             await self._send(head)
             await self._send_pieces(body)
         if response.receipt is not None:
-            self._receipt = response.receipt
-            self._receipt.sent(self._stream)
+            response.receipt.sent(self._stream)
 
     async def _send_pieces(self, data: bytes) -> None:
         view = memoryview(data)
@@ -291,7 +292,7 @@ def _check_upgrade(upgrade: Upgrade, request: Request) -> None:
 
 
 def _peer_of(stream: trio.abc.Stream) -> str:
-    sock = socket_of(stream)
+    sock = transport_socket(stream)
     if sock is None:
         return ""
     try:

@@ -12,9 +12,9 @@ from typing import Protocol
 import msgspec
 import trio
 
+from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, BodyTooLarge, FieldError
 from dispatcher.http.percent import percent_decode
-from dispatcher.http.receipt import TcpReceipt
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"

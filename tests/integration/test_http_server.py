@@ -22,8 +22,8 @@ from support.http_servers import RunningServer, eventually, running
 from support.http_wire import WireClient, get, post, request
 
 from dispatcher import limits
+from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.http.message import Request, Response, text_response
-from dispatcher.http.receipt import TcpReceipt
 from dispatcher.http.tls import server_context
 
 T = TypeVar("T")

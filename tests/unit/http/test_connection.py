@@ -12,10 +12,10 @@ import trio.testing
 from support.http_wire import WireClient, get, post, request
 
 from dispatcher import limits
+from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import FieldError, InvalidAuth, MethodNotAllowed, Unavailable, ValidationError
 from dispatcher.http.connection import serve_connection
 from dispatcher.http.message import Request, Response, Upgrade, no_content, text_response
-from dispatcher.http.receipt import TcpReceipt
 from dispatcher.http.service import BodyBudget, Service
 
 Clock = trio.testing.MockClock

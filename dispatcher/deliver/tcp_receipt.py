@@ -6,24 +6,37 @@ may still lie in our kernel when the client is gone.
 
 from __future__ import annotations
 
-import fcntl
 import socket
-import termios
+from collections.abc import Callable
 
 import trio
+
+from dispatcher.deliver.tcp_progress import bytes_unacked, transport_socket
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class TcpReceipt:
     """Follows one answer from its sending to the end of its connection.
 
-    Put into a ``Response`` by a handler, which keeps it and asks later.
+    Put into a response by whoever makes the answer, who keeps it and asks later.
+    ``on_sent`` is called once: when the answer's bytes are held here no longer, because
+    the stream has taken them or never will.
     """
 
-    __slots__ = ("_outcome", "_socket")
+    __slots__ = ("_on_sent", "_outcome", "_socket")
 
-    def __init__(self) -> None:
+    def __init__(self, on_sent: Callable[[], None] = _nobody) -> None:
+        self._on_sent = on_sent
         self._socket: trio.socket.SocketType | None = None
         self._outcome = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what ``is_acknowledged`` says can still turn from false to true."""
+        return self._socket is not None
 
     def is_acknowledged(self) -> bool:
         """Whether all bytes were TCP-acknowledged and no reset came.
@@ -37,29 +50,27 @@ class TcpReceipt:
 
     def sent(self, stream: trio.abc.Stream) -> None:
         """Called by the connection when it has handed all bytes to the stream."""
-        self._socket = socket_of(stream)
+        self._socket = transport_socket(stream)
         self._outcome = self._socket is None  # a stream in memory: handed over is received
+        self._let_go()
 
     def end(self, *, is_reset: bool) -> None:
         """Called by the connection before it sends another answer or closes its socket."""
         self._outcome = self.is_acknowledged() and not is_reset
         self._socket = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        on_sent, self._on_sent = self._on_sent, _nobody
+        on_sent()
 
     def _look(self, sock: trio.socket.SocketType) -> None:
         try:
             # Reading SO_ERROR clears it, so the first error seen is the last word.
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
-                self._socket, self._outcome = None, False
-                return
-            unacknowledged = bytearray(4)
-            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unacknowledged)  # SIOCOUTQ; a FIN counts as one
-            self._outcome = not any(unacknowledged)
+            is_broken = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
         except OSError:
-            self._socket, self._outcome = None, False
-
-
-def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """The socket under a stream, below TLS too; None for a stream in memory."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream.socket if isinstance(stream, trio.SocketStream) else None
+            is_broken = True
+        unacknowledged = None if is_broken else bytes_unacked(sock)  # a FIN counts as one
+        self._outcome = unacknowledged == 0
+        if unacknowledged is None:
+            self._socket = None
