@@ -51,6 +51,11 @@ class ChannelType(StrEnum):
     LONG_POLLING = "LONG_POLLING"
     IN_PROCESS = "IN_PROCESS"  # consumed by the embedding program; never on the wire's paths
 
+    @property
+    def awaits_clients(self) -> bool:
+        """Whether its application connects to us, so that for a time there may be no client."""
+        return self in (ChannelType.WEB_SOCKET, ChannelType.LONG_POLLING)
+
 
 class Overflow(StrEnum):
     """What a full channel does with the next record."""
@@ -186,7 +191,7 @@ class ChannelClocks(msgspec.Struct, frozen=True, kw_only=True):
 
     last_event_s: float  # when the last event came in, or the channel was registered
     failing_since_s: float | None = None  # callback: None: it works
-    disconnected_since_s: float | None = None  # WebSocket: None: a socket is connected
+    disconnected_since_s: float | None = None  # WebSocket, long poll: None: a socket or a poll is open
 
 
 class Presubscription(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ class Removal(StrEnum):
     IDLE = "no events came in"
     DELIVERY_FAILURE = "delivery failed all the time"
     DISCONNECTED = "no socket was connected"
+    UNPOLLED = "nobody polled"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,4 +60,6 @@ def _clocks(
         found.append(
             (clocks.disconnected_since_s, limits.websocket_disconnected_timeout_s, Removal.DISCONNECTED)
         )
+    elif type_ is ChannelType.LONG_POLLING:
+        found.append((clocks.disconnected_since_s, limits.long_poll_idle_s, Removal.UNPOLLED))
     return found

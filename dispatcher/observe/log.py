@@ -17,6 +17,7 @@ class LogEvent(StrEnum):
     JOURNAL_RECOVERED = "journal.recovered"
     CHANNEL_REGISTERED = "channel.registered"
     CHANNEL_DELETED = "channel.deleted"
+    CHANNEL_NOT_REMOVED = "channel.not-removed"
     CHANNEL_LOST_EVENTS = "channel.lost-events"
     CHANNEL_TASK_FAILED = "channel.task-failed"
     DELIVERY_FAILED = "delivery.failed"

@@ -48,7 +48,7 @@ CREATE TABLE channel_clocks (
     channel_id           INTEGER PRIMARY KEY REFERENCES channels (id) ON DELETE CASCADE,
     last_event_s         REAL    NOT NULL,
     failing_since_s      REAL,
-    disconnected_since_s REAL
+    disconnected_since_s REAL               -- no WebSocket, no long poll
 );
 
 -- One row: how far the clocks were when they were last saved.

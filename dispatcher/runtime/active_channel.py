@@ -12,7 +12,7 @@ import trio
 from dispatcher.core import batching
 from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
-from dispatcher.model import Channel, ChannelType, Position, SliceLimits
+from dispatcher.model import Channel, Position, SliceLimits
 from dispatcher.queue.interface import FrozenBatch
 
 
@@ -64,7 +64,7 @@ class ActiveChannel:
         self.consumer_wakeup: trio.Event | None = None
         now_s = trio.current_time()
         self.last_event_s = now_s  # on Trio's clock, as the next
-        self.disconnected_since_s = now_s if row.type is ChannelType.WEB_SOCKET else None
+        self.disconnected_since_s = now_s if row.type.awaits_clients else None
         self.is_dirty = False
         self.is_running = False
         self.is_gone = False
@@ -97,5 +97,9 @@ class ActiveChannel:
         """Forget past failures; a pause before the next attempt ends now."""
         self.retry = RetryState()
         self.size = BatchSize(limit_bytes=batching.bytes_max(self.row))
+        self.end_pause()
+
+    def end_pause(self) -> None:
+        """Let a pause before the next attempt end now."""
         if self.retry_now is not None:
             self.retry_now.set()

@@ -105,7 +105,7 @@ class Callbacks:
             for channel in channels:
                 if isinstance(channel.sink, CallbackSink):
                     channel.sink = None
-                    channel.start_over()
+                    channel.end_pause()
             await self._supervisor.wait_idle()
         finally:
             for sink in sinks:

@@ -65,6 +65,11 @@ class Directory:
         """A channel by its number, or None when it was deleted."""
         return self._by_number.get(number)
 
+    @property
+    def channel_count(self) -> int:
+        """How many channels there are."""
+        return len(self._by_number)
+
     def channels(self) -> tuple[ActiveChannel, ...]:
         """All of them, at this moment."""
         return tuple(self._by_number.values())

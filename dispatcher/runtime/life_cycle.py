@@ -19,7 +19,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.life_cycle import Removal, judge
-from dispatcher.errors import Unavailable
+from dispatcher.errors import StorageFull, Unavailable
 from dispatcher.model import ChannelClocks
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
@@ -28,6 +28,8 @@ from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.channel_task import expire
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
+
+_CAN_WAIT = (Unavailable, StorageFull)  # another process holds the registry, or the disk is full
 
 Remove = Callable[[ActiveChannel, Removal], Awaitable[None]]
 
@@ -62,6 +64,8 @@ class LifeCycle:
     def watch(self, channel: ActiveChannel) -> None:
         """Begin to watch a channel."""
         self._push(trio.current_time(), channel.row.id)
+        if len(self._heap) > 2 * self._directory.channel_count + limits.CHANNELS_PER_STEP:
+            self._forget_deleted()
 
     def restore(self, channel: ActiveChannel, clocks: ChannelClocks | None) -> None:
         """Give a channel of an earlier run its clocks back."""
@@ -79,8 +83,7 @@ class LifeCycle:
         save_s = trio.current_time() + limits.LIFE_TIMES_SAVE_S
         while True:
             now_s = trio.current_time()
-            while self._heap and self._heap[0][0] <= now_s:
-                await self._look(heapq.heappop(self._heap)[1], remove)
+            await self._look_at_due(now_s, remove)
             if now_s >= save_s:
                 await self.save()
                 save_s = now_s + limits.LIFE_TIMES_SAVE_S
@@ -101,10 +104,18 @@ class LifeCycle:
             await self._registry.save_life_times(
                 LifeTimes(up_s=up_s, unix_ms=self._now_unix_ms(), clocks=changed)
             )
-        except Unavailable as busy:  # another process holds the registry: the next save has it all
-            log(logging.WARNING, LogEvent.LIFE_TIMES_UNSAVED, reason=busy.message)
+        except _CAN_WAIT as reason:  # the next save has it all
+            log(logging.WARNING, LogEvent.LIFE_TIMES_UNSAVED, reason=reason.message)
         else:
             self._saved = now
+
+    async def _look_at_due(self, now_s: float, remove: Remove) -> None:
+        count = 0
+        while self._heap and self._heap[0][0] <= now_s:
+            await self._look(heapq.heappop(self._heap)[1], remove)
+            count += 1
+            if count % limits.CHANNELS_PER_STEP == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _look(self, number: int, remove: Remove) -> None:
         channel = self._directory.find_channel(number)
@@ -115,10 +126,23 @@ class LifeCycle:
         look_again_s = verdict.look_again_s - self._offset_s
         if verdict.removal is not None:
             if now_s >= self._removes_from_s:
-                await remove(channel, verdict.removal)
+                await self._remove(channel, verdict.removal, remove)
                 return
             look_again_s = self._removes_from_s
         self._push(min(look_again_s, now_s + self._expire(channel)), number)
+
+    async def _remove(self, channel: ActiveChannel, removal: Removal, remove: Remove) -> None:
+        try:
+            await remove(channel, removal)
+        except _CAN_WAIT as reason:
+            log(
+                logging.WARNING,
+                LogEvent.CHANNEL_NOT_REMOVED,
+                channel=channel.row.id,
+                removal=removal,
+                reason=reason.message,
+            )
+            self._push(trio.current_time() + limits.REMOVAL_RETRY_S, channel.row.id)
 
     def _expire(self, channel: ActiveChannel) -> float:
         """Remove a channel's old events; return the seconds until the next could be due.
@@ -143,6 +167,11 @@ class LifeCycle:
 
     def _up(self, moment_s: float | None) -> float | None:
         return None if moment_s is None else moment_s + self._offset_s
+
+    def _forget_deleted(self) -> None:
+        """Deleted channels stay in the heap until their moment comes, which may be days away."""
+        self._heap = [entry for entry in self._heap if self._directory.find_channel(entry[1]) is not None]
+        heapq.heapify(self._heap)
 
     def _push(self, at_s: float, number: int) -> None:
         if not self._heap or at_s < self._heap[0][0]:

@@ -39,12 +39,26 @@ def test_a_day_of_failure_or_without_a_socket_removes(
     assert judge(type_, LIMITS, running, DAY_S + 100).removal is removal
 
 
+def test_ten_minutes_without_a_poll_remove() -> None:
+    running = clocks(last_event_s=100.0, disconnected_since_s=100.0)
+    assert judge(ChannelType.LONG_POLLING, LIMITS, running, 699).removal is None
+    assert judge(ChannelType.LONG_POLLING, LIMITS, running, 699).look_again_s == 700
+    assert judge(ChannelType.LONG_POLLING, LIMITS, running, 700).removal is Removal.UNPOLLED
+
+
+def test_an_open_poll_is_looked_at_no_later_than_it_could_be_missed() -> None:
+    polled = clocks(last_event_s=100.0, disconnected_since_s=None)
+    verdict = judge(ChannelType.LONG_POLLING, LIMITS, polled, 5_000)
+    assert (verdict.removal, verdict.look_again_s) == (None, 5_600)
+
+
 def test_clocks_of_another_type_do_not_count() -> None:
     running = clocks(last_event_s=DAY_S, failing_since_s=0.0, disconnected_since_s=0.0)
     for type_ in (ChannelType.IN_PROCESS,):
         assert judge(type_, LIMITS, running, 1.5 * DAY_S).removal is None
     only_failing = clocks(last_event_s=DAY_S, failing_since_s=0.0)
-    assert judge(ChannelType.WEB_SOCKET, LIMITS, only_failing, 1.5 * DAY_S).removal is None
+    for type_ in (ChannelType.WEB_SOCKET, ChannelType.LONG_POLLING):
+        assert judge(type_, LIMITS, only_failing, 1.5 * DAY_S).removal is None
 
 
 def test_a_clock_that_stands_still_is_looked_at_no_later_than_it_could_run_out() -> None:

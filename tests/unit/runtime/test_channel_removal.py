@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from support.channels import NO_TOTALS, channel_row, open_channel, put
 from trio.testing import MockClock
 
+from dispatcher import limits
 from dispatcher.core.life_cycle import Removal
 from dispatcher.core.retry import RetryState
+from dispatcher.errors import DispatcherError, StorageFull, Unavailable
 from dispatcher.model import Channel, ChannelClocks, ChannelType
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
-from dispatcher.registry.interface import Identities
+from dispatcher.registry.interface import Identities, LifeTimes
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.directory import Directory
@@ -34,6 +36,7 @@ class House:
         self.registry = MemoryRegistry()
         self.directory = Directory(b"", NOBODY)
         self.removed: list[tuple[int, Removal, float]] = []
+        self.refusals: list[DispatcherError] = []  # what the next removals raise
         self.began_s = trio.current_time()
         self.life_cycle = LifeCycle(
             directory=self.directory,
@@ -50,6 +53,8 @@ class House:
         return int((trio.current_time() - self.began_s) * 1000) + 1_000
 
     async def remove(self, channel: ActiveChannel, removal: Removal) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
         self.removed.append((channel.row.id, removal, round(trio.current_time() - self.began_s)))
         self.directory.remove_channel(channel)
 
@@ -101,6 +106,17 @@ async def test_a_day_without_a_socket_removes_and_one_that_connects_does_not(
     assert (await in_house(work)).removed == [(1, Removal.DISCONNECTED, DAY_S)]
 
 
+async def test_ten_minutes_without_a_poll_remove_and_one_that_is_open_does_not(
+    autojump_clock: MockClock,
+) -> None:
+    async def work(house: House) -> None:
+        house.open(ChannelType.LONG_POLLING, 1)
+        house.open(ChannelType.LONG_POLLING, 2).disconnected_since_s = None
+        await trio.sleep(DAY_S)
+
+    assert (await in_house(work)).removed == [(1, Removal.UNPOLLED, 600)]
+
+
 async def test_a_day_of_failure_removes_a_callback(autojump_clock: MockClock) -> None:
     async def work(house: House) -> None:
         channel = house.open()
@@ -117,6 +133,67 @@ async def test_nothing_is_removed_in_the_first_minutes_of_a_run(autojump_clock: 
         await trio.sleep(1000)
 
     assert (await in_house(work, startup_grace_s=300)).removed == [(1, Removal.IDLE, 300)]
+
+
+@pytest.mark.parametrize("refusal", [Unavailable("locked"), StorageFull("the disk is full")])
+async def test_a_channel_that_cannot_be_removed_now_is_removed_later_and_holds_up_no_other(
+    autojump_clock: MockClock, refusal: DispatcherError
+) -> None:
+    async def work(house: House) -> None:
+        house.open(number=1)
+        house.refusals = [refusal]
+        await trio.sleep(5)
+        house.open(number=2)
+        await trio.sleep(3 * DAY_S)
+
+    removed = (await in_house(work)).removed
+    assert removed == [(2, Removal.IDLE, 5 + 2 * DAY_S), (1, Removal.IDLE, 60 + 2 * DAY_S)]
+
+
+async def test_a_full_disk_does_not_end_the_watch(autojump_clock: MockClock) -> None:
+    class FullRegistry(MemoryRegistry):
+        async def save_life_times(self, life_times: LifeTimes) -> None:
+            raise StorageFull("the disk is full")
+
+    async def work(house: House) -> None:
+        house.life_cycle._registry = FullRegistry()
+        house.open()
+        await trio.sleep(3 * DAY_S)
+
+    assert (await in_house(work)).removed == [(1, Removal.IDLE, 2 * DAY_S)]
+
+
+async def test_channels_that_come_and_go_leave_nothing_in_the_heap(autojump_clock: MockClock) -> None:
+    async def work(house: House) -> None:
+        house.open(number=1)
+        for number in range(2, 5_000):
+            house.directory.remove_channel(house.open(number=number))
+        assert len(house.life_cycle._heap) < 2 * limits.CHANNELS_PER_STEP
+        await trio.sleep(3 * DAY_S)
+
+    assert (await in_house(work)).removed == [(1, Removal.IDLE, 2 * DAY_S)]
+
+
+async def test_others_get_their_turn_while_many_channels_are_due(autojump_clock: MockClock) -> None:
+    turns_seen: list[int] = []
+
+    async def work(house: House) -> None:
+        turns = 0
+        for number in range(1, 6 * limits.CHANNELS_PER_STEP):
+            house.open(number=number)
+        find_channel = house.directory.find_channel
+
+        def noticing(number: int) -> ActiveChannel | None:
+            turns_seen.append(turns)
+            return find_channel(number)
+
+        house.directory.find_channel = noticing  # type: ignore[method-assign]
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    await in_house(work)
+    assert turns_seen[-1] - turns_seen[0] >= 2
 
 
 async def test_events_past_their_lifetime_leave_a_channel_that_nobody_reads(
