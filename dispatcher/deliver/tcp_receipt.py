@@ -26,17 +26,13 @@ class TcpReceipt:
     the stream has taken them or never will.
     """
 
-    __slots__ = ("_on_sent", "_outcome", "_socket")
+    __slots__ = ("_on_sent", "_outcome", "_socket", "is_open")
 
     def __init__(self, on_sent: Callable[[], None] = _nobody) -> None:
         self._on_sent = on_sent
         self._socket: trio.socket.SocketType | None = None
         self._outcome = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether what ``is_acknowledged`` says can still turn from false to true."""
-        return self._socket is not None
+        self.is_open = True  # what ``is_acknowledged`` says can still turn from false to true
 
     def is_acknowledged(self) -> bool:
         """Whether all bytes were TCP-acknowledged and no reset came.
@@ -57,7 +53,7 @@ class TcpReceipt:
     def end(self, *, is_reset: bool) -> None:
         """Called by the connection before it sends another answer or closes its socket."""
         self._outcome = self.is_acknowledged() and not is_reset
-        self._socket = None
+        self._close()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -73,4 +69,8 @@ class TcpReceipt:
         unacknowledged = None if is_broken else bytes_unacked(sock)  # a FIN counts as one
         self._outcome = unacknowledged == 0
         if unacknowledged is None:
-            self._socket = None
+            self._close()
+
+    def _close(self) -> None:
+        self._socket = None
+        self.is_open = False

@@ -9,6 +9,7 @@ from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.ingest_api import IngestApi
 from dispatcher.http.message import Handle, Request, Response, Upgrade
+from dispatcher.http.pull_api import PullApi
 from dispatcher.http.route_table import RouteTable
 from dispatcher.http.status_api import StatusApi
 from dispatcher.http.subscriptions_api import SubscriptionsApi
@@ -23,7 +24,7 @@ class Api(Protocol):
 
 def public_api(hub: Hub, *, with_status: bool) -> Handle:
     """The handler of the port that applications and gateways use."""
-    apis: list[Api] = [ChannelsApi(hub), SubscriptionsApi(hub), IngestApi(hub)]
+    apis: list[Api] = [ChannelsApi(hub), PullApi(hub), SubscriptionsApi(hub), IngestApi(hub)]
     return _handler(hub, [*apis, StatusApi(hub)] if with_status else apis)
 
 

@@ -60,7 +60,7 @@ class ChannelsApi:
         body = await request.body(limits.API_BODY_BYTES_MAX)
         if body.strip():
             require_json(request)
-        serialization = notification_api.parse_websocket_registration(body)
+        serialization = notification_api.parse_registration(body)
         channel, is_new = await self._parts.registrations.register(
             application_of(caller), ChannelType.WEB_SOCKET, serialization=serialization
         )

@@ -39,6 +39,7 @@ from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
+from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.publishing import Publisher
@@ -107,6 +108,7 @@ async def open_dispatcher(
             with trio.CancelScope(shield=True):  # bounded: sockets get a few seconds to say goodbye
                 await hub.stop()
                 await _write_last(queue, settings)
+                await hub.parts.life_cycle.save()
             nursery.cancel_scope.cancel()
 
 
@@ -198,6 +200,8 @@ def _assemble(
         elif channel.row.type is ChannelType.CALLBACK:
             callbacks.end(channel)
             supervisor.stop(channel)
+        elif channel.row.type is ChannelType.LONG_POLLING:
+            long_polls.forget(channel)
 
     registrations = Registrations(
         registry=registry,
@@ -227,6 +231,9 @@ def _assemble(
         supervisor=supervisor,
         new_counter=lambda: int.from_bytes(world.random_bytes(4), "big"),
     )
+    long_polls = LongPolls(
+        registrations=registrations, queue=queue, now_unix_ms=clock.unix_ms, observer=observer
+    )
     publisher = Publisher(
         directory=directory,
         router=router,
@@ -254,6 +261,7 @@ def _assemble(
             registrations=registrations,
             callbacks=callbacks,
             sockets=sockets,
+            long_polls=long_polls,
             life_cycle=life_cycle,
         )
     )

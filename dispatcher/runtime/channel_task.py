@@ -35,7 +35,7 @@ async def run_channel(
     """
     while (sink := channel.sink) is not None:
         channel.is_dirty = False
-        batch = await _next_batch(channel, queue, now_unix_ms(), observer)
+        batch = await next_batch(channel, queue, now_unix_ms(), observer)
         if batch is None:
             if channel.is_dirty:
                 continue
@@ -67,7 +67,12 @@ def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observ
         observer.lost(channel, loss)
 
 
-async def _next_batch(
+def frozen(channel: ActiveChannel, batch: Batch) -> FrozenBatch:
+    """A batch as it has to go again, for ``ActiveChannel.frozen`` and ``ChannelQueue.freeze``."""
+    return FrozenBatch(first=batch.first, last=batch.last, events=batch.events, form=channel.form)
+
+
+async def next_batch(
     channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer
 ) -> Batch | None:
     """The frozen batch while it stands whole, else the next slice.
@@ -77,8 +82,8 @@ async def _next_batch(
     number = channel.row.id
     expire(channel, queue, now_unix_ms, observer)
     if channel.frozen is not None:
-        frozen = channel.frozen
-        batch = await queue.rebuild(number, frozen.first, frozen.last, frozen.form)
+        wanted = channel.frozen
+        batch = await queue.rebuild(number, wanted.first, wanted.last, wanted.form)
         if batch is not None:
             return batch
         channel.frozen = None
@@ -99,9 +104,7 @@ def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, fai
     policy = RetryPolicy(initial_s=limits.retry_initial_s, max_s=limits.retry_max_s)
     channel.retry = after_failure(channel.retry, policy, trio.current_time(), failure.retry_after_s)
     if channel.frozen is None:
-        channel.frozen = FrozenBatch(
-            first=batch.first, last=batch.last, events=batch.events, form=channel.form
-        )
+        channel.frozen = frozen(channel, batch)
 
 
 def _take_success(channel: ActiveChannel, sink: Sink, batch: Batch) -> None:

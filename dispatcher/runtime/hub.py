@@ -33,6 +33,7 @@ from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.life_cycle import LifeCycle
+from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.publishing import Publisher, Receipt
 from dispatcher.runtime.registrations import Registrations
@@ -65,6 +66,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     registrations: Registrations
     callbacks: Callbacks
     sockets: Sockets
+    long_polls: LongPolls
     life_cycle: LifeCycle
 
 
@@ -88,18 +90,18 @@ class Hub:
         return self.parts.settings
 
     async def stop(self) -> None:
-        """Finish the callbacks in flight, and close the sockets with 1012; twice is once.
+        """Finish the callbacks in flight, close the sockets with 1012, end the polls; twice is once.
 
         Takes ``server.grace_s`` at most; what is not finished then is given back.
         """
         if self.is_stopping:
             return
         self.is_stopping = True
+        self.parts.long_polls.stop()
         with trio.move_on_after(self.settings.server.grace_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.parts.sockets.stop)
                 nursery.start_soon(self.parts.callbacks.stop, self.parts.directory.channels())
-        await self.parts.life_cycle.save()
 
     # --- publishing ---------------------------------------------------------------------
 
@@ -178,11 +180,13 @@ class Hub:
         return revoked
 
     async def reload_identities(self) -> None:
-        """Take over what anyone changed in the registry; sockets of revoked keys close with 1008."""
+        """Take over what anyone changed in the registry; sockets and polls of revoked keys end."""
         with trio.CancelScope(shield=True):
             identities = await self.parts.registry.identities_if_changed()
             if identities is not None:
-                self.parts.sockets.revoke(self.parts.directory.replace_identities(identities))
+                revoked = self.parts.directory.replace_identities(identities)
+                self.parts.sockets.revoke(revoked)
+                self.parts.long_polls.revoke(revoked)
 
     # --- channels -----------------------------------------------------------------------
 
@@ -206,6 +210,15 @@ class Hub:
         """Make the application's WebSocket channel, or change its serialization; True when new."""
         _, is_new = await self.parts.registrations.register(
             application, ChannelType.WEB_SOCKET, serialization=serialization
+        )
+        return is_new
+
+    async def register_long_poll(
+        self, application: Application, serialization: Serialization | None = None
+    ) -> bool:
+        """Make the application's long-poll channel, or change its serialization; True when new."""
+        _, is_new = await self.parts.registrations.register(
+            application, ChannelType.LONG_POLLING, serialization=serialization
         )
         return is_new
 
@@ -276,6 +289,6 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
 
 def status_of(channel: ActiveChannel) -> str:
     """A channel's state in one word, for metrics."""
-    if channel.row.type is ChannelType.WEB_SOCKET:
-        return "disconnected" if channel.sink is None else "connected"
+    if channel.row.type.awaits_clients:
+        return "connected" if channel.disconnected_since_s is None else "disconnected"
     return "failing" if channel.frozen is not None else "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Protocol
 
 import trio
 
@@ -12,8 +13,15 @@ from dispatcher.deliver.sink import DeliveryFailed
 from dispatcher.model import Channel
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
-from dispatcher.queue.interface import Batch, Loss
+from dispatcher.queue.interface import Loss
 from dispatcher.runtime.active_channel import ActiveChannel, LossBurst
+
+
+class Counted(Protocol):
+    """A batch, or one message of it."""
+
+    @property
+    def events(self) -> int: ...
 
 
 class Observer:
@@ -28,12 +36,12 @@ class Observer:
         if unrouted:
             self.metrics.events_unrouted.inc(unrouted)
 
-    def delivered(self, channel: Channel, batch: Batch, seconds: float) -> None:
+    def delivered(self, channel: Channel, batch: Counted, seconds: float) -> None:
         """A batch was handed over."""
         self._attempt(channel, batch, seconds, "success")
 
     def delivery_failed(
-        self, channel: Channel, batch: Batch, failure: DeliveryFailed, seconds: float
+        self, channel: Channel, batch: Counted, failure: DeliveryFailed, seconds: float
     ) -> None:
         """A batch was not taken."""
         self._attempt(channel, batch, seconds, "failure")
@@ -76,7 +84,7 @@ class Observer:
             LogEvent.CHANNEL_TASK_FAILED, extra={"fields": {"channel": channel.id}}
         )
 
-    def _attempt(self, channel: Channel, batch: Batch, seconds: float, outcome: str) -> None:
+    def _attempt(self, channel: Channel, batch: Counted, seconds: float, outcome: str) -> None:
         self.metrics.attempts.labels(channel.type.value, outcome).inc()
         self.metrics.delivery_seconds.labels(channel.type.value).observe(seconds)
         self.metrics.batch_events.observe(batch.events)

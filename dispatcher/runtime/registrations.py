@@ -105,6 +105,16 @@ class Registrations:
             channel = await self._add(application, type_, serialization, url, headers or {})
             return channel, True
 
+    async def ensure(self, application: Application, type_: ChannelType) -> ActiveChannel:
+        """The application's channel of this type, as it is; a plain one is made when there is none.
+
+        Raises ``BadRequest`` when a channel of another type exists.
+        """
+        async with self._one_at_a_time(application.id):
+            self.check_type(application, type_)
+            existing = self._directory.channel_of(application.id)
+            return existing or await self._add(application, type_, None, "", {})
+
     async def delete(self, application: Application, type_: ChannelType) -> None:
         """Delete the application's channel of this type with its queue.
 

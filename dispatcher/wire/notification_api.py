@@ -118,8 +118,8 @@ def parse_webhook(body: bytes) -> Webhook:
     return Webhook(found.url, found.headers or {}, _serialization(found.serialization))
 
 
-def parse_websocket_registration(body: bytes) -> Serialization | None:
-    """The body of PUT websocket, which may be empty.  Raises as ``parse_webhook`` does."""
+def parse_registration(body: bytes) -> Serialization | None:
+    """The body of PUT websocket and PUT pull, which may be empty.  Raises as ``parse_webhook`` does."""
     if not body.strip():
         return None
     return _serialization(_convert(body, _RegisterWebsocketChannel).serialization)

@@ -32,7 +32,7 @@ def refuse(parse: Any, body: Any) -> BadRequest:
 
 
 def serialization(config: Any) -> Serialization | None:
-    return api.parse_websocket_registration(json.dumps({"serialization": config}).encode())
+    return api.parse_registration(json.dumps({"serialization": config}).encode())
 
 
 def test_a_webhook_with_url_alone_has_no_headers() -> None:
@@ -80,7 +80,7 @@ def test_no_error_repeats_a_header() -> None:
 
 @pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b'{"serialization":null}'])
 def test_a_websocket_may_be_registered_without_a_serialization(body: bytes) -> None:
-    assert api.parse_websocket_registration(body) is None
+    assert api.parse_registration(body) is None
 
 
 def test_a_serialization_may_be_written_with_strings_as_the_examples_do() -> None:
@@ -130,7 +130,7 @@ def test_a_serialization_has_all_flags_off_unless_it_says_otherwise() -> None:
 )
 def test_a_wrong_serialization_is_named(config: Any, name: str) -> None:
     for parse, body in (
-        (api.parse_websocket_registration, {"serialization": config}),
+        (api.parse_registration, {"serialization": config}),
         (api.parse_webhook, {"url": "u", "serialization": config}),
     ):
         error = refuse(parse, body)

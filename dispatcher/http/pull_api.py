@@ -1,0 +1,57 @@
+"""``/v2/notification/pull``: receiving by long poll."""
+
+from __future__ import annotations
+
+from dispatcher import limits
+from dispatcher.errors import MethodNotAllowed
+from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of, key_of
+from dispatcher.http.channels_api import require_json
+from dispatcher.http.message import JSON, Request, Response, no_content, text_response
+from dispatcher.model import Role
+from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.longpolls import PollEnd
+from dispatcher.wire import notification_api
+
+_PATH = "/v2/notification/pull"
+
+
+class PullApi:
+    """The long-poll path of the notification API."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._polls = hub.parts.long_polls
+
+    def routes(self) -> list[ApiRoute]:
+        """This API's rows of the route table."""
+        return [
+            api_route("GET", _PATH, Role.APPLICATION, self.get_pull),
+            api_route("PUT", _PATH, Role.APPLICATION, self.put_pull),
+            api_route("DELETE", _PATH, Role.APPLICATION, self.delete_pull),
+        ]
+
+    async def get_pull(self, request: Request, caller: Caller) -> Response:
+        """The next message: 200, or 204 when none came, or 410 when the channel was deleted meanwhile."""
+        if request.method == "HEAD":  # it would take a message and leave it out
+            raise MethodNotAllowed("a poll is a GET", allow=("GET", "PUT", "DELETE"))
+        await request.body(limits.API_BODY_BYTES_MAX)
+        polled = await self._polls.poll(key_of(caller), application_of(caller), request.wait_disconnected)
+        if polled is PollEnd.DELETED:
+            return text_response("CHANNEL_DELETED", 410)
+        if polled is PollEnd.EMPTY:
+            return no_content()
+        return Response(200, polled.body, JSON, receipt=polled.receipt)
+
+    async def put_pull(self, request: Request, caller: Caller) -> Response:
+        """Choose how messages are written, as for a WebSocket; makes the channel when there is none: 204."""
+        body = await request.body(limits.API_BODY_BYTES_MAX)
+        if body.strip():
+            require_json(request)
+        serialization = notification_api.parse_registration(body)
+        await self._hub.register_long_poll(application_of(caller), serialization)
+        return no_content()
+
+    async def delete_pull(self, request: Request, caller: Caller) -> Response:
+        """Delete channel and queue, and end an open poll with 410: always 200."""
+        was_there = await self._polls.delete(application_of(caller))
+        return text_response("REMOVED" if was_there else "ALREADY_DELETED")

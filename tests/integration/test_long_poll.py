@@ -1,0 +1,413 @@
+"""Long polling against a real daemon over raw sockets: each row of the tables, both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from support.daemon import Daemon, Tenant, log_shown, new_tenant, open_daemon
+from support.poller import PULL, Poller, events_of, numbers_of, open_poller, polling_tenant
+from support.receiver import open_receiver
+from support.tenants import small
+
+pytestmark = pytest.mark.slow
+
+CALLBACK, WEBSOCKET = "/v2/notification/callback", "/v2/notification/websocket"
+HOLD_S = 0.6
+IMPATIENT_CONFIG = """\
+[limits]
+startup_grace_s = 0
+[tiers.commercial]
+long_poll_hold_s = 0.5
+long_poll_idle_s = 1
+"""
+CONFIG = f"[tiers.commercial]\nlong_poll_hold_s = {HOLD_S}\n"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("daemon")
+    with open_daemon(folder, "--allow-private-callbacks", config=CONFIG) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def daemon(running: Daemon) -> Iterator[Daemon]:
+    with log_shown(running):
+        yield running
+
+
+async def records(daemon: Daemon, name: str) -> float:
+    """A counter of the daemon's books."""
+    scrape = (await daemon.anyone.send("GET", "/metrics")).body.decode()
+    return sum(float(line.rpartition(" ")[2]) for line in scrape.splitlines() if line.startswith(name))
+
+
+async def mechanism(tenant: Tenant) -> str | None:
+    reply = await tenant.application.send("GET", "/v2/notification/channel")
+    return str(reply.content()["delivery_mechanism"]) if reply.status == 200 else None
+
+
+# --- the hold -------------------------------------------------------------------------
+
+
+async def test_a_poll_makes_the_channel_is_held_and_ends_with_204(daemon: Daemon) -> None:
+    tenant = await new_tenant(daemon)
+    assert await mechanism(tenant) is None
+    async with open_poller(daemon, tenant.application) as poller:
+        started_s = trio.current_time()
+        response = await poller.poll()
+        assert trio.current_time() - started_s >= HOLD_S
+        assert (response.status, response.body) == (204, b"")
+    assert await mechanism(tenant) == "LONG_POLLING"
+
+
+async def test_events_come_as_one_json_message_as_soon_as_they_are_there(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    async with open_poller(daemon, tenant.application) as poller:
+        await poller.send()
+        await trio.sleep(0.1)
+        await tenant.gateway.post_events([small(1), small(2)])
+        with trio.fail_after(HOLD_S / 2):
+            response = await poller.response()
+        assert numbers_of(response) == [1, 2]
+        assert response.headers.get("connection") != "close"
+
+
+async def test_a_long_backlog_comes_in_order_poll_by_poll(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    for start in range(0, 25_000, 5_000):
+        await tenant.gateway.post_events([small(n) for n in range(start, start + 5_000)])
+    found: list[int] = []
+    async with open_poller(daemon, tenant.application) as poller:
+        while len(found) < 25_000:
+            response = await poller.poll()
+            assert len(response.body) <= 1_000_000
+            found += numbers_of(response)
+        assert found == list(range(25_000))
+        assert (await poller.poll()).status == 204
+
+
+async def test_a_second_poll_is_answered_409_and_the_first_lives(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    async with open_poller(daemon, tenant.application) as first:
+        await first.send()
+        await trio.sleep(0.1)
+        for _ in range(2):
+            refused = await tenant.application.send("GET", PULL)
+            assert (refused.status, refused.content()["type"]) == (409, "conflict")
+        await tenant.gateway.post_events([small(1)])
+        assert numbers_of(await first.response()) == [1]
+
+
+@pytest.mark.parametrize("leave", [Poller.reset, Poller.aclose])
+async def test_a_client_that_vanishes_in_the_hold_makes_room_at_once(
+    daemon: Daemon, leave: Callable[[Poller], Awaitable[None]]
+) -> None:
+    tenant = await polling_tenant(daemon)
+    async with open_poller(daemon, tenant.application) as first:
+        await first.send()
+        await trio.sleep(0.1)
+        await leave(first)
+        await trio.sleep(0.1)
+    async with open_poller(daemon, tenant.application) as second:
+        await second.send()
+        await trio.sleep(0.1)
+        await tenant.gateway.post_events([small(1)])
+        assert numbers_of(await second.response()) == [1]
+
+
+async def test_a_head_request_takes_nothing(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    await tenant.gateway.post_events([small(1)])
+    head = await tenant.application.send("HEAD", PULL)
+    assert (head.status, head.headers["allow"]) == (405, "GET, PUT, DELETE")
+    async with open_poller(daemon, tenant.application) as poller:
+        assert numbers_of(await poller.poll()) == [1]
+
+
+# --- what acknowledges ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["kept alive", "closed each time"])
+async def test_a_poll_acknowledges_the_answer_before_it(daemon: Daemon, lines: tuple[str, ...]) -> None:
+    tenant = await polling_tenant(daemon)
+    acked = await records(daemon, "dispatcher_records_acked_total")
+    async with open_poller(daemon, tenant.application) as first:
+        await tenant.gateway.post_events([small(1)])
+        assert numbers_of(await first.poll(*lines)) == [1]
+        assert await records(daemon, "dispatcher_records_acked_total") == acked
+        if lines:
+            await first.aclose()
+        else:
+            await first.send()
+            await tenant.gateway.post_events([small(2)])
+            assert numbers_of(await first.response()) == [2]
+    async with open_poller(daemon, tenant.application) as second:
+        assert (await second.poll(*lines)).status == 204
+    assert await records(daemon, "dispatcher_records_acked_total") == acked + (1 if lines else 2)
+
+
+async def test_a_poll_on_a_new_connection_acknowledges_though_the_old_one_is_open(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    async with (
+        open_poller(daemon, tenant.application) as first,
+        open_poller(daemon, tenant.application) as second,
+    ):
+        await tenant.gateway.post_events([small(1)])
+        assert numbers_of(await first.poll()) == [1]
+        assert (await second.poll()).status == 204
+
+
+# --- what does not --------------------------------------------------------------------
+
+
+async def big_answer(tenant: Tenant) -> list[int]:
+    """Events that make an answer too large for a client's kernel to take it all unread."""
+    await tenant.gateway.post_events([small(n) for n in range(10_000)])
+    return list(range(10_000))
+
+
+async def no_bytes_read(poller: Poller) -> None:
+    """The client leaves with the answer in its kernel."""
+    await trio.sleep(0.2)
+    await poller.aclose()
+
+
+async def half_read(poller: Poller) -> None:
+    """The client dies in the midst of the answer."""
+    assert await poller.read_some()
+    await poller.aclose()
+
+
+async def read_and_reset(poller: Poller) -> None:
+    """The client has it all, but the connection ends with a reset."""
+    assert (await poller.response()).status == 200
+    await poller.reset()
+
+
+@pytest.mark.parametrize("end", [no_bytes_read, half_read, read_and_reset])
+async def test_an_answer_that_was_not_received_whole_and_in_peace_goes_again_byte_for_byte(
+    daemon: Daemon, end: Callable[[Poller], Awaitable[None]]
+) -> None:
+    tenant = await polling_tenant(daemon, include_uid=True)
+    expected = await big_answer(tenant)
+    async with open_poller(daemon, tenant.application) as first:
+        await first.send()
+        await end(first)
+    await tenant.gateway.post_events([small(10_000)])
+    found: list[int] = []
+    bodies: list[bytes] = []
+    async with open_poller(daemon, tenant.application) as second:
+        while len(found) <= len(expected):
+            response = await second.poll()
+            bodies.append(response.body)
+            found += numbers_of(response)
+    assert found == [*expected, 10_000]
+    assert len(set(bodies)) == len(bodies)
+
+
+async def test_the_same_bytes_go_again_as_often_as_they_are_lost(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon, include_uid=True, include_timestamp=True)
+    await tenant.gateway.post_events([small(1), small(2)])
+    bodies: list[bytes] = []
+    for number in range(3, 7):
+        async with open_poller(daemon, tenant.application) as poller:
+            bodies.append((await poller.poll()).body)
+            await poller.reset()
+        await tenant.gateway.post_events([small(number)])
+    async with open_poller(daemon, tenant.application) as poller:
+        bodies.append((await poller.poll()).body)
+        assert len(set(bodies)) == 1
+        assert numbers_of(await poller.poll()) == [3, 4, 5, 6]
+
+
+async def test_bytes_that_no_kernel_has_acknowledged_go_again_and_a_409_meanwhile_settles_nothing(
+    daemon: Daemon,
+) -> None:
+    tenant = await polling_tenant(daemon)
+    expected = await big_answer(tenant)
+    acked = await records(daemon, "dispatcher_records_acked_total")
+    async with (
+        open_poller(daemon, tenant.application, receive_bytes=4096) as stuck,
+        open_poller(daemon, tenant.application) as second,
+    ):
+        await stuck.send()
+        await trio.sleep(0.2)
+        await second.send()
+        refused = await tenant.application.send("GET", PULL)
+        assert refused.status == 409
+        response = await second.response()
+        assert numbers_of(response) == expected
+        assert await records(daemon, "dispatcher_records_acked_total") == acked
+        assert (await second.poll()).status == 204
+    assert await records(daemon, "dispatcher_records_acked_total") == acked + len(expected)
+
+
+async def test_a_poll_with_a_bad_key_settles_nothing(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    await tenant.gateway.post_events([small(1)])
+    acked = await records(daemon, "dispatcher_records_acked_total")
+    async with open_poller(daemon, tenant.application) as poller:
+        assert numbers_of(await poller.poll()) == [1]
+        for bad in ({}, {"Authorization": "Bearer ak_nobody"}):
+            assert (await daemon.anyone.send("GET", PULL, headers=bad)).status == 401
+        assert (await tenant.gateway.send("GET", PULL)).status == 403
+        assert await records(daemon, "dispatcher_records_acked_total") == acked
+        await poller.reset()
+    async with open_poller(daemon, tenant.application) as poller:
+        assert numbers_of(await poller.poll()) == [1]
+
+
+async def test_a_delete_settles_nothing(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    await tenant.gateway.post_events([small(1)])
+    acked = await records(daemon, "dispatcher_records_acked_total")
+    deleted = await records(daemon, "dispatcher_records_deleted_total")
+    async with open_poller(daemon, tenant.application) as poller:
+        assert numbers_of(await poller.poll()) == [1]
+        assert (await tenant.application.send("DELETE", PULL)).body == b"REMOVED"
+        assert (await poller.poll()).status == 204  # a new channel, and nothing of the old one
+    assert await records(daemon, "dispatcher_records_acked_total") == acked
+    assert await records(daemon, "dispatcher_records_deleted_total") == deleted + 1
+
+
+# --- several kinds --------------------------------------------------------------------
+
+
+async def test_each_kind_is_an_answer_of_its_own(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    events = {"registrations": [{"ep": "d2"}], "notifications": [small(1)], "de-registrations": ["d2"]}
+    assert (await tenant.gateway.send("POST", "/gateway/v1/events", events)).status == 202
+    async with open_poller(daemon, tenant.application) as poller:
+        kinds = [next(iter((await poller.poll()).body.split(b'"')[1:])) for _ in range(3)]
+        assert kinds == [b"registrations", b"notifications", b"de-registrations"]
+        assert (await poller.poll()).status == 204
+
+
+# --- the end of a channel -------------------------------------------------------------
+
+
+async def test_a_delete_ends_an_open_poll_with_410_and_frees_the_application_at_once(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    async with open_poller(daemon, tenant.application) as poller:
+        await poller.send()
+        await trio.sleep(0.1)
+        deleted = await tenant.application.send("DELETE", PULL)
+        assert (deleted.status, deleted.body) == (200, b"REMOVED")
+        assert (await tenant.application.send("PUT", WEBSOCKET)).status == 201
+        with trio.fail_after(HOLD_S / 2):
+            response = await poller.response()
+        assert (response.status, response.body) == (410, b"CHANNEL_DELETED")
+        assert response.headers["content-type"].startswith("text/plain")
+
+
+async def test_delete_always_answers_200(daemon: Daemon) -> None:
+    tenant = await new_tenant(daemon)
+    never = await tenant.application.send("DELETE", PULL)
+    assert (never.status, never.body) == (200, b"ALREADY_DELETED")
+    await tenant.application.send("PUT", PULL)
+    first = await tenant.application.send("DELETE", PULL)
+    again = await tenant.application.send("DELETE", PULL)
+    assert [(reply.status, reply.body) for reply in (first, again)] == [
+        (200, b"REMOVED"),
+        (200, b"ALREADY_DELETED"),
+    ]
+    assert (await daemon.anyone.send("DELETE", PULL)).status == 401
+    await tenant.application.send("PUT", WEBSOCKET)
+    other = await tenant.application.send("DELETE", PULL)
+    assert (other.status, other.body) == (200, b"ALREADY_DELETED")
+    assert await mechanism(tenant) == "WEB_SOCKET"
+
+
+async def test_a_revoked_key_ends_its_open_poll_with_401(daemon: Daemon) -> None:
+    tenant = await polling_tenant(daemon)
+    assert tenant.application.key is not None
+    async with open_poller(daemon, tenant.application) as poller:
+        await poller.send()
+        await trio.sleep(0.05)
+        await daemon.revoke_key(tenant.application.key)
+        assert (await poller.response()).status in (401, 204)  # 204: revoking took longer than the hold
+        assert (await poller.poll()).status == 401
+
+
+# --- the exclusion matrix -------------------------------------------------------------
+
+MATRIX = {
+    (None, "callback"): 204,
+    (None, "websocket"): 201,
+    (None, "poll"): 204,
+    ("callback", "callback"): 204,
+    ("callback", "websocket"): 400,
+    ("callback", "poll"): 400,
+    ("websocket", "callback"): 400,
+    ("websocket", "websocket"): 200,
+    ("websocket", "poll"): 400,
+    ("poll", "callback"): 400,
+    ("poll", "websocket"): 400,
+    ("poll", "poll"): 204,
+}
+MECHANISMS = {"callback": "CALLBACK", "websocket": "WEB_SOCKET", "poll": "LONG_POLLING"}
+
+
+async def test_an_application_has_one_channel_and_another_type_is_refused(daemon: Daemon) -> None:
+    tenant = await new_tenant(daemon)
+    async with open_receiver() as receiver:
+
+        async def ask(type_: str) -> int:
+            if type_ == "callback":
+                put = await tenant.application.send("PUT", CALLBACK, {"url": receiver.url})
+                return put.status
+            if type_ == "websocket":
+                return (await tenant.application.send("PUT", WEBSOCKET)).status
+            return (await tenant.application.send("GET", PULL)).status
+
+        for (exists, wanted), expected in MATRIX.items():
+            if exists is not None:
+                assert await ask(exists) < 300
+            assert (exists, wanted, await ask(wanted)) == (exists, wanted, expected)
+            assert await mechanism(tenant) == MECHANISMS[wanted if expected < 300 else str(exists)]
+            if (wanted, expected) == ("poll", 400):
+                assert (await tenant.application.send("PUT", PULL)).status == 400
+            for path in (CALLBACK, WEBSOCKET, PULL):
+                await tenant.application.send("DELETE", path)
+            assert await mechanism(tenant) is None
+
+
+# --- time and restarts ----------------------------------------------------------------
+
+
+async def test_a_channel_that_nobody_polls_is_gone_after_its_time(tmp_path: Path) -> None:
+    with open_daemon(tmp_path, config=IMPATIENT_CONFIG) as daemon, log_shown(daemon):
+        tenant = await new_tenant(daemon)
+        async with open_poller(daemon, tenant.application) as poller:
+            for _ in range(4):
+                assert (await poller.poll()).status == 204
+        assert await mechanism(tenant) == "LONG_POLLING"
+        with trio.fail_after(10):
+            while await mechanism(tenant) is not None:  # noqa: ASYNC110  another process has no event
+                await trio.sleep(0.1)
+        assert "nobody polled" in daemon.log.read_text()
+
+
+async def test_after_a_restart_the_unacknowledged_answer_goes_again_with_its_uids(tmp_path: Path) -> None:
+    with open_daemon(tmp_path, config=CONFIG) as first:
+        tenant = await polling_tenant(first, include_uid=True, include_timestamp=True)
+        async with open_poller(first, tenant.application) as poller:
+            await tenant.gateway.post_events([small(1), small(2)])
+            acknowledged = await poller.poll()
+            assert numbers_of(acknowledged) == [1, 2]
+            await poller.send()
+            await trio.sleep(0.1)
+            await tenant.gateway.post_events([small(3)])
+            unacknowledged = await poller.response()
+            await tenant.gateway.post_events([small(4)])
+    with open_daemon(tmp_path, config=CONFIG) as second, log_shown(second):
+        async with open_poller(second, tenant.application) as poller:
+            again = await poller.poll()
+            assert again.body == unacknowledged.body
+            assert [event["uid"] for event in events_of(again)] != [e["uid"] for e in events_of(acknowledged)]
+            assert numbers_of(await poller.poll()) == [4]
+            assert (await poller.poll()).status == 204
