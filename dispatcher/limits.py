@@ -17,6 +17,7 @@ REQUEST_HEAD_TIMEOUT_S = 20.0  # first byte to end of head
 REQUEST_BODY_STALL_S = 20.0  # longest silence inside a body
 REQUEST_BODY_TIMEOUT_S = 120.0  # whole body: 16 MiB at 140 KB/s
 KEEP_ALIVE_IDLE_S = 75.0  # nginx's number
+DRAIN_IDLE_S = 0.5  # for the next request on a kept-alive connection, when the server ends
 RESPONSE_STALL_S = 20.0  # a client that does not read its answer
 REQUEST_HEADERS_MAX = 100  # fields in a head; Apache's number. 64 KiB of tiny ones would cost 30 ms to parse
 REQUEST_HEAD_REMEMBERED_BYTES_MAX = 1 * KIB  # kept per connection, in case the next head is the same
@@ -138,6 +139,7 @@ CHANNELS_PER_STEP = 1_000  # looked at before others get their turn: about 1 ms
 REMOVAL_RETRY_S = 60.0  # before a channel is tried again that the registry could not remove
 EXPIRY_PAUSE_S = 0.1  # before events past their lifetime are looked for again in a channel that is sending
 LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of one reason
+STOP_RESERVE_S = 0.5  # of the grace time, to write the last acknowledgements and close files
 TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
 
 # --- command line ---------------------------------------------------------------------

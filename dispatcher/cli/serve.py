@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,15 +12,20 @@ from pathlib import Path
 
 import click
 import trio
+from msgspec.structs import replace
 
+from dispatcher import limits
 from dispatcher.cli.config import FILE_OPTION, load_settings
 from dispatcher.cli.running import run
-from dispatcher.config import Settings, split_listen
-from dispatcher.http.server import Listener, Server, open_listeners
-from dispatcher.http.serving import listen, serve_http, serve_status, url_of
+from dispatcher.config import Settings
+from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passed_sockets
+from dispatcher.http.server import Server
+from dispatcher.http.serving import listen, listen_internally, serve_http, serve_status, url_of
 from dispatcher.observe.log import LineFormatter
 from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
+
+_NONE_PASSED = PassedSockets()
 
 
 @click.command()
@@ -44,6 +50,9 @@ def serve(
 
     When it is ready, one line on stdout says where: 'ready http://HOST:PORT'.  Logs go to
     stderr.
+
+    Listening sockets passed by systemd (LISTEN_FDS) are used instead of the addresses in the
+    settings; one with the name 'internal' is server.internal_listen.
     """
     settings, _ = load_settings(
         file,
@@ -55,20 +64,34 @@ def serve(
         },
     )
     log_to_stderr()
-    run(partial(run_daemon, settings))
+    passed = take_passed_sockets(os.environ, os.getpid())
+    run(partial(run_daemon, _as_passed(settings, passed), passed))
 
 
-async def run_daemon(settings: Settings, world: World | None = None) -> None:
+def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:
+    """The settings with the addresses of the sockets passed, which go before what is set."""
+    server = settings.server
+    if passed.public:
+        server = replace(server, listen=address_of(passed.public[0]))
+    if passed.internal:
+        server = replace(server, internal_listen=address_of(passed.internal[0]))
+    return replace(settings, server=server)
+
+
+async def run_daemon(
+    settings: Settings, passed: PassedSockets = _NONE_PASSED, world: World | None = None
+) -> None:
     """Open, listen, say so on stdout, and close in order at the first signal."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        listeners = await listen(settings.server)
+        listeners = await listen(settings.server, passed.public)
         async with open_dispatcher(settings, world=world) as hub, trio.open_nursery() as nursery:
             servers = [await nursery.start(serve_http, hub, listeners)]
             if settings.server.internal_listen:
-                servers.append(await nursery.start(serve_status, hub, await _listen_internally(settings)))
+                internal = await listen_internally(settings.server, passed.internal)
+                servers.append(await nursery.start(serve_status, hub, internal))
             print(f"ready {url_of(listeners)}", flush=True)
             await anext(signals)
-            with trio.move_on_after(settings.server.grace_s):
+            with trio.move_on_after(settings.server.grace_s - _reserve_s(settings)):
                 await _stop(hub, servers)
             nursery.cancel_scope.cancel()
 
@@ -82,9 +105,8 @@ async def _stop(hub: Hub, servers: Sequence[Server]) -> None:
         await server.drain()
 
 
-async def _listen_internally(settings: Settings) -> list[Listener]:
-    host, port = split_listen("server.internal_listen", settings.server.internal_listen)
-    return await open_listeners(host, port)
+def _reserve_s(settings: Settings) -> float:
+    return min(limits.STOP_RESERVE_S, settings.server.grace_s / 4)
 
 
 def log_to_stderr() -> None:

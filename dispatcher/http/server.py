@@ -85,7 +85,7 @@ class Server:
             self._ended.set()
 
     def begin_drain(self) -> None:
-        """Stop accepting; idle connections end now, others after their answer.
+        """Stop accepting; idle connections end in a moment, others after their answer.
 
         An upgraded connection ends when its owner ends it.  What is left after
         ``grace_s`` is cancelled.
@@ -170,12 +170,17 @@ async def open_listeners(
     Raises ``ConfigError`` that names ``server.listen`` when the address cannot be had.
     """
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+        listeners: list[trio.SocketListener] = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
             f"server.listen: cannot listen on {host}:{port}: {reason}; choose another address"
         ) from None
+    return secured(listeners, tls)
+
+
+def secured(listeners: Sequence[trio.SocketListener], tls: ssl.SSLContext | None) -> list[Listener]:
+    """The listeners, for https where ``tls`` is given."""
     if tls is None:
         return list(listeners)
     # https_compatible: browsers and proxies end TLS without a closing handshake.

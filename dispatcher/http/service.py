@@ -35,20 +35,28 @@ class Drain:
         self._idle: set[trio.CancelScope] = set()
 
     def begin(self) -> None:
-        """From now on answers carry ``Connection: close``; idle connections end at once."""
+        """From now on answers carry ``Connection: close``; idle connections have a moment left.
+
+        In it a request that is on its way is answered, and its client told to connect anew.
+        To close at once would tear off the requests of whoever sends them without a pause.
+        """
         self.has_begun = True
         for scope in self._idle:
-            scope.cancel()
+            _bound(scope)
 
     def enter_idle(self, scope: trio.CancelScope) -> None:
-        """Have ``scope`` cancelled when the end begins, or now."""
+        """Have ``scope`` cancelled soon after the end begins, or soon."""
         self._idle.add(scope)
         if self.has_begun:
-            scope.cancel()
+            _bound(scope)
 
     def leave_idle(self, scope: trio.CancelScope) -> None:
         """``scope`` will not be cancelled any more; whether it was, it says itself."""
         self._idle.discard(scope)
+
+
+def _bound(scope: trio.CancelScope) -> None:
+    scope.deadline = min(scope.deadline, trio.current_time() + limits.DRAIN_IDLE_S)
 
 
 class BodyBudget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import trio
 
 from dispatcher.config import ServerSettings, split_listen
 from dispatcher.http.api import internal_api, public_api
-from dispatcher.http.server import Listener, Server, open_listeners, serve
+from dispatcher.http.server import Listener, Server, open_listeners, secured, serve
 from dispatcher.http.tls import server_context
 from dispatcher.runtime.hub import Hub
 
@@ -41,16 +42,33 @@ async def serve_status(
     await serve(listeners, internal_api(hub), grace_s=hub.settings.server.grace_s, task_status=task_status)
 
 
-async def listen(settings: ServerSettings) -> list[Listener]:
-    """The listeners of ``server.listen``, with TLS when a certificate is set.
+async def listen(settings: ServerSettings, passed: Sequence[socket.socket] = ()) -> list[Listener]:
+    """The listeners of ``server.listen``, or on the sockets passed, with TLS when a certificate is set.
 
     Raises ``ConfigError``.
     """
     tls = None
     if settings.tls_certificate:
         tls = server_context(Path(settings.tls_certificate), Path(settings.tls_key))
+    if passed:
+        return secured(_listeners_on(passed), tls)
     host, port = split_listen("server.listen", settings.listen)
     return await open_listeners(host, port, tls=tls)
+
+
+async def listen_internally(settings: ServerSettings, passed: Sequence[socket.socket] = ()) -> list[Listener]:
+    """The listeners of ``server.internal_listen``, or on the sockets passed; never with TLS.
+
+    Raises ``ConfigError``.
+    """
+    if passed:
+        return secured(_listeners_on(passed), None)
+    host, port = split_listen("server.internal_listen", settings.internal_listen)
+    return await open_listeners(host, port)
+
+
+def _listeners_on(passed: Sequence[socket.socket]) -> list[trio.SocketListener]:
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in passed]
 
 
 def url_of(listeners: Sequence[Listener]) -> str:

@@ -637,7 +637,7 @@ async def test_failure_of_an_upgrade_comes_out(autojump_clock: Clock) -> None:
 # --- the end --------------------------------------------------------------------------
 
 
-async def test_drain_closes_an_idle_connection_at_once(autojump_clock: Clock) -> None:
+async def test_drain_closes_an_idle_connection_after_a_moment(autojump_clock: Clock) -> None:
     service = Service(answer)
     async with connected(service) as client:
         await client.ask(get())
@@ -645,16 +645,34 @@ async def test_drain_closes_an_idle_connection_at_once(autojump_clock: Clock) ->
         started = trio.current_time()
         service.drain.begin()
         assert await client.is_at_end()
-        assert trio.current_time() == started
+        assert trio.current_time() - started == pytest.approx(limits.DRAIN_IDLE_S)
 
 
-async def test_connection_that_begins_after_the_drain_is_closed_at_once(autojump_clock: Clock) -> None:
+async def test_request_in_that_moment_is_answered_and_its_client_told_to_connect_anew(
+    autojump_clock: Clock,
+) -> None:
+    service = Service(answer)
+    async with connected(service) as client:
+        await client.ask(get())
+        await trio.testing.wait_all_tasks_blocked()
+        service.drain.begin()
+        await trio.sleep(limits.DRAIN_IDLE_S / 2)
+        assert (await client.ask(get())).headers["connection"] == "close"
+        assert await client.is_at_end()
+
+
+@pytest.mark.parametrize("data", [b"", get()])
+async def test_connection_that_begins_after_the_drain_has_one_request(
+    data: bytes, autojump_clock: Clock
+) -> None:
     service = Service(answer)
     service.drain.begin()
-    started = trio.current_time()
     async with connected(service) as client:
+        if data:
+            assert (await client.ask(data)).headers["connection"] == "close"
+        started = trio.current_time()
         assert await client.is_at_end()
-    assert trio.current_time() == started
+    assert trio.current_time() - started <= limits.DRAIN_IDLE_S
 
 
 async def test_drain_lets_a_request_finish_and_says_close(autojump_clock: Clock) -> None:
