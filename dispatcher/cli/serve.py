@@ -26,6 +26,7 @@ from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
 
 _NONE_PASSED = PassedSockets()
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -82,7 +83,9 @@ async def run_daemon(
     settings: Settings, passed: PassedSockets = _NONE_PASSED, world: World | None = None
 ) -> None:
     """Open, listen, say so on stdout, and close in order at the first signal."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # what holds again when we have closed and are about to end
+    with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
         listeners = await listen(settings.server, passed.public)
         async with open_dispatcher(settings, world=world) as hub, trio.open_nursery() as nursery:
             servers = [await nursery.start(serve_http, hub, listeners)]

@@ -136,6 +136,11 @@ class CallbackSink:
         """Return at once: what ``send`` has returned from is confirmed."""
         await trio.lowlevel.checkpoint()
 
+    @property
+    def in_flight(self) -> OutgoingBatch | None:
+        """The batch that is being sent now."""
+        return self._in_flight
+
     def statistics(self) -> SinkStatistics:
         """What is unconfirmed now."""
         batch = self._in_flight

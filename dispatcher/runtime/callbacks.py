@@ -17,7 +17,7 @@ from dispatcher.errors import FieldError, TooManyRequests, ValidationError
 from dispatcher.model import Application, ChannelType, Position, Serialization
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm
+from dispatcher.runtime.channel_task import confirm, frozen
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.supervisor import Supervisor
 
@@ -98,17 +98,19 @@ class Callbacks:
     async def stop(self, channels: Collection[ActiveChannel]) -> None:
         """Let the requests in flight finish and begin no others; then close every connection.
 
-        Takes as long as the slowest receiver: the caller bounds it.
+        Takes as long as the slowest receiver: the caller bounds it.  What is cut off then
+        has failed, and goes again byte for byte in the next run.
         """
-        sinks = [channel.sink for channel in channels if isinstance(channel.sink, CallbackSink)]
+        bound = [(channel, channel.sink) for channel in channels if isinstance(channel.sink, CallbackSink)]
         try:
-            for channel in channels:
-                if isinstance(channel.sink, CallbackSink):
-                    channel.sink = None
-                    channel.end_pause()
+            for channel, _ in bound:
+                channel.sink = None
+                channel.end_pause()
             await self._supervisor.wait_idle()
         finally:
-            for sink in sinks:
+            for channel, sink in bound:
+                if sink.in_flight is not None and channel.frozen is None and not channel.is_gone:
+                    self._queue.freeze(channel.row.id, frozen(channel, sink.in_flight))
                 with trio.CancelScope(shield=True):  # closing a socket does not wait
                     await sink.aclose()
 

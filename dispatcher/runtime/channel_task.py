@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from dispatcher.core.retry import RetryPolicy, after_failure, after_refused_size, after_success
-from dispatcher.deliver.sink import DeliveryFailed, Sink
+from dispatcher.deliver.sink import DeliveryFailed, OutgoingBatch, Sink
 from dispatcher.model import Position
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
 from dispatcher.runtime.active_channel import ActiveChannel
@@ -67,7 +67,7 @@ def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observ
         observer.lost(channel, loss)
 
 
-def frozen(channel: ActiveChannel, batch: Batch) -> FrozenBatch:
+def frozen(channel: ActiveChannel, batch: OutgoingBatch) -> FrozenBatch:
     """A batch as it has to go again, for ``ActiveChannel.frozen`` and ``ChannelQueue.freeze``."""
     return FrozenBatch(first=batch.first, last=batch.last, events=batch.events, form=channel.form)
 

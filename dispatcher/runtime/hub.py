@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
+from dispatcher import limits
 from dispatcher.config import Settings
 from dispatcher.core.access import KEY_ID_RANDOM_BYTES, KEY_RANDOM_BYTES, make_key, make_key_id
 from dispatcher.core.access import digest as key_digest
@@ -100,8 +101,12 @@ class Hub:
         self.parts.long_polls.stop()
         with trio.move_on_after(self.settings.server.grace_s):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.parts.sockets.stop)
+                nursery.start_soon(self.parts.sockets.stop, self._confirm_s())
                 nursery.start_soon(self.parts.callbacks.stop, self.parts.directory.channels())
+
+    def _confirm_s(self) -> float:
+        """How long of the grace time a message on its way may wait for its confirmation."""
+        return min(limits.STOP_CONFIRM_S, self.settings.server.grace_s / 4)
 
     # --- publishing ---------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import trio
 
 from dispatcher import limits
 from dispatcher.core.retry import after_refused_size
+from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket import SendBuffers, WebSocketSink
 from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
 from dispatcher.errors import CloseCode, NotFound
@@ -94,13 +96,29 @@ class Sockets:
             if key.id in gone:
                 self.end(channel, CloseCode.POLICY, "access key revoked")
 
-    async def stop(self) -> None:
-        """Close every socket with 1012; new ones are answered the same."""
+    async def stop(self, confirm_s: float) -> None:
+        """Close every socket with 1012; new ones are answered the same.
+
+        Nothing more is sent, and what was sent has ``confirm_s`` to be confirmed: a client
+        need not answer a ping that comes together with a Close frame, and would get all that
+        again from the next run.
+        """
         self._is_stopping = True
-        with trio.move_on_after(2 * limits.WEBSOCKET_CLOSE_WAIT_S):
+        with trio.move_on_after(confirm_s + 2 * limits.WEBSOCKET_CLOSE_WAIT_S):
             async with trio.open_nursery() as nursery:
-                for connection in tuple(self._open):
-                    nursery.start_soon(connection.close, CloseCode.RESTART, "restarting")
+                for connection, (_, channel) in tuple(self._open.items()):
+                    nursery.start_soon(self._stop_one, connection, channel, confirm_s)
+
+    async def _stop_one(
+        self, connection: WebSocketConnection, channel: ActiveChannel, confirm_s: float
+    ) -> None:
+        sink = channel.sink
+        if isinstance(sink, WebSocketSink) and sink.connection is connection:
+            channel.sink = None  # its task begins no other batch
+            with trio.move_on_after(confirm_s), suppress(SinkClosed):
+                await sink.drained()
+            detach(channel, self._queue)
+        await connection.close(CloseCode.RESTART, "restarting")
 
     def _attach(
         self,

@@ -15,6 +15,7 @@ import itertools
 import json
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,10 +165,18 @@ async def new_tenant(daemon: Daemon) -> Tenant:
 
 
 @contextmanager
-def open_daemon(folder: Path, *flags: str, config: str = "", exit_status: int = 0) -> Iterator[Daemon]:
+def open_daemon(
+    folder: Path,
+    *flags: str,
+    config: str = "",
+    exit_status: int = 0,
+    sockets: Sequence[socket.socket] = (),
+    names: str = "",
+) -> Iterator[Daemon]:
     """Start a daemon, wait until it is ready, stop it at the end; it must then exit with 0.
 
     With another ``exit_status`` the block has to see to that itself, with a signal.
+    ``sockets`` are passed as systemd does, with their ``names`` (``LISTEN_FDNAMES``).
 
     ``folder`` holds its data, and a second daemon on the same folder finds them again.
     """
@@ -176,13 +185,40 @@ def open_daemon(folder: Path, *flags: str, config: str = "", exit_status: int = 
     line = [*DISPATCHER, "serve", "--listen=127.0.0.1:0", f"--data={data}"]
     with log.open("a") as stderr:
         process = subprocess.Popen(
-            [*line, f"--config={file}", *flags], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [*passing(sockets, names), *line, f"--config={file}", *flags],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            pass_fds=[sock.fileno() for sock in sockets],
         )
     try:
         yield Daemon(process, _wait_ready(process, log), data, log)
     finally:
         status = _stop(process)
     assert status == exit_status, f"the daemon ended with {status}:\n{_tail(log)}"
+
+
+def passing(sockets: Sequence[socket.socket], names: str = "") -> list[str]:
+    """What to write before a command so that it finds the sockets from descriptor 3 on.
+
+    The sockets must be among the ``pass_fds`` of the process.
+    """
+    if not sockets:
+        return []
+    numbers = [str(sock.fileno()) for sock in sockets]
+    return [sys.executable, "-c", _PASS, names, ",".join(numbers)]
+
+
+_PASS = """
+import os, sys
+names, numbers, *command = sys.argv[1:]
+given = [os.dup(int(number)) for number in numbers.split(",")]
+high = [os.dup2(number, 100 + at) for at, number in enumerate(given)]
+for at, number in enumerate(high):
+    os.dup2(number, 3 + at)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(given)), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+"""
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes
     when: When = When.AFTER_REQUEST
     then: Then = Then.KEEP
+    after_s: float = 0.0  # how long the receiver works before it answers
 
 
 def answer(
@@ -57,6 +58,7 @@ def answer(
     headers: tuple[tuple[str, str], ...] = (),
     when: When = When.AFTER_REQUEST,
     then: Then = Then.KEEP,
+    after_s: float = 0.0,
 ) -> Answer:
     """A well-formed answer with a Content-Length (none for a 204)."""
     lines = [f"HTTP/1.1 {status} Whatever"]
@@ -64,7 +66,7 @@ def answer(
         lines.append(f"Content-Length: {len(body)}")
     lines += [f"{name}: {value}" for name, value in headers]
     head = "\r\n".join(lines) + "\r\n\r\n"
-    return Answer(raw=head.encode() + body, when=when, then=then)
+    return Answer(raw=head.encode() + body, when=when, then=then, after_s=after_s)
 
 
 def raw(data: bytes, *, when: When = When.AFTER_REQUEST, then: Then = Then.CLOSE) -> Answer:
@@ -152,6 +154,7 @@ class Receiver:
             reply = reply or self._otherwise(request)
             self._changed.set()
             self._changed = trio.Event()
+            await trio.sleep(reply.after_s)
             await stream.send_all(reply.raw)
             if reply.then is Then.HANG:
                 await trio.sleep_forever()
