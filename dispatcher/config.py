@@ -35,7 +35,9 @@ def _doc(unit: str, meaning: str) -> Meta:
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[server]``"""
 
-    listen: Annotated[str, _doc("host:port", "where applications and gateways connect")] = "127.0.0.1:8080"
+    listen: Annotated[
+        str, _doc("host:port", "where applications and gateways connect; sockets passed by systemd go first")
+    ] = "127.0.0.1:8080"
     internal_listen: Annotated[
         str, _doc("host:port", "when set, /metrics, /healthz and /readyz are served here instead")
     ] = ""
@@ -118,7 +120,7 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     websocket_batch_bytes: Annotated[
         int,
         Meta(ge=limits.LEARNED_BATCH_BYTES_MIN),
-        _doc("bytes", "most bytes of one WebSocket batch; common clients refuse over 1 MiB"),
+        _doc("bytes", "most bytes of one WebSocket batch or poll; common clients refuse over 1 MiB"),
     ] = 1_000_000
     delete_channel_on_client_close: Annotated[
         bool, _doc("true or false", "a client that closes its WebSocket deletes the channel")
@@ -131,7 +133,7 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ack_timeout_s: Annotated[
         Seconds, _doc("seconds", "without pong or progress while events are unconfirmed")
     ] = 120.0
-    long_poll_hold_s: Annotated[Seconds, _doc("seconds", "an empty long poll is held")] = 30.0
+    long_poll_hold_s: Annotated[Seconds, _doc("seconds", "a long poll waits for a message")] = 30.0
     long_poll_idle_s: Annotated[
         Seconds, _doc("seconds", "a long-poll channel without a poll for so long is removed")
     ] = 600.0

@@ -112,7 +112,9 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         yield found
 
 
-async def test_a_reader_gets_events_on_a_callback_and_then_on_a_websocket(reader: Reader) -> None:
+async def test_a_reader_gets_events_by_callback_by_websocket_and_by_long_poll(
+    reader: Reader,
+) -> None:
     answer = await reader.shell(block("sh", '{"registrations"'))
     assert answer in README
     assert json.loads(answer)["unrouted"] == 1
@@ -130,11 +132,16 @@ async def test_a_reader_gets_events_on_a_callback_and_then_on_a_websocket(reader
     assert (event["ep"], event["payload"]) == ("dev-1", "MjEuNQ==")
     assert event["uid"]
 
-    await reader.shell(block("sh", "-X DELETE"))
+    await reader.shell(block("sh", "-X DELETE http://127.0.0.1:8080/v2/notification/callback"))
     post = callback[callback.index("curl -sS http://127.0.0.1:8080/gateway") :]
     assert json.loads(await reader.shell(post))["queued"] == 1
     async with reader.running(block("python", "websockets.connect")) as client:
         assert await read_until(client, "\n") == "dev-1 /3303/0/5700 MjEuNQ==\n"
+
+    answer = await reader.shell(block("sh", "/v2/notification/pull"))
+    (event,) = json.loads(answer)["notifications"]
+    assert (event["ep"], event["payload"]) == ("dev-1", "MjEuNQ==")
+    assert event["uid"]
 
 
 async def test_the_program_that_embeds_it_runs_as_it_stands() -> None:
