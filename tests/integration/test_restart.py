@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Load:
         self.closed_with: list[int] = []  # the codes that the WebSocket's client saw
         self.was_told_to_close = 0  # answers on the kept-alive connection
         self.is_over = False
+        self.posters = 0  # that have not ended
 
     async def post(self, wire: WireClient, gateway: User, device: str, count: int) -> WireResponse:
         first = self.accepted.setdefault(device, 0)
@@ -73,6 +74,11 @@ class Load:
 
     async def connect(self) -> WireClient:
         return WireClient(await trio.open_tcp_stream("127.0.0.1", self.port))
+
+    async def keep_posting(self, post: Callable[[User], Awaitable[None]], gateway: User) -> None:
+        self.posters += 1
+        await post(gateway)
+        self.posters -= 1
 
     async def post_kept_alive(self, gateway: User) -> None:
         while not self.is_over:
@@ -160,8 +166,8 @@ async def test_restarts_under_load_refuse_nobody_and_lose_nothing(tmp_path: Path
                             gateway, users = await three_applications(daemon, receiver.url)
                             nursery.start_soon(load.receive_by_websocket, users["socket"])
                             nursery.start_soon(load.receive_by_poll, daemon, users["poll"])
-                            nursery.start_soon(load.post_kept_alive, gateway)
-                            nursery.start_soon(load.post_anew, gateway)
+                            for post in (load.post_kept_alive, load.post_anew):
+                                nursery.start_soon(load.keep_posting, post, gateway)
                         await trio.sleep(1)
                         if number < RESTARTS:
                             daemon.send_signal(signal.SIGTERM)
@@ -184,7 +190,7 @@ async def all_arrived(load: Load, receiver: Any) -> None:
         while True:
             bodies = [json.loads(request.body) for request in receiver.requests[1:]]
             load.arrived["callback"] = [event for body in bodies for event in body["notifications"]]
-            if all(map(load.is_complete, ("callback", "websocket", "poll"))):
+            if not load.posters and all(map(load.is_complete, ("callback", "websocket", "poll"))):
                 return
             await trio.sleep(0.1)
 

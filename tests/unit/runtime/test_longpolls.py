@@ -306,6 +306,22 @@ async def test_what_an_open_answer_holds_is_not_dropped_when_the_queue_is_full(
         assert eps(await house.answer())[-1] == "later-199"
 
 
+async def test_what_a_given_up_poll_had_taken_may_be_dropped_like_everything_else(
+    autojump_clock: MockClock,
+) -> None:
+    tiers = {"commercial": TierSettings(queue_bytes=4096)}
+    settings = Settings(tiers=tiers, storage=StorageSettings(durability=Durability.MEMORY))
+    async with open_dispatcher(settings, world=World(registry=MemoryRegistry(), unix_s=unix_s)) as hub:
+        house = House(hub, await hub.ensure_application(await hub.ensure_account(), "a"))
+        await house.poll()
+        house.publish(*(f"early-{number}" for number in range(200)))
+        hub.parts.long_polls._bytes._held = limits.LONG_POLL_ANSWERS_BYTES_MAX
+        assert await house.poll() is PollEnd.EMPTY
+        hub.parts.long_polls._bytes._held = 0
+        house.publish(*(f"later-{number}" for number in range(200)))
+        assert eps(await house.answer())[-1] == "later-199"
+
+
 async def test_events_past_their_lifetime_do_not_go_again(house: House, autojump_clock: MockClock) -> None:
     await house.poll()
     house.publish("old")
@@ -380,6 +396,17 @@ async def test_another_serialization_begins_the_lost_batch_anew(
     assert b"uid" in read(await house.answer())
     assert await house.poll() is PollEnd.EMPTY
     assert house.records() == 0
+
+
+async def test_another_serialization_in_the_midst_of_a_batch_begins_it_anew(
+    house: House, autojump_clock: MockClock
+) -> None:
+    await house.poll()
+    house.put(Registration(ep="a"), Notification("b", "/1"))
+    assert b"registrations" in read(await house.answer())
+    lose(await house.answer())
+    await house.hub.register_long_poll(house.application, WITH_UID)
+    assert [next(iter(message)) for message in await house.messages(2)] == ["registrations", "notifications"]
 
 
 async def test_an_answer_is_no_larger_than_a_websocket_batch(autojump_clock: MockClock) -> None:
