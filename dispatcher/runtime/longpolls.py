@@ -90,6 +90,9 @@ class LongPolls:
         self._bytes = AnswerBytes()
         self._is_stopping = False
 
+    def __repr__(self) -> str:
+        return f"<LongPolls {len(self._open)} open, {len(self._given)} batches not settled, {self._bytes!r}>"
+
     async def poll(
         self, key: AccessKey, application: Application, wait_gone: Callable[[], Awaitable[None]]
     ) -> Answer | PollEnd:

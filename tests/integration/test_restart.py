@@ -284,20 +284,34 @@ async def test_a_callback_that_does_not_finish_is_given_back_and_goes_again_byte
     assert [event["max-age"] for event in json.loads(rest.body)["notifications"]] == [3]
 
 
-async def test_a_confirmed_message_does_not_come_again_after_a_restart(tmp_path: Path) -> None:
-    """The pong may come with the client's answer to the Close frame, and the journal must have it."""
+def pong(payload: bytes) -> bytes:
+    """As a client sends it, under a mask of zeros."""
+    return bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_message_on_its_way_is_confirmed_before_the_close_or_comes_again(
+    answers: bool, tmp_path: Path
+) -> None:
     with open_daemon(tmp_path) as daemon:
         tenant = await websocket_tenant(daemon)
-        async with open_websocket(daemon.port, key_of(tenant.application)) as opened:
-            for number in range(50):
-                await tenant.gateway.post_events([small(number)])
+        async with open_websocket(daemon.port, key_of(tenant.application), answers_pings=False) as opened:
+            await tenant.gateway.post_events([small(1)])
+            await opened.message()
             daemon.send_signal(signal.SIGTERM)
+            await trio.sleep(0.3)
+            assert opened.closed_with is None
+            if answers:
+                await opened.send(pong(opened.pings[-1]))
             with trio.fail_after(GRACE_S):
                 assert await opened.wait_closed() == (1012, "restarting")
                 assert await daemon.wait() == 0
     with open_daemon(tmp_path) as daemon, log_shown(daemon):
         async with open_websocket(daemon.port, key_of(tenant.application)) as opened:
-            await opened.stay_silent(0.5)
+            if answers:
+                await opened.stay_silent(0.5)
+            else:
+                assert [event["max-age"] for event in await opened.events(1)] == [1]
 
 
 async def test_a_body_that_is_being_sent_may_be_finished(tmp_path: Path) -> None:
