@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+import trustme
 from support.daemon import Daemon, Tenant, log_shown, new_tenant, open_daemon
-from support.poller import PULL, Poller, events_of, numbers_of, open_poller, polling_tenant
+from support.http_wire import WireClient, request
+from support.poller import PULL, Poller, events_of, numbers_of, open_poller, polling_tenant, secured
 from support.receiver import open_receiver
-from support.tenants import small
+from support.tenants import key_of, small
 
 pytestmark = pytest.mark.slow
 
@@ -390,6 +395,45 @@ async def test_a_channel_that_nobody_polls_is_gone_after_its_time(tmp_path: Path
             while await mechanism(tenant) is not None:  # noqa: ASYNC110  another process has no event
                 await trio.sleep(0.1)
         assert "nobody polled" in daemon.log.read_text()
+
+
+async def test_over_tls_and_on_a_passed_socket_the_same_bytes_settle_or_go_again(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    files = f'[server]\ntls_certificate = "{tmp_path}/chain.pem"\ntls_key = "{tmp_path}/key.pem"\n'
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        open_daemon(tmp_path, config=files + CONFIG, sockets=[sock]) as daemon,
+        log_shown(daemon),
+    ):
+        tenant = await new_tenant(daemon)
+
+        async def post(number: int) -> None:
+            body = json.dumps({"notifications": [small(number)]}).encode()
+            path = f"/gateway/v1/applications/{tenant.application.key.application}/events"  # type: ignore[union-attr]
+            lines = (f"Authorization: Bearer {key_of(tenant.gateway)}", "Content-Type: application/json")
+            stream = await trio.open_tcp_stream("127.0.0.1", daemon.port)
+            wire = WireClient(secured(stream, client))
+            length = f"Content-Length: {len(body)}"
+            assert (await wire.ask(request("POST", path, *lines, length) + body)).status == 202
+            await wire.stream.aclose()
+
+        async with open_poller(daemon, tenant.application, tls=client) as poller:
+            assert (await poller.poll()).status == 204
+            await post(1)
+            assert numbers_of(await poller.poll()) == [1]
+            assert (await poller.poll()).status == 204
+            await post(2)
+            await poller.send()
+            await trio.sleep(0.2)
+            await poller.reset()
+        async with open_poller(daemon, tenant.application, tls=client) as poller:
+            assert numbers_of(await poller.poll()) == [2]
+            assert (await poller.poll()).status == 204
 
 
 async def test_after_a_restart_the_unacknowledged_answer_goes_again_with_its_uids(tmp_path: Path) -> None:

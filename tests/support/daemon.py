@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import select
 import signal
 import socket
@@ -235,7 +236,7 @@ def _wait_ready(process: subprocess.Popen[str], log: Path) -> int:
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], READY_S)
     line = process.stdout.readline() if readable else ""
-    assert line.startswith("ready http://127.0.0.1:"), f"the daemon is not ready: {line!r}\n{_tail(log)}"
+    assert re.match("ready https?://127.0.0.1:", line), f"the daemon is not ready: {line!r}\n{_tail(log)}"
     return int(line.rpartition(":")[2])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,9 +53,10 @@ class Poller:
     async def reset(self) -> None:
         """Tear the connection off."""
         stream = self._wire.stream
-        assert isinstance(stream, trio.SocketStream)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await stream.aclose()
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        assert isinstance(transport, trio.SocketStream)
+        transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(stream)
 
     async def aclose(self) -> None:
         """Close in order; what was not read makes the kernel send a reset."""
@@ -63,19 +65,26 @@ class Poller:
 
 @asynccontextmanager
 async def open_poller(
-    daemon: Daemon, user: User, *, receive_bytes: int | None = None
+    daemon: Daemon, user: User, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Poller]:
     """Connect; ``receive_bytes`` bounds what our kernel takes while nobody reads."""
     sock = trio.socket.socket()
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     await sock.connect(("127.0.0.1", daemon.port))
-    poller = Poller(WireClient(trio.SocketStream(sock)), key_of(user))
+    poller = Poller(WireClient(secured(trio.SocketStream(sock), tls)), key_of(user))
     try:
         yield poller
     finally:
         with contextlib.suppress(trio.ClosedResourceError):
             await poller.aclose()
+
+
+def secured(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    """The stream, under TLS where a context is given."""
+    if tls is None:
+        return stream
+    return trio.SSLStream(stream, tls, server_hostname="localhost", https_compatible=True)
 
 
 async def polling_tenant(daemon: Daemon, **cfg: bool) -> Tenant:
