@@ -87,6 +87,7 @@ class NativeJournal:
         self.files = files_of(disk)
         self._segment_bytes = disk.sizes.segment_bytes
         self._unit = ffi.new("nd_channel_unit *")
+        self._stats = ffi.new("nd_journal_stats_t *")
         out = ffi.new("nd_journal **")
         path = bytes(folder)
         status = lib.nd_journal_open(lib.nd_io_posix(), self.files, path, raw, out)
@@ -151,9 +152,15 @@ class NativeJournal:
         """Take note of what the writer did."""
         return _OUTCOMES.get(lib.nd_journal_group_done(self.raw), GroupOutcome.NO_SPACE)
 
+    def gathered_bytes(self) -> int:
+        """How much stands in the group that is being gathered."""
+        lib.nd_journal_stats(self.raw, self._stats)
+        gathered: int = self._stats.gathered_bytes
+        return gathered
+
     def stats(self) -> JournalStats:
         """The figures."""
-        raw = ffi.new("nd_journal_stats_t *")
+        raw = self._stats
         lib.nd_journal_stats(self.raw, raw)
         return JournalStats(
             durable_group=raw.durable_group,

@@ -175,7 +175,7 @@ class QueueLog:
 
     def show(self, group: Group, segment: int) -> None:
         """What is durable now may be delivered."""
-        self._segments.wrote(segment, group.states)
+        self._segments.wrote_states(segment, group.states)
         self._segments.wrote(segment, group.last_seqs)
         if group.moved_from:
             self._segments.moved(group.moved_from, segment)
@@ -200,7 +200,7 @@ class QueueLog:
             if not self._is_dead(segment) and not await self._move_live(segment, commit):
                 self._damaged_segment = segment
                 return
-            for number in self._segments.spoken_of_last_in(segment):
+            for number in self._segments.stated_last_in(segment):
                 if number in self._channels:
                     self._changed[number] = self._channels[number]
             await commit()
@@ -238,15 +238,20 @@ class QueueLog:
             if not cleaner.is_readable:
                 return False
             answers_from_unix_ms = max(0, self._now_unix_ms() - int(limits.IDEMPOTENCY_LIFETIME_S * 1000))
-            self.commit.group.moved_from = segment
-            while cleaner.move(self._live_channels(), answers_from_unix_ms):
+            while self._move_some(cleaner, segment, answers_from_unix_ms):
                 await commit()
                 if self.commit.has_failed:
                     return False
-                self.commit.group.moved_from = segment
             return True
         finally:
             cleaner.close()
+
+    def _move_some(self, cleaner: SegmentCleaner, segment: int, answers_from_unix_ms: int) -> bool:
+        before = self._journal.gathered_bytes()
+        goes_on = cleaner.move(self._live_channels(), answers_from_unix_ms)
+        if self._journal.gathered_bytes() > before:
+            self.commit.group.moved_from = segment
+        return goes_on
 
     def _live_channels(self) -> Any:
         channels = sorted(self._channels.values(), key=lambda channel: channel.number)

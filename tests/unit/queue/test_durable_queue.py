@@ -2,105 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from msgspec.structs import replace
+from support.journal_folder import EVERYTHING, FORM, NOW_MS, SMALL, Folder, contents, options, publish
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
 from dispatcher.errors import BodyTooLarge, DataFolderError, JournalFailed, StorageFull
-from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
-from dispatcher.queue.disk import Disk, JournalSizes
-from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
-from dispatcher.queue.native import NativeQueue
+from dispatcher.model import Durability, Position, SliceLimits
+from dispatcher.queue.interface import FrozenBatch, Route
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
-from dispatcher.queue.native_recovery import JournalReader, RecoveryReport, open_durable_queue
-
-EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
-FORM = Form(mixed_kinds=True, include_uid=True)
-NOW_MS = 1_767_225_600_123
-
-
-def options(incarnation: int = 77, queue_bytes: int = 50_000_000) -> QueueOptions:
-    return QueueOptions(
-        incarnation=incarnation, owner=1, queue_bytes=queue_bytes, overflow=Overflow.DROP_OLDEST
-    )
-
-
-class Folder:
-    """A data folder, and how often an epoch was asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.epochs = 0
-
-    async def next_epoch(self) -> int:
-        self.epochs += 1
-        return self.epochs
-
-    @asynccontextmanager
-    async def opened(
-        self,
-        known: Mapping[int, QueueOptions] | None = None,
-        durability: Durability = Durability.DISK,
-        is_killed: bool = False,
-        memory_bytes: int = 64 << 20,
-        sizes: JournalSizes | None = None,
-    ) -> AsyncIterator[tuple[NativeQueue, RecoveryReport]]:
-        """The queue with its loop running; a kill ends it without a last write."""
-        known = {1: options()} if known is None else known
-        queue, report = await open_durable_queue(
-            self.path,
-            durability,
-            memory_bytes,
-            known,
-            disk=Disk(sizes or JournalSizes()),
-            next_epoch=self.next_epoch,
-            new_journal_id=lambda: 12345,
-            now_unix_ms=lambda: NOW_MS,
-        )
-        assert queue.log is not None
-        try:
-            for number, its in known.items():
-                queue.open_channel(number, its)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(queue.log.commit.run)
-                with trio.fail_after(20):
-                    yield queue, report
-                    if not is_killed:
-                        await queue.log.commit.drain()
-                nursery.cancel_scope.cancel()
-        finally:
-            queue.close()
+from dispatcher.queue.native_recovery import JournalReader
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
-
-
-async def publish(queue: NativeQueue, count: int, channel: int = 1, start: int = 1) -> None:
-    records = records_of(notifications(count, first=start))
-    _, ticket = queue.append(records, [Route(channel)], NOW_MS)
-    await ticket.durable()
-
-
-async def contents(queue: NativeQueue, channel: int = 1) -> list[tuple[str, str]]:
-    """All events that may be delivered, as path and uid."""
-    found: list[tuple[str, str]] = []
-    after: Position | None = None
-    while (batch := await queue.slice(channel, after, EVERYTHING, FORM)) is not None:
-        for text in batch.tobytes():
-            found += [(event["path"], event["uid"]) for event in json.loads(text)["notifications"]]
-        after = batch.last
-    queue.release(channel)
-    return found
 
 
 async def test_what_was_durable_is_found_again_with_the_same_uids(folder: Folder) -> None:
@@ -238,9 +160,6 @@ async def test_the_oldest_go_first_when_there_is_less_memory_than_before(folder:
         assert totals.recovered == 40_000
         assert totals.recovered == totals.records + totals.dropped["memory"]
         assert (await contents(queue))[-1][0].endswith("/40000")
-
-
-SMALL = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=512 << 10)
 
 
 def disk_bytes(folder: Folder) -> int:

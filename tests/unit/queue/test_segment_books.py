@@ -45,13 +45,16 @@ def test_nothing_is_known_of_a_segment_with_records_moved_out_of_an_unknown_one(
     assert books.last_seqs(4) == {1: 20}
 
 
-def test_a_channels_state_is_sought_in_the_last_segment_that_spoke_of_it_itself() -> None:
+def test_a_channels_state_is_sought_where_it_was_written_last_whatever_records_came_later() -> None:
     books = SegmentBooks()
-    books.wrote(3, {1: 12, 2: 5})
+    books.wrote(3, {3: 9})
+    books.wrote_states(3, {1: 12, 2: 5})
+    assert books.last_seqs(3) == {1: 12, 2: 5, 3: 9}
     books.moved(3, 4)
-    assert books.spoken_of_last_in(3) == [1, 2]
-    assert books.spoken_of_last_in(4) == []
-    books.wrote(4, {2: 6})
-    assert books.spoken_of_last_in(3) == [1]
+    books.wrote(4, {1: 13, 2: 6})
+    assert sorted(books.stated_last_in(3)) == [1, 2]
+    assert books.stated_last_in(4) == []
+    books.wrote_states(4, {2: 6})
+    assert books.stated_last_in(3) == [1]
     books.forget_channel(1)
-    assert books.spoken_of_last_in(3) == []
+    assert books.stated_last_in(3) == []
