@@ -63,7 +63,8 @@ INGEST_BODIES_BYTES_MAX = 256 * MIB  # bodies in flight: 16 of the largest
 # --- idempotency ----------------------------------------------------------------------
 IDEMPOTENCY_KEY_BYTES_MAX = 255
 IDEMPOTENCY_KEYS_PER_ACCOUNT_MAX = 100_000
-IDEMPOTENCY_LIFETIME_S = 86_400.0
+IDEMPOTENCY_LIFETIME_MS = 86_400_000
+IDEMPOTENCY_ANSWER_BYTES_MAX = 192  # the longest 202 has 120
 
 # --- channels -------------------------------------------------------------------------
 MAX_CHUNK_SIZE_MIN = 100  # the API's own minimum

@@ -7,6 +7,7 @@ every layer may import it.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -106,6 +107,21 @@ class SliceLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     events_max: int
     bytes_max: int  # of its messages as they are sent
+
+
+class Ticket(Protocol):
+    """The durability of one append."""
+
+    is_durable: bool  # whether ``durable`` would return at once
+
+    async def durable(self) -> None:
+        """Return when all that was stored by the request is durable (INV-5).
+
+        Raises ``StorageFull`` while the disk has no room for it: it stays stored, becomes
+        durable when there is room, and can be waited for again.  ``JournalFailed``: it
+        never will in this run.  Cancellation leaves it stored.
+        """
+        ...
 
 
 class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):

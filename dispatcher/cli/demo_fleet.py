@@ -9,7 +9,7 @@ import trio
 from dispatcher import limits
 from dispatcher.cli.demo_plan import DemoPlan, notification_lines, registration_line
 from dispatcher.cli.gateway_client import GatewayClient, add
-from dispatcher.http.ingest_api import Accepted
+from dispatcher.wire.gateway_api import Accepted
 from dispatcher.wire.ingest import BodyForm
 
 

@@ -13,7 +13,7 @@ from dispatcher import limits
 from dispatcher.cli.api_client import Answer, ApiClient
 from dispatcher.core.retry import parse_retry_after
 from dispatcher.errors import ServerUnreachable
-from dispatcher.http.ingest_api import Accepted
+from dispatcher.wire.gateway_api import Accepted
 from dispatcher.wire.ingest import BodyForm
 
 _WORTH_RETRYING = frozenset({429, 503, 507})

@@ -25,8 +25,8 @@ from dispatcher.cli.running import run
 from dispatcher.cli.server_address import ServerAddress
 from dispatcher.cli.server_options import server_options
 from dispatcher.errors import BodyTooLarge, DispatcherError, FieldError, RequestRefused
-from dispatcher.http.ingest_api import Accepted
 from dispatcher.model import Role
+from dispatcher.wire.gateway_api import Accepted
 from dispatcher.wire.ingest import BodyForm
 
 _FORMS_BY_SUFFIX = {".json": BodyForm.JSON, ".ndjson": BodyForm.NDJSON, ".jsonl": BodyForm.NDJSON}

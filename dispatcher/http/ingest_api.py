@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 
-import msgspec
 import trio
 
 from dispatcher import limits
-from dispatcher.core.idempotency import KeyScope
+from dispatcher.core.idempotency import KeyScope, key_scope
 from dispatcher.errors import BadRequest, UnsupportedMediaType
 from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, key_of
 from dispatcher.http.ingest_gate import IngestGate
@@ -18,23 +17,14 @@ from dispatcher.http.replays import Replays
 from dispatcher.model import Role
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
+from dispatcher.wire.gateway_api import encode_accepted
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, parse
 
 _FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
 _PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
 _REPLAYED = (("Idempotency-Replayed", "true"),)
 
-Publish = Callable[[Parsed], Receipt]
-
-
-class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a 202."""
-
-    accepted: int
-    queued: int
-    unrouted: int
-    rejected: int
-    durability: str
+Publish = Callable[[Parsed, KeyScope | None], Receipt]
 
 
 class IngestApi:
@@ -43,7 +33,7 @@ class IngestApi:
     def __init__(self, hub: Hub) -> None:
         self._parts = hub.parts
         self._gate = IngestGate(hub.parts.queue)
-        self._replays = Replays(now_s=lambda: hub.parts.now_unix_ms() / 1000)
+        self._replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
 
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
@@ -60,8 +50,9 @@ class IngestApi:
     async def post_events(self, request: Request, caller: Caller) -> Response:
         """Route a body's events by subscription: 202 when they are durable."""
         account = account_of(caller)
+        publisher = self._parts.publisher
         return await self._take(
-            request, caller, lambda parsed: self._parts.publisher.to_subscribers(account.id, parsed)
+            request, caller, lambda parsed, scope: publisher.to_subscribers(account.id, parsed, scope)
         )
 
     async def post_to_application(self, request: Request, caller: Caller) -> Response:
@@ -69,8 +60,9 @@ class IngestApi:
         application = self._parts.directory.application_named(
             account_of(caller).id, request.params["application"]
         )
+        publisher = self._parts.publisher
         return await self._take(
-            request, caller, lambda parsed: self._parts.publisher.to_application(application, parsed)
+            request, caller, lambda parsed, scope: publisher.to_application(application, parsed, scope)
         )
 
     async def _take(self, request: Request, caller: Caller, publish: Publish) -> Response:
@@ -80,14 +72,14 @@ class IngestApi:
         with self._gate.passing(key, request):
             body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
 
-            async def answer() -> bytes:
-                receipt = publish(await _parse(body, form))
+            async def answer(scope: KeyScope | None) -> bytes:
+                receipt = publish(await _parse(body, form), scope)
                 await receipt.durable()
-                return _render(receipt)
+                return encode_accepted(receipt)
 
             if idempotency_key is None:
-                return Response(202, await answer(), JSON)
-            scope = KeyScope(account_of(caller).id, key.id, request.path, idempotency_key)
+                return Response(202, await answer(None), JSON)
+            scope = key_scope(account_of(caller).id, key.id, request.path, idempotency_key)
             found, is_replay = await self._replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
 
@@ -120,15 +112,3 @@ def _idempotency_key(request: Request) -> str | None:
     if key is not None and not 0 < len(key) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
         raise BadRequest(f"Idempotency-Key: want 1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} bytes")
     return key
-
-
-def _render(receipt: Receipt) -> bytes:
-    return msgspec.json.encode(
-        Accepted(
-            accepted=receipt.accepted,
-            queued=receipt.queued,
-            unrouted=receipt.unrouted,
-            rejected=receipt.rejected,
-            durability=receipt.durability.value,
-        )
-    )

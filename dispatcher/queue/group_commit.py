@@ -21,6 +21,7 @@ from typing import Protocol
 import trio
 
 from dispatcher import limits
+from dispatcher.core.idempotency import KeptAnswer, KeyScope
 from dispatcher.errors import DispatcherError, JournalFailed, StorageFull
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
@@ -69,12 +70,13 @@ class Books(Protocol):
 class Group:
     """Who waits for a group, and what of which channels stands in it."""
 
-    __slots__ = ("_ended", "_error", "is_durable", "last_seqs", "moved_from", "states")
+    __slots__ = ("_ended", "_error", "answers", "is_durable", "last_seqs", "moved_from", "states")
 
     def __init__(self) -> None:
         self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
         self.states: dict[int, int] = {}  # of channels that stand in it with their state
-        self.moved_from = 0  # the segment of which records are written again in it; 0: none
+        self.answers: list[tuple[KeyScope, KeptAnswer]] = []  # kept with it
+        self.moved_from = 0  # the segment of which live contents are written again in it; 0: none
         self.is_durable = False
         self._ended = trio.Event()
         self._error: Callable[[], DispatcherError] | None = None
@@ -86,11 +88,7 @@ class Group:
         self._ended.set()
 
     async def durable(self) -> None:
-        """Return when the group is durable (``interface.Ticket``).
-
-        Raises ``StorageFull`` when the disk has no room (the records stay stored, and become
-        durable when there is), ``JournalFailed`` when the disk broke.
-        """
+        """Return when the group is durable (``interface.Ticket``)."""
         await self._ended.wait()
         if self._error is not None:
             raise self._error()

@@ -23,14 +23,16 @@ blocks or awaits; state never changes across an ``await`` of a caller.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from dispatcher.core.idempotency import IdempotencyTable, KeyScope
 from dispatcher.model import Form as Form
 from dispatcher.model import Kind, Overflow, Position
 from dispatcher.model import SliceLimits as SliceLimits
+from dispatcher.model import Ticket as Ticket
 
 
 class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +99,13 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     queued: int  # records stored, over all channels
     rejected: int  # records refused by full channels of policy reject
     losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others, damage found since
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """An answer to be kept with the records of its request: durable with them, or not at all."""
+
+    scope: KeyScope  # begun in ``ChannelQueue.answers``
+    answer: Callable[[Appended], bytes]  # at most ``limits.IDEMPOTENCY_ANSWER_BYTES_MAX`` bytes
 
 
 class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,23 +185,11 @@ class Batch(Protocol):
         ...
 
 
-class Ticket(Protocol):
-    """The durability of one append."""
-
-    is_durable: bool  # whether ``durable`` would return at once
-
-    async def durable(self) -> None:
-        """Return when every record of the request is durable (INV-5).
-
-        Cancellation leaves the records stored.
-        """
-        ...
-
-
 class ChannelQueue(Protocol):
     """All channels' queues of one process."""
 
     epoch: int
+    answers: IdempotencyTable  # those that were kept, by this run and earlier ones
 
     def check_accepting(self) -> None:
         """Raise what ``append`` would, while nothing can be stored: ``StorageFull``, ``JournalFailed``."""
@@ -207,15 +204,15 @@ class ChannelQueue(Protocol):
         ...
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in every channel that it is routed to, at once.
 
         All or nothing: either every record is stored in every channel (or was
-        refused by that channel's policy ``reject``), or an exception says why and
-        none was stored.  Drop-oldest makes room behind what is in flight, never
-        out of it; when a channel has nothing left to drop, the new record itself is
-        the loss.
+        refused by that channel's policy ``reject``) and the answer is kept, or an
+        exception says why and nothing was stored.  Drop-oldest makes room behind what
+        is in flight, never out of it; when a channel has nothing left to drop, the new
+        record itself is the loss.
 
         ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import trio
 
+from dispatcher.core.idempotency import IdempotencyTable
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, MemoryFull, PositionLost, Unavailable
 from dispatcher.model import KIND_NAMES, Kind, Overflow, Position
@@ -20,6 +21,7 @@ from dispatcher.queue.interface import (
     ChannelStats,
     Form,
     FrozenBatch,
+    Keep,
     Loss,
     Message,
     QueueOptions,
@@ -112,6 +114,7 @@ class MemoryQueue:
 
     def __init__(self, epoch: int, memory_bytes_max: int) -> None:
         self.epoch = epoch
+        self.answers = IdempotencyTable()
         self._memory_bytes_max = memory_bytes_max
         self._channels: dict[int, _Channel] = {}
         self._ledger = Ledger()
@@ -139,7 +142,7 @@ class MemoryQueue:
         return len(found.records)
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
     ) -> tuple[Appended, DurableInMemory]:
         """Store one request's records: tried on copies first, then made true."""
         self._check_open()
@@ -164,7 +167,10 @@ class MemoryQueue:
             losses += [self._lost(number, "overflow", dropped)] if dropped else []
             losses += [_loss(number, "rejected", refused)] if refused else []
         self._ledger.rejected(rejected)
-        return Appended(queued=queued, rejected=rejected, losses=tuple(losses)), DurableInMemory()
+        appended = Appended(queued=queued, rejected=rejected, losses=tuple(losses))
+        if keep is not None:
+            self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
+        return appended, DurableInMemory()
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

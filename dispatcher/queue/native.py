@@ -7,11 +7,12 @@ Trio thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import trio
 
+from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
 from dispatcher.model import Position
@@ -22,6 +23,7 @@ from dispatcher.queue.interface import (
     ChannelStats,
     Form,
     FrozenBatch,
+    Keep,
     Loss,
     QueueOptions,
     QueueTotals,
@@ -63,6 +65,7 @@ class NativeQueue:
 
     def __init__(self, epoch: int, memory_bytes_max: int) -> None:
         self.epoch = epoch
+        self.answers = IdempotencyTable()
         self.log: QueueLog | None = None
         self._channels: dict[int, ChannelRing] = {}
         self._ledger = Ledger()
@@ -139,17 +142,26 @@ class NativeQueue:
         *,
         disk: Disk,
         lost: tuple[int, int],
+        answers: Iterable[tuple[KeyScope, KeptAnswer]],
         received_unix_ms: int,
         now_unix_ms: Callable[[], int],
     ) -> None:
         """Keep a journal, and go on with the channels that were recovered from it (``native_recovery``).
 
-        ``lost`` are records of theirs, and their bytes, that the memory had no room for; no
-        record was received after ``received_unix_ms``.
+        ``lost`` are records of theirs, and their bytes, that the memory had no room for;
+        ``answers`` come oldest first.  Nothing was received after ``received_unix_ms``.
         """
         self.log = QueueLog(
-            journal, self._channels, self.epoch, disk, lambda: self._ledger.record_bytes, now_unix_ms
+            journal,
+            self._channels,
+            self.answers,
+            self.epoch,
+            disk,
+            lambda: self._ledger.record_bytes,
+            now_unix_ms,
         )
+        for scope, kept in answers:
+            self.answers.restore(scope, kept)
         for channel in self._channels.values():
             lib.nd_ring_begin_epoch(channel.ring, self.epoch)
             stats = self._stats(channel)
@@ -175,7 +187,7 @@ class NativeQueue:
     # --- in ---------------------------------------------------------------------------
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in all its channels; see the interface."""
         self._check_open()
@@ -188,18 +200,19 @@ class NativeQueue:
                 block = _view("uint8_t[]", block, borrowed)
             meta = _view("uint64_t[]", records.meta, borrowed)
             arguments = (block, len(records.block), meta, len(records.meta), self._received_unix_ms)
-            while (status := self._append_now(routes, arguments)) == lib.ND_ERR_FULL:
+            while (status := self._append_now(routes, arguments, keep)) == lib.ND_ERR_FULL:
                 self._relieve(records, routes)
         finally:
             for view in borrowed:
                 ffi.release(view)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
-        return self._take_results(routes), self._ticket(routes)
+        appended, ticket = self._take_results(routes), self._ticket(routes)
+        return appended, ticket if keep is None else self._keep(keep, appended)
 
-    def _append_now(self, routes: Sequence[Route], arguments: tuple[Any, ...]) -> int:
+    def _append_now(self, routes: Sequence[Route], arguments: tuple[Any, ...], keep: Keep | None) -> int:
         if self.log is not None:
-            return self.log.append(self._pool, self._routes, routes, arguments)
+            return self.log.append(self._pool, self._routes, routes, arguments, has_answer=keep is not None)
         status: int = lib.nd_rings_append(self._pool, self._routes, len(routes), *arguments)
         return status
 
@@ -216,6 +229,11 @@ class NativeQueue:
             if entry.dropped.count:
                 self.log.changed(channel)
         return self.log.appended(last_seqs) if last_seqs else _TICKET
+
+    def _keep(self, keep: Keep, appended: Appended) -> Ticket:
+        """Keep the answer to the append just done; the ticket for both."""
+        kept = self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
+        return _TICKET if self.log is None else self.log.answered(keep.scope, kept)
 
     def _fill_routes(self, routes: Sequence[Route], borrowed: list[Any]) -> None:
         """Write the routes down for the core."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.idempotency import KeptAnswer, KeyScope
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
@@ -130,6 +131,28 @@ class NativeJournal:
         """Say that a channel is gone."""
         return self._gather(lib.ND_UNIT_DELETED, channel, incarnation, epoch, 0, 0)
 
+    def gather_answer(self, scope: KeyScope, kept: KeptAnswer) -> bool:
+        """Keep an answer; False: not before the next seal."""
+        with (
+            ffi.from_buffer("uint8_t[]", kept.body_sha256) as body_sha256,
+            ffi.from_buffer("uint8_t[]", scope.digest) as key,
+            ffi.from_buffer("uint8_t[]", kept.answer) as answer,
+        ):
+            raw = ffi.new(
+                "nd_journal_answer *",
+                {
+                    "account": scope.account_id,
+                    "answered_unix_ms": kept.answered_unix_ms,
+                    "body_sha256": body_sha256,
+                    "key": key,
+                    "key_bytes": len(key),
+                    "answer": answer,
+                    "answer_bytes": len(answer),
+                },
+            )
+            gathered: bool = lib.nd_journal_gather_answer(self.raw, raw) == lib.ND_OK
+            return gathered
+
     def _gather(
         self, unit_type: int, channel: int, incarnation: int, epoch: int, first_seq: int, last_seq: int
     ) -> bool:
@@ -203,11 +226,14 @@ class SegmentCleaner:
         """Whether the segment can be cleaned; damage stays where it is."""
         return bool(self._raw != ffi.NULL)
 
-    def move(self, channels: Any, answers_from_unix_ms: int) -> bool:
-        """Gather some live records of these channels (``nd_live_channel[]``); False when all are."""
+    def move(self, channels: Any, accounts: Any) -> bool:
+        """Gather some records and answers that are live; False when all are.
+
+        Live are those of these channels (``nd_live_channel[]``) and accounts (``nd_live_account[]``).
+        """
         for _ in range(limits.JOURNAL_MOVES_PER_GROUP):
             status = lib.nd_cleaner_move(
-                self._raw, self._journal.raw, channels, len(channels), answers_from_unix_ms
+                self._raw, self._journal.raw, channels, len(channels), accounts, len(accounts)
             )
             if status == lib.ND_EMPTY:
                 return False

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.errors import BodyTooLarge, JournalBehind
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
@@ -21,6 +22,9 @@ from dispatcher.queue.interface import Route
 from dispatcher.queue.native_journal import NativeJournal, SegmentCleaner
 from dispatcher.queue.native_ring import ChannelRing
 from dispatcher.queue.segment_books import SegmentBooks
+
+_KEY_BYTES = 32  # a scope's digest
+_ANSWER_BYTES: int = lib.nd_journal_answer_bytes(_KEY_BYTES, limits.IDEMPOTENCY_ANSWER_BYTES_MAX)
 
 
 class _Hole(msgspec.Struct, frozen=True):
@@ -38,6 +42,7 @@ class QueueLog:
         self,
         journal: NativeJournal,
         channels: Mapping[int, ChannelRing],
+        answers: IdempotencyTable,
         epoch: int,
         disk: Disk,
         live_bytes: Callable[[], int],
@@ -45,6 +50,7 @@ class QueueLog:
     ) -> None:
         self._journal = journal
         self._channels = channels
+        self._answers = answers
         self._epoch = epoch
         self._disk = disk
         self._live_bytes = live_bytes
@@ -80,18 +86,35 @@ class QueueLog:
         if failure is not None:
             raise failure
 
-    def append(self, pool: Any, raw_routes: Any, routes: Sequence[Route], records: tuple[Any, ...]) -> int:
+    def append(
+        self,
+        pool: Any,
+        raw_routes: Any,
+        routes: Sequence[Route],
+        records: tuple[Any, ...],
+        *,
+        has_answer: bool,
+    ) -> int:
         """``nd_logged_append``; ``records`` are its arguments from ``block`` to the received time.
 
-        Raises ``JournalBehind`` and ``BodyTooLarge`` with nothing stored.
+        Leaves room for the request's answer, if it has one.  Raises ``JournalBehind`` and
+        ``BodyTooLarge`` with nothing stored.
         """
         self.check_accepting()
         if len(routes) > len(self._numbers):
             self._numbers = ffi.new("uint64_t[]", 2 * len(routes))
         for at, route in enumerate(routes):
             self._numbers[at] = route.channel
+        reserved_bytes = _ANSWER_BYTES if has_answer else 0
         status: int = lib.nd_logged_append(
-            self._journal.raw, pool, raw_routes, self._numbers, len(routes), *records, self._epoch
+            self._journal.raw,
+            pool,
+            raw_routes,
+            self._numbers,
+            len(routes),
+            *records,
+            self._epoch,
+            reserved_bytes,
         )
         if status == lib.ND_NO_ROOM:
             self.commit.request()
@@ -106,6 +129,15 @@ class QueueLog:
         """Records went into channels, up to these seqs; the ticket for them."""
         group = self.commit.group
         group.last_seqs.update(last_seqs)
+        self.commit.request()
+        return group
+
+    def answered(self, scope: KeyScope, kept: KeptAnswer) -> Group:
+        """The append just done has this answer, durable with it: the ticket for both."""
+        gathered = self._journal.gather_answer(scope, kept)
+        assert gathered, "room was left for it, and nothing came between"
+        group = kept.ticket = self.commit.group
+        group.answers.append((scope, kept))
         self.commit.request()
         return group
 
@@ -177,8 +209,11 @@ class QueueLog:
         """What is durable now may be delivered."""
         self._segments.wrote_states(segment, group.states)
         self._segments.wrote(segment, group.last_seqs)
+        self._segments.wrote_answers(segment, _newest_answers(group))
         if group.moved_from:
             self._segments.moved(group.moved_from, segment)
+        for _, kept in group.answers:
+            kept.ticket = None
         for number, last_seq in group.last_seqs.items():
             channel = self._channels.get(number)
             if channel is not None:
@@ -216,20 +251,25 @@ class QueueLog:
             return False
         if self.commit.is_full:
             return self._is_dead(stats.oldest_segment)
-        return stats.disk_bytes > 2 * self._live_bytes() + self._disk.sizes.allowance_bytes
+        live_bytes = self._live_bytes() + self._answers.kept * _ANSWER_BYTES
+        return stats.disk_bytes > 2 * live_bytes + self._disk.sizes.allowance_bytes
 
     def _is_dead(self, segment: int) -> bool:
-        """Whether every record in a segment is known to be settled."""
-        last_seqs = self._segments.last_seqs(segment)
-        if last_seqs is None:
+        """Whether every record in a segment is known to be settled, and every answer forgotten."""
+        contents = self._segments.contents(segment)
+        if contents is None:
             return False
-        for number, last_seq in last_seqs.items():
+        for number, last_seq in contents.last_seqs.items():
             channel = self._channels.get(number)
             if channel is not None:
                 lib.nd_ring_stats(channel.ring, self._stats)
                 if self._stats.settled_seq < last_seq:
                     return False
-        return True
+        kept_from = self._answers.kept_from(self._now_unix_ms()) if contents.answered_unix_ms else {}
+        return not any(
+            account in kept_from and kept_from[account] <= newest
+            for account, newest in contents.answered_unix_ms.items()
+        )
 
     async def _move_live(self, segment: int, commit: Callable[[], Awaitable[None]]) -> bool:
         """Write what is live in a segment again; False when it cannot be read."""
@@ -237,8 +277,7 @@ class QueueLog:
         try:
             if not cleaner.is_readable:
                 return False
-            answers_from_unix_ms = max(0, self._now_unix_ms() - int(limits.IDEMPOTENCY_LIFETIME_S * 1000))
-            while self._move_some(cleaner, segment, answers_from_unix_ms):
+            while self._move_some(cleaner, segment):
                 await commit()
                 if self.commit.has_failed:
                     return False
@@ -246,12 +285,16 @@ class QueueLog:
         finally:
             cleaner.close()
 
-    def _move_some(self, cleaner: SegmentCleaner, segment: int, answers_from_unix_ms: int) -> bool:
+    def _move_some(self, cleaner: SegmentCleaner, segment: int) -> bool:
         before = self._journal.gathered_bytes()
-        goes_on = cleaner.move(self._live_channels(), answers_from_unix_ms)
+        goes_on = cleaner.move(self._live_channels(), self._live_accounts())
         if self._journal.gathered_bytes() > before:
             self.commit.group.moved_from = segment
         return goes_on
+
+    def _live_accounts(self) -> Any:
+        kept_from = sorted(self._answers.kept_from(self._now_unix_ms()).items())
+        return ffi.new("nd_live_account[]", kept_from)
 
     def _live_channels(self) -> Any:
         channels = sorted(self._channels.values(), key=lambda channel: channel.number)
@@ -261,6 +304,11 @@ class QueueLog:
             live[at].incarnation = channel.incarnation
             live[at].ring = channel.ring
         return live
+
+
+def _newest_answers(group: Group) -> dict[int, int]:
+    """The accounts with answers in a group; times never fall, so the last one's is the newest."""
+    return {scope.account_id: kept.answered_unix_ms for scope, kept in group.answers}
 
 
 def _nobody(_: Any) -> None:

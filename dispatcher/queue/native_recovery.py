@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from dispatcher import limits
+from dispatcher.core.idempotency import FoundAnswers, KeptAnswer, KeyScope
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.model import Durability, Position
 from dispatcher.queue._core import ffi, lib
@@ -27,6 +29,7 @@ from dispatcher.queue.native_journal import JournalOptions, NativeJournal, files
 from dispatcher.queue.native_ring import ChannelRing
 
 _ALL_SEGMENTS = 2**64 - 1
+_NO_ANSWERS = 2**64 - 1  # none is that young
 
 
 class JournalReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +76,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     lost_records: int  # live ones that the memory had no room for
     lost_bytes: int
-    newest_unix_ms: int  # when the latest record of the log was received
+    newest_unix_ms: int  # the time of the latest record or answer in the log
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,12 +109,18 @@ class JournalReader:
         lib.nd_recovery_close(self._recovery)
         self._restore = self._recovery = ffi.NULL
 
-    def scan(self) -> list[FoundChannel]:
-        """Read the log once; what is known of each channel."""
+    def scan(
+        self, answers: FoundAnswers | None = None, answers_from_unix_ms: int = _NO_ANSWERS
+    ) -> list[FoundChannel]:
+        """Read the log once; what is known of each channel.  Answers that young are added to those given."""
         out = ffi.new("nd_restore **")
         self._check(lib.nd_restore_open(lib.nd_io_posix(), self._recovery, out))
         self._restore = out[0]
-        self._check(lib.nd_restore_scan(self._restore))
+        answer = ffi.new("nd_journal_answer *")
+        while (status := lib.nd_restore_scan(self._restore, answers_from_unix_ms, answer)) == lib.ND_OK:
+            if answers is not None:
+                answers.add(*_answer(answer))
+        self._check(lib.ND_OK if status == lib.ND_EMPTY else status)
         raw = ffi.new("nd_restored_channel *")
         found = []
         for index in range(lib.nd_restore_channels(self._restore)):
@@ -168,6 +177,15 @@ class JournalReader:
             raise DataFolderError(f"{self._folder}: the disk does not give the journal back; check it")
 
 
+def _answer(raw: Any) -> tuple[KeyScope, KeptAnswer]:
+    scope = KeyScope(raw.account, ffi.buffer(raw.key, raw.key_bytes)[:])
+    return scope, KeptAnswer(
+        body_sha256=ffi.buffer(raw.body_sha256, 32)[:],
+        answer=ffi.buffer(raw.answer, raw.answer_bytes)[:],
+        answered_unix_ms=raw.answered_unix_ms,
+    )
+
+
 def _frozen(raw: Any) -> FrozenBatch | None:
     if not raw.frozen_events:
         return None
@@ -199,7 +217,9 @@ async def open_durable_queue(
     """
     reader = await disk.run(lambda: JournalReader(folder, disk))
     try:
-        found = await disk.run(reader.scan)
+        answers = FoundAnswers()
+        answers_from_unix_ms = max(0, now_unix_ms() - limits.IDEMPOTENCY_LIFETIME_MS + 1)
+        found = await disk.run(lambda: reader.scan(answers, answers_from_unix_ms))
         if durability is Durability.DISK:
             await disk.run(reader.secure)
         report = reader.report()
@@ -227,6 +247,7 @@ async def open_durable_queue(
                 journal,
                 disk=disk,
                 lost=(restored.lost_records, restored.lost_bytes),
+                answers=answers.oldest_first(),
                 received_unix_ms=restored.newest_unix_ms,
                 now_unix_ms=now_unix_ms,
             )

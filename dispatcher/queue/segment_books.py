@@ -1,27 +1,38 @@
-"""Which channels a journal's segments speak of, so that dead ones are known without reading them."""
+"""What a journal's segments speak of, so that dead ones are known without reading them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
+
+class Contents(msgspec.Struct):
+    """What stands in a segment, at most."""
+
+    last_seqs: dict[int, int] = {}  # of each channel that has records or a state in it
+    answered_unix_ms: dict[int, int] = {}  # of each account that has answers in it, the newest's time
+
 
 class SegmentBooks:
-    """Per segment: the last seq of each channel that has records or a state in it.
+    """The contents of each segment, and where each channel's newest state stands.
 
     Of segments that an earlier run wrote nothing is known.
     """
 
     def __init__(self) -> None:
-        self._last_seqs: dict[int, dict[int, int]] = {}
+        self._contents: dict[int, Contents] = {}
         self._stated: dict[int, set[int]] = {}  # segment -> channels that have a state in it
         self._newest: dict[int, int] = {}  # channel -> the segment that has its newest state
-        self._unknown: set[int] = set()  # segments with records that were moved out of an earlier run's
+        self._unknown: set[int] = set()  # segments with contents that were moved out of an earlier run's
 
     def wrote(self, segment: int, last_seqs: Mapping[int, int]) -> None:
         """A group that stands in a segment has records of these channels."""
-        known = self._last_seqs.setdefault(segment, {})
-        for channel, last_seq in last_seqs.items():
-            known[channel] = max(last_seq, known.get(channel, 0))
+        _raise_all(self._of(segment).last_seqs, last_seqs)
+
+    def wrote_answers(self, segment: int, answered_unix_ms: Mapping[int, int]) -> None:
+        """A group that stands in a segment has answers of these accounts."""
+        _raise_all(self._of(segment).answered_unix_ms, answered_unix_ms)
 
     def wrote_states(self, segment: int, last_seqs: Mapping[int, int]) -> None:
         """A group that stands in a segment says how these channels stand."""
@@ -30,16 +41,17 @@ class SegmentBooks:
         self._newest.update(dict.fromkeys(last_seqs, segment))
 
     def moved(self, origin: int, segment: int) -> None:
-        """Records of one segment were written again in another."""
-        from_here = self.last_seqs(origin)
+        """What was live in one segment was written again in another."""
+        from_here = self.contents(origin)
         if from_here is None:
             self._unknown.add(segment)
         else:
-            self.wrote(segment, from_here)
+            self.wrote(segment, from_here.last_seqs)
+            self.wrote_answers(segment, from_here.answered_unix_ms)
 
-    def last_seqs(self, segment: int) -> Mapping[int, int] | None:
+    def contents(self, segment: int) -> Contents | None:
         """What a segment speaks of; None when nobody knows."""
-        return None if segment in self._unknown else self._last_seqs.get(segment)
+        return None if segment in self._unknown else self._contents.get(segment)
 
     def stated_last_in(self, segment: int) -> list[int]:
         """Channels of which no later segment says how they stand."""
@@ -47,10 +59,18 @@ class SegmentBooks:
 
     def forget_segment(self, segment: int) -> None:
         """A segment is gone."""
-        self._last_seqs.pop(segment, None)
+        self._contents.pop(segment, None)
         self._stated.pop(segment, None)
         self._unknown.discard(segment)
 
     def forget_channel(self, channel: int) -> None:
         """A channel is gone."""
         self._newest.pop(channel, None)
+
+    def _of(self, segment: int) -> Contents:
+        return self._contents.setdefault(segment, Contents())
+
+
+def _raise_all(values: dict[int, int], to: Mapping[int, int]) -> None:
+    for key, value in to.items():
+        values[key] = max(value, values.get(key, 0))

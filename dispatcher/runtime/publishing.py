@@ -11,24 +11,21 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
+from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.routing import Router
 from dispatcher.errors import QueueFull
 from dispatcher.model import Application, Durability
-from dispatcher.queue.interface import Appended, ChannelQueue, Records, Route, Ticket
+from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Records, Route, Ticket
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
+from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.ingest import Parsed
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one request's events."""
+class Receipt(Accepted, frozen=True, kw_only=True):
+    """What became of one request's events, and when that is durable."""
 
-    accepted: int  # events
-    queued: int  # records stored; one event in three channels is three
-    unrouted: int  # events that reached no channel
-    rejected: int  # records refused by full channels of policy reject
-    durability: Durability
     ticket: Ticket
 
     async def durable(self) -> None:
@@ -40,7 +37,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publisher:
-    """Appends parsed events to the queues of the channels that they belong to."""
+    """Appends parsed events to the queues of the channels that they belong to.
+
+    With a ``scope``, begun by the caller, the answer to the request is kept with them.
+    """
 
     def __init__(
         self,
@@ -61,36 +61,50 @@ class Publisher:
         self._now_unix_ms = now_unix_ms
         self._durability = durability
 
-    def to_subscribers(self, account_id: int, parsed: Parsed) -> Receipt:
+    def to_subscribers(self, account_id: int, parsed: Parsed, scope: KeyScope | None = None) -> Receipt:
         """Route by subscription and append.  Never blocks.
 
         Raises ``MemoryFull`` with nothing stored.
         """
         plan = self._router.plan_routes(account_id, parsed)
         routes = [Route(channel, indices) for channel, indices in plan.routes]
-        receipt = self._append(parsed, routes, plan.unrouted)
+        receipt = self._append(parsed, routes, plan.unrouted, scope)
         self._router.learn_devices(account_id, parsed)
         return receipt
 
-    def to_application(self, application: Application, parsed: Parsed) -> Receipt:
+    def to_application(
+        self, application: Application, parsed: Parsed, scope: KeyScope | None = None
+    ) -> Receipt:
         """Append straight to one application's channel, subscriptions or not.  Never blocks.
 
         Raises ``QueueFull`` (policy ``reject``) and ``MemoryFull``, with nothing stored.
         """
         channel = self._directory.channel_of(application.id)
         if channel is None:
-            return self._append(parsed, (), parsed.events)
+            return self._append(parsed, (), parsed.events, scope)
         records = Records(parsed.block, parsed.meta)
         if not self._queue.has_room(channel.row.id, records):
             raise QueueFull(
                 f"the queue of {application.name!r} is full; try again when its receiver has caught up",
                 retry_after_s=channel.row.limits.retry_initial_s,
             )
-        return self._append(parsed, (Route(channel.row.id),), 0)
+        return self._append(parsed, (Route(channel.row.id),), 0, scope)
 
-    def _append(self, parsed: Parsed, routes: Sequence[Route], unrouted: int) -> Receipt:
+    def _append(
+        self, parsed: Parsed, routes: Sequence[Route], unrouted: int, scope: KeyScope | None
+    ) -> Receipt:
+        def accepted(appended: Appended) -> Accepted:
+            return Accepted(
+                accepted=parsed.events,
+                queued=appended.queued,
+                unrouted=unrouted,
+                rejected=appended.rejected,
+                durability=self._durability,
+            )
+
         records = Records(parsed.block, parsed.meta)
-        appended, ticket = self._queue.append(records, routes, self._now_unix_ms())
+        keep = None if scope is None else Keep(scope, lambda appended: encode_accepted(accepted(appended)))
+        appended, ticket = self._queue.append(records, routes, self._now_unix_ms(), keep)
         now_s = trio.current_time()
         for route in routes:
             channel = self._directory.channel(route.channel)
@@ -99,14 +113,7 @@ class Publisher:
                 self._supervisor.wake(channel)
         self._tell(appended)
         self._observer.accepted(parsed.events, unrouted)
-        return Receipt(
-            accepted=parsed.events,
-            queued=appended.queued,
-            unrouted=unrouted,
-            rejected=appended.rejected,
-            durability=self._durability,
-            ticket=ticket,
-        )
+        return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
 
     def _tell(self, appended: Appended) -> None:
         for loss in appended.losses:

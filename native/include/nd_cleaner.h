@@ -5,7 +5,8 @@
  * had, and answers that are still kept.  When all is moved and the groups that hold it
  * are durable, the segment can be unlinked.
  *
- * What is live is asked of the rings at each step: a record is, while its ring has it.
+ * What is live is asked at each step: a record is, while its ring has it, and an answer,
+ * while its account keeps answers as old as that.
  *
  * Threads: opening may run on a worker; moving belongs to the journal's gathering side.
  */
@@ -32,6 +33,12 @@ typedef struct {
     const nd_ring *ring;
 } nd_live_channel;
 
+/* An account of which answers are kept: those given at a moment or later. */
+typedef struct {
+    uint64_t account;
+    uint64_t answered_from_unix_ms;
+} nd_live_account;
+
 /* Read a segment that is not being written to.
  *
  *   Owns    the caller gives it back with nd_cleaner_close; memory for the whole segment is held.
@@ -45,19 +52,19 @@ nd_status nd_cleaner_open(const nd_io *io, const nd_files *files, const char *fo
 /* NULL is nothing to do. */
 void nd_cleaner_close(nd_cleaner *cleaner);
 
-/* Gather the next live records, at most one unit of them.
+/* Gather what comes next and is live: units of about ND_MOVED_BYTES_MAX altogether.
  *
- * Channels rise by their number; what belongs to others is not live.  Answers given
- * before a moment are forgotten.
+ * Channels and accounts rise by their number; what belongs to others is not live.
  *
  *   Blocks  no.
- *   Cost    O(records looked at): up to 16 times ND_MOVED_RECORDS_MAX, and those of one
- *           unit are copied.
- *   Returns ND_OK (go on), ND_EMPTY (all is gathered), ND_NO_ROOM (nothing gathered: seal
- *           the group first), ND_ERR_POISONED.
+ *   Cost    O(records and answers looked at): up to 16 times ND_MOVED_RECORDS_MAX; what is
+ *           gathered is copied.
+ *   Returns ND_OK (go on), ND_EMPTY (all is gathered), ND_NO_ROOM (go on after the group
+ *           is sealed), ND_ERR_POISONED.
  */
 nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channels,
-                          uint64_t channels_count, uint64_t answers_from_unix_ms);
+                          uint64_t channels_count, const nd_live_account *accounts,
+                          uint64_t accounts_count);
 
 /* cffi: end */
 

@@ -135,6 +135,9 @@ nd_status nd_journal_room(const nd_journal *journal, uint64_t bytes);
 /* The most that a request takes, with so many entries over all its routes. */
 uint64_t nd_journal_request_bytes(uint64_t block_bytes, uint64_t records, uint64_t routes, uint64_t entries);
 
+/* What an answer takes. */
+uint64_t nd_journal_answer_bytes(uint64_t key_bytes, uint64_t answer_bytes);
+
 /* Add a unit to the group being gathered, whole or not at all.
  *
  *   Owns    what the arguments point to is copied.

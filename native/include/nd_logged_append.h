@@ -17,6 +17,9 @@
  * A ring that lost its oldest records is then ahead of what the journal knows of it; the
  * caller gathers its state before the group is sealed.
  *
+ * Behind the request room for reserved_bytes is left in the same group: what the caller
+ * gathers next, before anything else, fits.
+ *
  *   Owns    as nd_rings_append; channels has one number for each route.
  *   Blocks  no.
  *   Cost    O(records stored and dropped), and one more copy of the bodies.
@@ -26,7 +29,7 @@ nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,
                            const uint64_t *channels, uint64_t routes_count,
                            const uint8_t *block, uint64_t block_bytes,
                            const uint64_t *meta, uint64_t records_count,
-                           uint64_t received_unix_ms, uint64_t epoch);
+                           uint64_t received_unix_ms, uint64_t epoch, uint64_t reserved_bytes);
 
 /* cffi: end */
 

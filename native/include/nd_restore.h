@@ -1,7 +1,8 @@
 /* nd_restore.h -- rings made again from a journal.
  *
  * Twice through the log.  The *scan* learns where each channel ended: its last seq, up
- * to where it is settled, what was dropped behind that, and where moved records lie.
+ * to where it is settled, what was dropped behind that, and where moved records lie; on
+ * the way it hands out the answers that were kept.
  * Then the caller says which channels exist, by giving each a ring, and the *load*
  * appends what is live, once, in the order of seqs.
  *
@@ -18,6 +19,7 @@
 
 #include <stdint.h>
 
+#include "nd_journal.h"
 #include "nd_pool.h"
 #include "nd_recovery.h"
 #include "nd_ring.h"
@@ -43,7 +45,7 @@ typedef struct {
 typedef struct {
     uint64_t records, bytes;            /* in rings now, as stored */
     uint64_t lost_records, lost_bytes;  /* live, but the pool or the ring had no room for them */
-    uint64_t newest_unix_ms;            /* the latest received time in the log */
+    uint64_t newest_unix_ms;            /* the latest time of a record or an answer in the log */
 } nd_restore_stats_t;
 
 /* Prepare to read; the recovery is used until the close, and by nobody else.
@@ -57,13 +59,15 @@ nd_status nd_restore_open(const nd_io *io, nd_recovery *recovery, nd_restore **o
 /* NULL is nothing to do. */
 void nd_restore_close(nd_restore *restore);
 
-/* Read the whole log once.
+/* Read the whole log once, and stop at each answer that was given at a moment or later.
+ * Answers come as they stand in the log: moved ones late, and some of them twice.
  *
+ *   Owns    restore owns what *out points to, until the next call.
  *   Blocks  yes.
- *   Cost    O(bytes of the log).
- *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL.
+ *   Cost    O(bytes of the log), over all calls.
+ *   Returns ND_OK (an answer; call again), ND_EMPTY (all is read), ND_ERR_IO, ND_ERR_FULL.
  */
-nd_status nd_restore_scan(nd_restore *restore);
+nd_status nd_restore_scan(nd_restore *restore, uint64_t answers_from_unix_ms, nd_journal_answer *out);
 
 uint64_t nd_restore_channels(const nd_restore *restore);
 

@@ -73,6 +73,18 @@ static const nd_ring *ring_of(const nd_live_channel *channels, uint64_t count, u
     return channels[low].ring;
 }
 
+static int is_kept(const nd_live_account *accounts, uint64_t count, const nd_answer_unit *answer)
+{
+    uint64_t low = 0, high = count;
+    while (low < high) {                                        /* halves: at most 64 turns */
+        const uint64_t middle = low + (high - low) / 2;
+        if (accounts[middle].account < answer->account) low = middle + 1;
+        else high = middle;
+    }
+    return low < count && accounts[low].account == answer->account
+           && answer->answered_unix_ms >= accounts[low].answered_from_unix_ms;
+}
+
 /* --- one record after the other ------------------------------------------------------ */
 
 /* A record of the segment, as a moved unit will have it. */
@@ -208,10 +220,11 @@ static void leave_stretch(nd_cleaner *cleaner)
     }
 }
 
-static nd_status move_answer(nd_cleaner *cleaner, nd_journal *journal, uint64_t from_unix_ms)
+static nd_status move_answer(nd_cleaner *cleaner, nd_journal *journal, const nd_live_account *accounts,
+                             uint64_t accounts_count)
 {
     const nd_answer_unit *answer = cleaner->at.unit.unit;
-    if (answer->answered_unix_ms >= from_unix_ms) {
+    if (is_kept(accounts, accounts_count, answer)) {
         void *at;
         const nd_status status = nd_journal_gather(journal, ND_UNIT_ANSWER, answer->unit.bytes, &at);
         if (status != ND_OK) return status;
@@ -221,13 +234,27 @@ static nd_status move_answer(nd_cleaner *cleaner, nd_journal *journal, uint64_t 
     return ND_OK;
 }
 
+static uint64_t gathered_bytes(const nd_journal *journal)
+{
+    nd_journal_stats_t stats;
+    nd_journal_stats(journal, &stats);
+    return stats.gathered_bytes;
+}
+
 nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channels,
-                          uint64_t channels_count, uint64_t answers_from_unix_ms)
+                          uint64_t channels_count, const nd_live_account *accounts,
+                          uint64_t accounts_count)
 {
     if (cleaner == NULL || journal == NULL) return ND_ERR_ARGUMENT;
-    for (uint64_t turn = 0; turn < LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX; turn++) {   /* a stretch each turn */
+    const uint64_t full_bytes = gathered_bytes(journal) + ND_MOVED_BYTES_MAX;
+    for (uint64_t turn = 0; turn < LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX; turn++) {   /* a stretch, or an answer */
+        if (gathered_bytes(journal) >= full_bytes) return ND_OK;
         if (!cleaner->has_unit && !next_unit(cleaner)) return ND_EMPTY;
-        if (cleaner->at.unit.type == ND_UNIT_ANSWER) return move_answer(cleaner, journal, answers_from_unix_ms);
+        if (cleaner->at.unit.type == ND_UNIT_ANSWER) {
+            const nd_status status = move_answer(cleaner, journal, accounts, accounts_count);
+            if (status != ND_OK) return status;
+            continue;
+        }
         if (cleaner->at.unit.type == ND_UNIT_REQUEST && cleaner->at.routes_left == 0) {
             cleaner->has_unit = 0;
             continue;

@@ -237,13 +237,18 @@ nd_status nd_journal_gather_channel(nd_journal *journal, const nd_channel_unit *
     return ND_OK;
 }
 
+uint64_t nd_journal_answer_bytes(uint64_t key_bytes, uint64_t answer_bytes)
+{
+    return sizeof(nd_answer_unit) + nd_round_up(key_bytes + answer_bytes, 8);
+}
+
 nd_status nd_journal_gather_answer(nd_journal *journal, const nd_journal_answer *answer)
 {
     if (journal == NULL || answer == NULL) return ND_ERR_ARGUMENT;
     if (answer->key_bytes > UINT16_MAX || answer->answer_bytes > UINT16_MAX) return ND_ERR_ARGUMENT;
-    const uint64_t bytes = sizeof(nd_answer_unit) + nd_round_up(answer->key_bytes + answer->answer_bytes, 8);
     void *at;
-    const nd_status status = nd_journal_gather(journal, ND_UNIT_ANSWER, bytes, &at);
+    const nd_status status = nd_journal_gather(
+        journal, ND_UNIT_ANSWER, nd_journal_answer_bytes(answer->key_bytes, answer->answer_bytes), &at);
     if (status != ND_OK) return status;
     nd_answer_unit *stored = at;
     stored->account = answer->account;

@@ -49,18 +49,18 @@ nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,
                            const uint64_t *channels, uint64_t routes_count,
                            const uint8_t *block, uint64_t block_bytes,
                            const uint64_t *meta, uint64_t records_count,
-                           uint64_t received_unix_ms, uint64_t epoch)
+                           uint64_t received_unix_ms, uint64_t epoch, uint64_t reserved_bytes)
 {
     if (journal == NULL || (routes_count > 0 && (routes == NULL || channels == NULL))) return ND_ERR_ARGUMENT;
-    if (routes_count == 0) {
-        return nd_rings_append(pool, routes, 0, block, block_bytes, meta, records_count, received_unix_ms);
-    }
     uint64_t entries = 0;
     for (uint64_t i = 0; i < routes_count; i++) entries += records_of(&routes[i], records_count);
     const uint64_t bytes = nd_journal_request_bytes(block_bytes, records_count, routes_count, entries)
                            + routes_count * sizeof(nd_channel_unit);
-    nd_status status = nd_journal_room(journal, bytes);
+    nd_status status = nd_journal_room(journal, (routes_count > 0 ? bytes : 0) + reserved_bytes);
     if (status != ND_OK) return status;
+    if (routes_count == 0) {
+        return nd_rings_append(pool, routes, 0, block, block_bytes, meta, records_count, received_unix_ms);
+    }
 
     nd_journal_route *stored = nd_journal_scratch(journal, routes_count * sizeof *stored + entries * sizeof(uint32_t));
     if (stored == NULL) return ND_ERR_FULL;

@@ -13,6 +13,7 @@
 #define CHANNEL_TYPES                                                                              \
     (1u << ND_UNIT_REQUEST | 1u << ND_UNIT_MOVED | 1u << ND_UNIT_STATE | 1u << ND_UNIT_DROPPED     \
      | 1u << ND_UNIT_DELETED | 1u << ND_UNIT_FROZEN)
+#define SCAN_TYPES (CHANNEL_TYPES | 1u << ND_UNIT_ANSWER)
 #define RECORD_TYPES (1u << ND_UNIT_REQUEST)
 
 /* An array that doubles. */
@@ -47,6 +48,7 @@ struct nd_restore {
     nd_io        io;
     nd_recovery *recovery;
     nd_pool     *pool;
+    int          is_scanning, is_scanned;
     list         channels;      /* channel */
     uint64_t    *table;         /* channel indices + 1 by hash; open addressing */
     uint64_t     table_size;
@@ -306,22 +308,45 @@ static nd_status scan_unit(nd_restore *restore, const nd_unit *unit)
     }
 }
 
-nd_status nd_restore_scan(nd_restore *restore)
+static nd_journal_answer answer_of(const nd_answer_unit *unit)
 {
-    if (restore == NULL || restore->channels.count > 0) return ND_ERR_ARGUMENT;
-    nd_recovery_rewind(restore->recovery);
+    const uint8_t *key = (const uint8_t *)(unit + 1);
+    return (nd_journal_answer){
+        .account = unit->account,
+        .answered_unix_ms = unit->answered_unix_ms,
+        .body_sha256 = unit->body_sha256,
+        .key = key,
+        .key_bytes = unit->key_bytes,
+        .answer = key + unit->key_bytes,
+        .answer_bytes = unit->answer_bytes,
+    };
+}
+
+nd_status nd_restore_scan(nd_restore *restore, uint64_t answers_from_unix_ms, nd_journal_answer *out)
+{
+    if (restore == NULL || out == NULL || restore->is_scanned) return ND_ERR_ARGUMENT;
+    if (!restore->is_scanning) nd_recovery_rewind(restore->recovery);
+    restore->is_scanning = 1;
     nd_status status;
-    while ((status = nd_recovery_load(restore->recovery)) == ND_OK) {   /* a segment each turn */
+    do {                                                        /* a segment each turn */
         nd_unit unit;
-        while (nd_recovery_next(restore->recovery, CHANNEL_TYPES, &unit) == ND_OK) {
+        while (nd_recovery_next(restore->recovery, SCAN_TYPES, &unit) == ND_OK) {
+            if (unit.type == ND_UNIT_ANSWER) {
+                *out = answer_of(unit.unit);
+                raise_to(&restore->stats.newest_unix_ms, out->answered_unix_ms);
+                if (out->answered_unix_ms >= answers_from_unix_ms) return ND_OK;
+                continue;
+            }
             status = scan_unit(restore, &unit);
             if (status != ND_OK) return status;
         }
-    }
+        status = nd_recovery_load(restore->recovery);
+    } while (status == ND_OK);
     if (status != ND_EMPTY) return status;
     sort_drops(restore);
     sort_moves(restore);
-    return ND_OK;
+    restore->is_scanned = 1;
+    return ND_EMPTY;
 }
 
 /* --- the load ------------------------------------------------------------------------ */

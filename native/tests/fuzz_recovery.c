@@ -61,11 +61,18 @@ static void restore_all(nd_recovery *recovery)
 {
     nd_pool *pool;
     nd_restore *restore;
+    nd_journal_answer answer;
+    nd_status scanned;
+    uint64_t answers_bytes = 0;
     nd_ring *rings[RINGS_MAX];
     uint64_t count = 0;
     CHECK_EQUAL(nd_pool_open(nd_io_posix(), ND_SLAB_BYTES, &pool), ND_OK);
     CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
-    CHECK_EQUAL(nd_restore_scan(restore), ND_OK);
+    while ((scanned = nd_restore_scan(restore, 0, &answer)) == ND_OK) {         /* an answer each turn */
+        for (uint64_t i = 0; i < answer.key_bytes; i++) answers_bytes += answer.key[i];
+        for (uint64_t i = 0; i < answer.answer_bytes; i++) answers_bytes += answer.answer[i];
+    }
+    CHECK(scanned == ND_EMPTY && answers_bytes <= 255ull * SEGMENT_BYTES);
     for (; count < RINGS_MAX && count < nd_restore_channels(restore); count++) {
         const nd_overflow overflow = count % 2 == 0 ? ND_OVERFLOW_DROP_OLDEST : ND_OVERFLOW_REJECT;
         CHECK_EQUAL(nd_ring_open(pool, count, 0, 100000, overflow, &rings[count]), ND_OK);

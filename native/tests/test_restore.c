@@ -79,7 +79,7 @@ static nd_status append(world *w, const test_request *request, nd_route *routes,
                         uint64_t count)
 {
     return nd_logged_append(w->journal, w->pool, routes, channels, count, request->block, request->block_bytes,
-                            request->meta, request->count, w->now_ms, EPOCH);
+                            request->meta, request->count, w->now_ms, EPOCH, 0);
 }
 
 static void gather_states(world *w)
@@ -102,6 +102,22 @@ static void write_group(world *w)
     CHECK_EQUAL(nd_journal_group_done(w->journal), ND_OK);
 }
 
+/* Read the whole log; the times of its answers, as far as there is room for them. */
+static nd_status scan(nd_restore *restore, uint64_t from_unix_ms, uint64_t *times, uint64_t *count)
+{
+    const uint64_t room = *count;
+    nd_journal_answer answer;
+    nd_status status;
+    *count = 0;
+    while ((status = nd_restore_scan(restore, from_unix_ms, &answer)) == ND_OK) {       /* an answer each turn */
+        CHECK(answer.key_bytes == 3 && memcmp(answer.key, "key", 3) == 0);
+        CHECK(answer.answer_bytes == 2 && memcmp(answer.answer, "{}", 2) == 0 && answer.body_sha256[31] == 7);
+        if (*count < room) times[*count] = answer.answered_unix_ms;
+        ++*count;
+    }
+    return status;
+}
+
 /* Rings made from the disk, in a world of their own. */
 static world restored(fake_disk *disk, nd_restore_stats_t *stats, nd_recovery_report_t *report)
 {
@@ -111,7 +127,8 @@ static world restored(fake_disk *disk, nd_restore_stats_t *stats, nd_recovery_re
     nd_restore *restore;
     CHECK_EQUAL(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery), ND_OK);
     CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
-    CHECK_EQUAL(nd_restore_scan(restore), ND_OK);
+    uint64_t answers = 0;
+    CHECK_EQUAL(scan(restore, 0, NULL, &answers), ND_EMPTY);
     for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
         nd_restored_channel channel;
         CHECK_EQUAL(nd_restore_channel(restore, i, &channel), ND_OK);
@@ -314,6 +331,31 @@ static void a_request_that_the_journal_has_no_room_for_reaches_no_ring(void)
     end(&w);
 }
 
+static void room_that_was_reserved_is_there_behind_a_request_or_nothing_is_stored(void)
+{
+    test_request request = test_notifications(10, 1000);
+    const uint64_t channel = 0;
+    uint64_t stored = 0, turns = 0;
+    for (uint64_t reserved = 0; reserved < 32u * 1024; reserved += 1024, turns++) {
+        world w = begin(1);
+        nd_route route = {.ring = w.rings[0]};
+        CHECK_EQUAL(nd_logged_append(w.journal, w.pool, &route, &channel, 0, request.block, request.block_bytes,
+                                     request.meta, request.count, w.now_ms, EPOCH, reserved),
+                    nd_journal_room(w.journal, reserved));
+        gather_states(&w);
+        if (nd_logged_append(w.journal, w.pool, &route, &channel, 1, request.block, request.block_bytes,
+                             request.meta, request.count, w.now_ms, EPOCH, reserved) == ND_OK) {
+            CHECK_EQUAL(nd_journal_room(w.journal, reserved), ND_OK);
+            stored++;
+        } else {
+            CHECK_EQUAL(stats_of(w.rings[0]).last_seq, 0);
+        }
+        end(&w);
+    }
+    CHECK(stored > 10 && stored < turns);
+    test_request_free(&request);
+}
+
 /* A moved unit with the records first..last of a channel, as they lie in its ring. */
 static void gather_moved(world *w, uint64_t channel, uint64_t first, uint64_t last)
 {
@@ -382,7 +424,7 @@ static void moved_records_take_their_old_places(void)
 }
 
 /* Move what is live in the oldest segment, write it, and unlink the segment. */
-static uint64_t clean_oldest(world *w)
+static uint64_t clean_oldest(world *w, const nd_live_account *accounts, uint64_t accounts_count)
 {
     nd_live_channel channels[CHANNELS];
     for (uint64_t i = 0; i < CHANNELS; i++) {
@@ -396,7 +438,7 @@ static uint64_t clean_oldest(world *w)
     nd_status status = ND_OK;
     uint64_t steps = 0;
     for (; status != ND_EMPTY && steps < 10000; steps++) {
-        status = nd_cleaner_move(cleaner, w->journal, channels, CHANNELS, 0);
+        status = nd_cleaner_move(cleaner, w->journal, channels, CHANNELS, accounts, accounts_count);
         CHECK(status == ND_OK || status == ND_NO_ROOM || status == ND_EMPTY);
         if (status == ND_NO_ROOM) {
             CHECK_EQUAL(nd_journal_seal(w->journal), ND_OK);
@@ -426,7 +468,7 @@ static void cleaning_keeps_what_is_live_and_frees_the_rest(void)
             write_group(&w);
             nd_journal_stats(w.journal, &stats);
             if (stats.durable_segment - stats.oldest_segment < 1 + seed % 4) continue;
-            CHECK(clean_oldest(&w) < 10000);
+            CHECK(clean_oldest(&w, NULL, 0) < 10000);
             cleaned++;
             check_restores(&w);
         }
@@ -435,6 +477,68 @@ static void cleaning_keeps_what_is_live_and_frees_the_rest(void)
         CHECK(stats.segments <= 6);
         end(&w);
     }
+}
+
+static void gather_answer(world *w, uint64_t account, uint64_t unix_ms)
+{
+    uint8_t sha256[32] = {[31] = 7};
+    const nd_journal_answer answer = {
+        .account = account, .answered_unix_ms = unix_ms, .body_sha256 = sha256, .key = (const uint8_t *)"key",
+        .key_bytes = 3, .answer = (const uint8_t *)"{}", .answer_bytes = 2,
+    };
+    CHECK_EQUAL(nd_journal_gather_answer(w->journal, &answer), ND_OK);
+}
+
+/* The times of the answers that the log holds, in its order. */
+static uint64_t answers_in(const world *w, uint64_t from_unix_ms, uint64_t times[8])
+{
+    nd_recovery *recovery;
+    nd_restore *restore;
+    uint64_t count = 8;
+    CHECK_EQUAL(nd_recovery_open(nd_io_posix(), fake_disk_files(w->disk), "journal", 0, UINT64_MAX, &recovery), ND_OK);
+    CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
+    CHECK_EQUAL(scan(restore, from_unix_ms, times, &count), ND_EMPTY);
+    nd_restore_stats_t stats;
+    nd_restore_stats(restore, &stats);
+    CHECK(count <= 8 && stats.newest_unix_ms >= w->now_ms);
+    nd_restore_close(restore);
+    nd_recovery_close(recovery);
+    return count;
+}
+
+static void fill_segments(world *w, uint64_t segments)
+{
+    test_request request = test_notifications(10, 100);
+    nd_journal_stats_t stats;
+    do {
+        nd_route route = {.ring = w->rings[0]};
+        const uint64_t channel = 0;
+        nd_removed removed;
+        CHECK_EQUAL(append(w, &request, &route, &channel, 1), ND_OK);
+        CHECK_EQUAL(nd_ring_settle(w->rings[0], stats_of(w->rings[0]).last_seq, &removed), ND_OK);
+        write_group(w);
+        nd_journal_stats(w->journal, &stats);
+    } while (stats.durable_segment - stats.oldest_segment < segments);
+    test_request_free(&request);
+}
+
+static void answers_move_as_long_as_their_account_keeps_them(void)
+{
+    world w = begin(1);
+    for (uint64_t unix_ms = 1001; unix_ms <= 1004; unix_ms++) gather_answer(&w, unix_ms % 2 == 0 ? 8 : 5, unix_ms);
+    fill_segments(&w, 1);
+    gather_answer(&w, 5, 1005);
+    fill_segments(&w, 2);
+    uint64_t times[8];
+    CHECK_EQUAL(answers_in(&w, 0, times), 5);
+    CHECK_EQUAL(answers_in(&w, 1004, times), 2);
+    CHECK(times[0] == 1004 && times[1] == 1005);
+
+    const nd_live_account accounts[] = {{.account = 4}, {.account = 5, .answered_from_unix_ms = 1003}, {.account = 9}};
+    clean_oldest(&w, accounts, 3);
+    CHECK_EQUAL(answers_in(&w, 0, times), 2);   /* the account 8 keeps none any more */
+    CHECK(times[0] == 1005 && times[1] == 1003);
+    end(&w);
 }
 
 static void epochs_stay_with_their_records(void)
@@ -496,7 +600,8 @@ static void without_memory_a_restore_says_so_and_leaves_nothing(void)
         nd_restore *restore = NULL;
         nd_status status = nd_recovery_open(&memory.io, fake_disk_files(w.disk), "journal", 0, UINT64_MAX, &recovery);
         if (status == ND_OK) status = nd_restore_open(&memory.io, recovery, &restore);
-        if (status == ND_OK) status = nd_restore_scan(restore);
+        uint64_t answers = 0;
+        if (status == ND_OK) status = scan(restore, 0, NULL, &answers);
         CHECK(status == ND_ERR_FULL || memory.requests < fail_at);
         if (restore != NULL) nd_restore_close(restore);
         if (recovery != NULL) nd_recovery_close(recovery);
@@ -511,8 +616,10 @@ int main(void)
     RUN(more_than_a_queue_holds_costs_the_oldest);
     RUN(a_channel_that_was_deleted_is_told);
     RUN(a_request_that_the_journal_has_no_room_for_reaches_no_ring);
+    RUN(room_that_was_reserved_is_there_behind_a_request_or_nothing_is_stored);
     RUN(moved_records_take_their_old_places);
     RUN(cleaning_keeps_what_is_live_and_frees_the_rest);
+    RUN(answers_move_as_long_as_their_account_keeps_them);
     RUN(epochs_stay_with_their_records);
     RUN(without_memory_a_restore_says_so_and_leaves_nothing);
     return 0;

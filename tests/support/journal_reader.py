@@ -54,6 +54,16 @@ class ChannelState(msgspec.Struct):
 Channels = dict[tuple[int, int], ChannelState]  # by number and incarnation
 
 
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """An answer, as one unit has it."""
+
+    account: int
+    answered_unix_ms: int
+    body_sha256: bytes
+    key: bytes
+    answer: bytes
+
+
 class Group(msgspec.Struct, frozen=True):
     """A group that counts, and where it stands."""
 
@@ -73,6 +83,12 @@ class Journal(msgspec.Struct):
     def channels(self) -> Channels:
         """What each channel holds."""
         return self.channels_without(())
+
+    @property
+    def answers(self) -> list[StoredAnswer]:
+        """All answers in the order of the log, copies too."""
+        units = [unit for group in self.groups.values() for unit in group.units]
+        return [_answer(unit) for unit in units if struct.unpack_from("<IH", unit)[1] == 7]
 
     def channels_without(self, missing: Collection[int]) -> Channels:
         """What each would hold, if some groups were not there."""
@@ -205,6 +221,13 @@ def _apply(channels: Channels, unit: bytes) -> None:
             state.dropped.append((first, last))
         else:
             state.is_deleted = True
+
+
+def _answer(unit: bytes) -> StoredAnswer:
+    account, unix_ms, sha256, key_bytes, answer_bytes = struct.unpack_from("<QQ32sII", unit, 8)
+    key, answer, padding = unit[64:][:key_bytes], unit[64 + key_bytes :][:answer_bytes], unit[64:]
+    assert not any(padding[key_bytes + answer_bytes :])
+    return StoredAnswer(account, unix_ms, sha256, key, answer)
 
 
 def _apply_request(channels: Channels, unit: bytes) -> None:

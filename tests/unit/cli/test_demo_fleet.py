@@ -8,7 +8,7 @@ from dispatcher import limits
 from dispatcher.cli.demo_fleet import Fleet
 from dispatcher.cli.demo_plan import DemoPlan
 from dispatcher.errors import Unavailable
-from dispatcher.http.ingest_api import Accepted
+from dispatcher.wire.gateway_api import Accepted
 from dispatcher.wire.ingest import BodyForm
 
 

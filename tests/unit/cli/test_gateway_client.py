@@ -10,7 +10,7 @@ from dispatcher.cli.api_client import ApiClient
 from dispatcher.cli.gateway_client import GatewayClient, add, pause_s
 from dispatcher.cli.server_address import ServerAddress
 from dispatcher.errors import RequestRefused, ServerUnreachable
-from dispatcher.http.ingest_api import Accepted
+from dispatcher.wire.gateway_api import Accepted
 from dispatcher.wire.ingest import BodyForm
 
 BODY = b'{"notifications":[]}\n'

@@ -1,0 +1,20 @@
+"""What gateways are answered."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one request's events; the body of a 202."""
+
+    accepted: int  # events
+    queued: int  # records stored; one event in three channels is three
+    unrouted: int  # events that reached no channel
+    rejected: int  # records refused by full channels of policy reject
+    durability: str  # what they survive: a ``model.Durability``
+
+
+def encode_accepted(accepted: Accepted) -> bytes:
+    """The body."""
+    return msgspec.json.encode({name: getattr(accepted, name) for name in Accepted.__struct_fields__})
