@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from support.queues import KINDS, Maker, open_maker
 from support.stored_records import Item, body_of, notifications, records_of, stored_bytes
 
+from dispatcher.core.idempotency import Answered, Begun, InFlight, key_scope
 from dispatcher.errors import ChannelGone, MemoryFull, PositionLost, Unavailable
 from dispatcher.model import Kind, Overflow, Position
 from dispatcher.queue.interface import (
@@ -16,14 +19,13 @@ from dispatcher.queue.interface import (
     Batch,
     ChannelQueue,
     Form,
+    Keep,
     Loss,
     QueueOptions,
     Records,
     Route,
     SliceLimits,
 )
-from dispatcher.queue.memory import MemoryQueue
-from dispatcher.queue.native import NativeQueue
 from dispatcher.wire.uid import uid
 
 EPOCH = 5
@@ -32,25 +34,16 @@ INCARNATION = 0xC0FFEE
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
 PLAIN = Form(mixed_kinds=True)
 
-Make = Callable[[int, int], ChannelQueue]
 
-
-@pytest.fixture(params=[NativeQueue, MemoryQueue])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    made: list[ChannelQueue] = []
-
-    def make_one(epoch: int, memory_bytes_max: int) -> ChannelQueue:
-        made.append(request.param(epoch, memory_bytes_max))
-        return made[-1]
-
-    yield make_one
-    for queue in made:
-        queue.close()
+@pytest.fixture(params=KINDS)
+async def maker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Maker]:
+    async with open_maker(request.param, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
-def queue(make: Make) -> ChannelQueue:
-    return make(EPOCH, 64 << 20)
+async def queue(maker: Maker) -> ChannelQueue:
+    return await maker.make(EPOCH, 64 << 20)
 
 
 def open_channel(
@@ -65,8 +58,15 @@ def open_channel(
     queue.open_channel(channel, options)
 
 
-def append(queue: ChannelQueue, items: list[Item], channel: int = 1, unix_ms: int = NOW_MS) -> Appended:
-    return queue.append(records_of(items), [Route(channel)], unix_ms)[0]
+async def store(queue: ChannelQueue, records: Records, *routes: Route, unix_ms: int = NOW_MS) -> Appended:
+    """Append, and wait until it is durable: before that nothing of it may be seen."""
+    appended, ticket = queue.append(records, routes, unix_ms)
+    await ticket.durable()
+    return appended
+
+
+async def append(queue: ChannelQueue, items: list[Item], channel: int = 1, unix_ms: int = NOW_MS) -> Appended:
+    return await store(queue, records_of(items), Route(channel), unix_ms=unix_ms)
 
 
 async def take(
@@ -99,7 +99,7 @@ def assert_balanced(queue: ChannelQueue) -> None:
 
 async def test_what_goes_in_comes_out_in_order(queue: ChannelQueue) -> None:
     open_channel(queue)
-    appended = append(queue, notifications(3))
+    appended = await append(queue, notifications(3))
     assert appended == Appended(queued=3, rejected=0)
     batch = await take(queue)
     assert (batch.first, batch.last, batch.events) == (Position(EPOCH, 1), Position(EPOCH, 3), 3)
@@ -110,22 +110,27 @@ async def test_what_goes_in_comes_out_in_order(queue: ChannelQueue) -> None:
     assert batch.messages[0].kinds == (Kind.NOTIFICATION,)
 
 
-async def test_an_append_is_durable_after_its_ticket(queue: ChannelQueue) -> None:
+async def test_nothing_is_sliced_before_it_is_durable(queue: ChannelQueue) -> None:
     open_channel(queue)
-    _, ticket = queue.append(records_of(notifications(1)), [Route(1)], NOW_MS)
+    await append(queue, notifications(1))
+    _, ticket = queue.append(records_of(notifications(2, first=1)), [Route(1)], NOW_MS)
+    if not ticket.is_durable:
+        assert await numbers_of(queue) == [0]
     await ticket.durable()
+    assert ticket.is_durable
+    assert await numbers_of(queue) == [0, 1, 2]
 
 
 async def test_an_empty_channel_has_no_slice(queue: ChannelQueue) -> None:
     open_channel(queue)
     assert await queue.slice(1, None, EVERYTHING, PLAIN) is None
-    append(queue, notifications(2))
+    await append(queue, notifications(2))
     assert await queue.slice(1, Position(EPOCH, 2), EVERYTHING, PLAIN) is None
 
 
 async def test_slices_go_on_where_the_last_one_ended(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(250))
+    await append(queue, notifications(250))
     seen: list[int] = []
     after = None
     while batch := await queue.slice(1, after, SliceLimits(events_max=100, bytes_max=1 << 20), PLAIN):
@@ -136,7 +141,7 @@ async def test_slices_go_on_where_the_last_one_ended(queue: ChannelQueue) -> Non
 
 async def test_a_position_of_an_earlier_epoch_comes_before_everything(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(2))
+    await append(queue, notifications(2))
     old = Position(EPOCH - 1, 10_000)
     assert queue.settle(1, old) == 0
     batch = await queue.slice(1, old, EVERYTHING, PLAIN)
@@ -152,15 +157,15 @@ async def test_indices_choose_the_records_of_a_route(queue: ChannelQueue) -> Non
         open_channel(queue, channel)
     records = records_of(notifications(6))
     routes = [Route(1), Route(2, array("I", [1, 4, 5])), Route(3, array("I"))]
-    appended, _ = queue.append(records, routes, NOW_MS)
+    appended = await store(queue, records, *routes)
     assert appended.queued == 9
     assert [await numbers_of(queue, channel) for channel in (1, 2, 3)] == [[0, 1, 2, 3, 4, 5], [1, 4, 5], []]
 
 
 async def test_no_routes_and_no_records_are_nothing_to_do(queue: ChannelQueue) -> None:
     open_channel(queue)
-    assert queue.append(records_of(notifications(3)), [], NOW_MS)[0].queued == 0
-    assert append(queue, []).queued == 0
+    assert (await store(queue, records_of(notifications(3)))).queued == 0
+    assert (await append(queue, [])).queued == 0
     assert queue.stats(1).last_seq == 0
 
 
@@ -168,9 +173,10 @@ async def test_a_bytearray_is_free_again_after_the_append(queue: ChannelQueue) -
     open_channel(queue)
     records = records_of(notifications(2))
     block = bytearray(records.block)
-    queue.append(Records(block, records.meta), [Route(1, array("I", [0, 1]))], NOW_MS)
+    _, ticket = queue.append(Records(block, records.meta), [Route(1, array("I", [0, 1]))], NOW_MS)
     block.extend(b"more")
     records.meta.append(1)
+    await ticket.durable()
     assert await numbers_of(queue) == [0, 1]
 
 
@@ -178,8 +184,8 @@ async def test_a_bytearray_is_free_again_after_the_append(queue: ChannelQueue) -
 async def test_records_of_any_size_are_kept_whole(queue: ChannelQueue, size: int) -> None:
     open_channel(queue)
     items = [*notifications(2, padding=max(0, size - 100)), *notifications(1, padding=size, first=2)]
-    append(queue, items[:1])
-    append(queue, items[1:])
+    await append(queue, items[:1])
+    await append(queue, items[1:])
     batch = await take(queue)
     assert batch.tobytes() == [b'{"notifications":[' + b",".join(map(body_of, items)) + b"]}"]
     assert queue.stats(1).record_bytes == sum(map(stored_bytes, items))
@@ -191,7 +197,7 @@ async def test_records_of_any_size_are_kept_whole(queue: ChannelQueue, size: int
 async def test_pieces_hold_whole_records_and_messages_end_where_they_say(queue: ChannelQueue) -> None:
     open_channel(queue)
     items = [*notifications(5), Item(Kind.REGISTRATION, "other", 9), *notifications(2, first=5)]
-    append(queue, items)
+    await append(queue, items)
     batch = await take(queue, form=Form(mixed_kinds=False))
     expected = batch.tobytes()
     assert [message.kinds for message in batch.messages] == [(Kind.NOTIFICATION,), (Kind.REGISTRATION,)]
@@ -211,7 +217,7 @@ async def test_pieces_hold_whole_records_and_messages_end_where_they_say(queue: 
 
 async def test_a_buffer_grows_for_a_record_that_does_not_fit_and_is_free_again(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(1, padding=100_000))
+    await append(queue, notifications(1, padding=100_000))
     batch = await take(queue)
     buffer = bytearray()
     got = b""
@@ -223,25 +229,25 @@ async def test_a_buffer_grows_for_a_record_that_does_not_fit_and_is_free_again(q
 
 async def test_reading_what_expired_says_so(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     batch = await take(queue)
     buffer = bytearray(100)
     assert batch.read_into(buffer, 0) > 0
     queue.expire(1, NOW_MS + 1)
     with pytest.raises(PositionLost):
         batch.read_into(buffer, 0)
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     with pytest.raises(PositionLost):
         batch.tobytes()
 
 
 async def test_reading_from_a_deleted_channel_says_so(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     batch = await take(queue)
     assert queue.delete_channel(1) == 3
     open_channel(queue)
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     with pytest.raises(ChannelGone):
         batch.read_into(bytearray(1_000), 0)
 
@@ -251,7 +257,7 @@ async def test_reading_from_a_deleted_channel_says_so(queue: ChannelQueue) -> No
 
 async def test_a_slice_stays_within_its_bytes_as_they_are_sent(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(20))
+    await append(queue, notifications(20))
     form = Form(mixed_kinds=True, include_uid=True, include_timestamp=True, include_original_ep=True)
     for events in (1, 2, 7):
         exact = (await take(queue, events=events, form=form)).bytes_count
@@ -267,7 +273,7 @@ async def test_a_slice_stays_within_its_bytes_as_they_are_sent(queue: ChannelQue
 
 async def test_a_larger_single_record_goes_alone(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, [*notifications(1, padding=5_000), *notifications(1, first=1)])
+    await append(queue, [*notifications(1, padding=5_000), *notifications(1, first=1)])
     batch = await queue.slice(1, None, SliceLimits(events_max=10, bytes_max=1_000), PLAIN)
     assert batch is not None
     assert batch.events == 1
@@ -289,7 +295,7 @@ ONE_OF_EACH = [
 
 async def test_kinds_are_grouped_in_order_of_first_occurrence(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, [*ONE_OF_EACH, Item(Kind.NOTIFICATION, "z", 9)])
+    await append(queue, [*ONE_OF_EACH, Item(Kind.NOTIFICATION, "z", 9)])
     batch = await take(queue)
     (message,) = map(json.loads, batch.tobytes())
     names = ["notifications", "registrations", "reg-updates", "de-registrations", "registrations-expired"]
@@ -305,7 +311,7 @@ async def test_kinds_are_grouped_in_order_of_first_occurrence(queue: ChannelQueu
 @pytest.mark.parametrize("mixed", [True, False])
 async def test_no_event_passes_an_earlier_one_of_its_device(queue: ChannelQueue, mixed: bool) -> None:
     open_channel(queue)
-    append(
+    await append(
         queue,
         [
             Item(Kind.NOTIFICATION, "a", 0),
@@ -324,13 +330,13 @@ async def test_no_event_passes_an_earlier_one_of_its_device(queue: ChannelQueue,
 async def test_async_responses_name_no_device_and_cut_nothing(queue: ChannelQueue) -> None:
     open_channel(queue)
     answer = Item(Kind.ASYNC_RESPONSE, "", 1)
-    append(queue, [Item(Kind.NOTIFICATION, "a", 0), answer, Item(Kind.NOTIFICATION, "a", 1), answer])
+    await append(queue, [Item(Kind.NOTIFICATION, "a", 0), answer, Item(Kind.NOTIFICATION, "a", 1), answer])
     assert (await take(queue)).events == 4
 
 
 async def test_fields_are_added_in_a_fixed_order(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, ONE_OF_EACH)
+    await append(queue, ONE_OF_EACH)
     form = Form(
         mixed_kinds=True,
         deregistrations_as_object=True,
@@ -354,7 +360,7 @@ async def test_fields_are_added_in_a_fixed_order(queue: ChannelQueue) -> None:
 async def test_without_options_only_registrations_keep_their_original_ep(queue: ChannelQueue) -> None:
     open_channel(queue)
     named = Item(Kind.NOTIFICATION, "n", 0, original_ep="own-name")
-    append(queue, [named, REGISTERED, Item(Kind.REG_UPDATE, "b", 2), ONE_OF_EACH[3], ONE_OF_EACH[4]])
+    await append(queue, [named, REGISTERED, Item(Kind.REG_UPDATE, "b", 2), ONE_OF_EACH[3], ONE_OF_EACH[4]])
     message = json.loads((await take(queue)).tobytes()[0])
     assert "original-ep" not in message["notifications"][0]
     assert message["registrations"] == [json.loads(body_of(REGISTERED))]
@@ -368,7 +374,7 @@ async def test_without_options_only_registrations_keep_their_original_ep(queue: 
 
 async def test_settling_counts_each_record_once(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(10))
+    await append(queue, notifications(10))
     assert queue.settle(1, Position(EPOCH, 4)) == 4
     assert queue.settle(1, Position(EPOCH, 4)) == 0
     assert queue.settle(1, Position(EPOCH, 2)) == 0
@@ -382,16 +388,16 @@ async def test_settling_counts_each_record_once(queue: ChannelQueue) -> None:
 
 async def test_a_seq_is_given_once(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     queue.settle(1, Position(EPOCH, 3))
-    append(queue, notifications(1))
+    await append(queue, notifications(1))
     assert (await take(queue)).first == Position(EPOCH, 4)
 
 
 async def test_expiry_takes_what_is_too_old_even_in_flight(queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(2), unix_ms=1_000)
-    append(queue, notifications(3, first=2), unix_ms=2_000)
+    await append(queue, notifications(2), unix_ms=1_000)
+    await append(queue, notifications(3, first=2), unix_ms=2_000)
     await take(queue)
     assert queue.expire(1, 1_000) is None
     assert queue.expire(1, 1_001) == Loss(
@@ -411,8 +417,8 @@ async def test_expiry_takes_what_is_too_old_even_in_flight(queue: ChannelQueue) 
 async def test_a_clock_that_falls_is_replaced_by_the_last_time(queue: ChannelQueue) -> None:
     open_channel(queue)
     open_channel(queue, 2)
-    append(queue, notifications(1), unix_ms=5_000)
-    append(queue, notifications(1), channel=2, unix_ms=4_000)
+    await append(queue, notifications(1), unix_ms=5_000)
+    await append(queue, notifications(1), channel=2, unix_ms=4_000)
     assert queue.stats(2).oldest_unix_ms == 5_000
 
 
@@ -420,12 +426,12 @@ async def test_a_deleted_channel_begins_again_as_another(queue: ChannelQueue) ->
     open_channel(queue)
     with pytest.raises(ValueError, match="open"):
         open_channel(queue)
-    append(queue, notifications(4))
+    await append(queue, notifications(4))
     assert queue.delete_channel(1) == 4
     with pytest.raises(ChannelGone):
         queue.delete_channel(1)
     with pytest.raises(ChannelGone):
-        append(queue, notifications(1))
+        await append(queue, notifications(1))
     open_channel(queue)
     assert queue.stats(1).last_seq == 0
     assert queue.totals().deleted == 4
@@ -441,8 +447,8 @@ def room_for(count: int) -> int:
 
 async def test_a_full_channel_drops_its_oldest_and_says_which(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(5))
-    assert append(queue, notifications(5)).losses == ()
-    appended = append(queue, notifications(2, first=5))
+    assert (await append(queue, notifications(5))).losses == ()
+    appended = await append(queue, notifications(2, first=5))
     assert appended.queued == 2
     assert appended.losses == (
         Loss(channel=1, reason="overflow", count=2, record_bytes=room_for(2), first_seq=1, last_seq=2),
@@ -453,7 +459,7 @@ async def test_a_full_channel_drops_its_oldest_and_says_which(queue: ChannelQueu
 
 async def test_a_request_larger_than_the_queue_ends_with_the_newest(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(3))
-    appended = append(queue, notifications(9))
+    appended = await append(queue, notifications(9))
     assert appended.queued == 9
     assert appended.losses[0].count == 6
     assert await numbers_of(queue) == [6, 7, 8]
@@ -462,10 +468,10 @@ async def test_a_request_larger_than_the_queue_ends_with_the_newest(queue: Chann
 
 async def test_what_is_in_flight_is_never_dropped(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(5))
-    append(queue, notifications(5))
+    await append(queue, notifications(5))
     batch = await take(queue, events=2)
     before = batch.tobytes()
-    loss = append(queue, notifications(5, first=5)).losses[0]
+    loss = (await append(queue, notifications(5, first=5))).losses[0]
     assert (loss.count, loss.first_seq, loss.last_seq) == (5, 3, 7)
     assert batch.tobytes() == before
     assert await numbers_of(queue) == [0, 1, 7, 8, 9]
@@ -474,21 +480,21 @@ async def test_what_is_in_flight_is_never_dropped(queue: ChannelQueue) -> None:
 
 async def test_when_all_is_in_flight_the_new_record_is_the_loss(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(3))
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     await take(queue)
-    appended = append(queue, notifications(1, first=3))
+    appended = await append(queue, notifications(1, first=3))
     assert (appended.queued, appended.losses[0].first_seq) == (1, 4)
     assert queue.stats(1).last_seq == 4
     queue.release(1, Position(EPOCH, 1))
-    assert append(queue, notifications(1, first=4)).losses[0].first_seq == 2
+    assert (await append(queue, notifications(1, first=4))).losses[0].first_seq == 2
     assert await numbers_of(queue) == [0, 2, 4]
 
 
 async def test_a_record_that_can_never_fit_spares_the_others(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(3))
-    append(queue, notifications(2))
-    assert append(queue, notifications(1, padding=9_000)).losses[0].first_seq == 3
-    append(queue, notifications(1, first=9))
+    await append(queue, notifications(2))
+    assert (await append(queue, notifications(1, padding=9_000))).losses[0].first_seq == 3
+    await append(queue, notifications(1, first=9))
     assert await numbers_of(queue) == [0, 1, 9]
 
 
@@ -496,7 +502,7 @@ async def test_policy_reject_refuses_the_new_and_gives_no_seq(queue: ChannelQueu
     open_channel(queue, queue_bytes=room_for(3), overflow=Overflow.REJECT)
     assert queue.has_room(1, records_of(notifications(3)))
     assert not queue.has_room(1, records_of(notifications(4)))
-    appended = append(queue, notifications(5))
+    appended = await append(queue, notifications(5))
     assert (appended.queued, appended.rejected) == (3, 2)
     assert appended.losses == (
         Loss(channel=1, reason="rejected", count=2, record_bytes=room_for(2), first_seq=0, last_seq=0),
@@ -511,7 +517,7 @@ async def test_policy_reject_refuses_the_new_and_gives_no_seq(queue: ChannelQueu
 async def test_one_full_channel_does_not_refuse_for_others(queue: ChannelQueue) -> None:
     open_channel(queue, 1, queue_bytes=1, overflow=Overflow.REJECT)
     open_channel(queue, 2)
-    appended, _ = queue.append(records_of(notifications(2)), [Route(1), Route(2)], NOW_MS)
+    appended = await store(queue, records_of(notifications(2)), Route(1), Route(2))
     assert (appended.queued, appended.rejected) == (2, 2)
 
 
@@ -521,11 +527,11 @@ async def test_one_full_channel_does_not_refuse_for_others(queue: ChannelQueue) 
 @pytest.mark.parametrize("mixed", [True, False])
 async def test_a_batch_is_rebuilt_byte_for_byte(queue: ChannelQueue, mixed: bool) -> None:
     open_channel(queue)
-    append(queue, [*notifications(3), *ONE_OF_EACH, *notifications(3, ep="later")])
+    await append(queue, [*notifications(3), *ONE_OF_EACH, *notifications(3, ep="later")])
     form = Form(mixed_kinds=mixed, include_uid=True, include_timestamp=True)
     batch = await take(queue, 1, form=form, events=6)
     texts = batch.tobytes()
-    append(queue, notifications(100))
+    await append(queue, notifications(100))
     again = await queue.rebuild(1, batch.first, batch.last, form)
     assert again is not None
     assert again.tobytes() == texts
@@ -534,12 +540,12 @@ async def test_a_batch_is_rebuilt_byte_for_byte(queue: ChannelQueue, mixed: bool
 
 async def test_a_batch_that_lost_records_is_not_rebuilt(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(6))
-    append(queue, notifications(6))
+    await append(queue, notifications(6))
     batch = await take(queue, 1, events=4)  # 2..5
     queue.settle(1, Position(EPOCH, 1))
     assert await queue.rebuild(1, batch.first, batch.last, PLAIN, batch.events) is not None
     queue.release(1, Position(EPOCH, 3))
-    append(queue, notifications(2, first=6))  # 4 goes, from the midst
+    await append(queue, notifications(2, first=6))  # 4 goes, from the midst
     assert await queue.rebuild(1, batch.first, batch.last, PLAIN, batch.events) is None
     with pytest.raises(PositionLost):
         batch.tobytes()
@@ -549,12 +555,52 @@ async def test_a_batch_that_lost_records_is_not_rebuilt(queue: ChannelQueue) -> 
 
 async def test_a_rebuilt_batch_is_in_flight(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(3))
-    append(queue, notifications(3))
+    await append(queue, notifications(3))
     batch = await take(queue, events=2)
     queue.release(1)
     assert await queue.rebuild(1, batch.first, batch.last, PLAIN) is not None
-    append(queue, notifications(1, first=3))
+    await append(queue, notifications(1, first=3))
     assert await numbers_of(queue) == [0, 1, 3]
+
+
+# --- answers ------------------------------------------------------------------------------
+
+SCOPE = key_scope(1, "k_1", "/gateway/v1/events", "once")
+BODY = b"a" * 32
+
+
+def tell(appended: Appended) -> bytes:
+    return b"queued %d, rejected %d" % (appended.queued, appended.rejected)
+
+
+async def test_an_answer_says_what_the_append_did_and_is_kept_with_it(queue: ChannelQueue) -> None:
+    open_channel(queue, queue_bytes=room_for(3), overflow=Overflow.REJECT)
+    assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Begun()
+    records = records_of(notifications(5))
+    appended, ticket = queue.append(records, [Route(1)], NOW_MS, Keep(SCOPE, tell))
+    assert (appended.queued, appended.rejected) == (3, 2)
+    if not ticket.is_durable:
+        assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Answered(tell(appended), ticket)
+    await ticket.durable()
+    assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Answered(b"queued 3, rejected 2")
+    assert await numbers_of(queue) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("routes", [[], [Route(1, array("I"))]])
+async def test_an_answer_is_kept_when_nothing_was_stored(queue: ChannelQueue, routes: list[Route]) -> None:
+    open_channel(queue)
+    queue.answers.begin(SCOPE, BODY, NOW_MS)
+    _, ticket = queue.append(records_of(notifications(5)), routes, NOW_MS, Keep(SCOPE, tell))
+    await ticket.durable()
+    assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Answered(b"queued 0, rejected 0")
+
+
+async def test_an_append_that_is_refused_keeps_no_answer(queue: ChannelQueue) -> None:
+    queue.answers.begin(SCOPE, BODY, NOW_MS)
+    with pytest.raises(ChannelGone):
+        queue.append(records_of(notifications(1)), [Route(1)], NOW_MS, Keep(SCOPE, tell))
+    assert queue.answers.begin(SCOPE, BODY, NOW_MS) == InFlight()
+    assert queue.answers.kept == 0
 
 
 # --- memory -------------------------------------------------------------------------------
@@ -562,15 +608,15 @@ async def test_a_rebuilt_batch_is_in_flight(queue: ChannelQueue) -> None:
 LARGE = 700_000
 
 
-async def test_when_memory_is_full_the_largest_owner_loses_its_oldest(make: Make) -> None:
-    queue = make(EPOCH, 16 << 20)
+async def test_when_memory_is_full_the_largest_owner_loses_its_oldest(maker: Maker) -> None:
+    queue = await maker.make(EPOCH, 16 << 20)
     open_channel(queue, 1, owner=1)
     open_channel(queue, 2, owner=2)
-    append(queue, notifications(2, padding=LARGE), channel=2)
+    await append(queue, notifications(2, padding=LARGE), channel=2)
     losses = [
         loss
         for number in range(60)
-        for loss in append(queue, notifications(1, padding=LARGE, first=number)).losses
+        for loss in (await append(queue, notifications(1, padding=LARGE, first=number))).losses
     ]
     assert losses
     assert {(loss.channel, loss.reason) for loss in losses} == {(1, "memory")}
@@ -584,37 +630,37 @@ async def test_when_memory_is_full_the_largest_owner_loses_its_oldest(make: Make
     assert_balanced(queue)
 
 
-async def test_when_nothing_may_be_dropped_an_append_is_refused_whole(make: Make) -> None:
-    queue = make(EPOCH, 16 << 20)
+async def test_when_nothing_may_be_dropped_an_append_is_refused_whole(maker: Maker) -> None:
+    queue = await maker.make(EPOCH, 16 << 20)
     open_channel(queue, 1)
     open_channel(queue, 2)
     number = 0
     with pytest.raises(MemoryFull):  # noqa: PT012  the append that fails is the one that no longer fits
         for number in range(60):
-            routes = [Route(1), Route(2)]
-            queue.append(records_of(notifications(1, padding=LARGE, first=number)), routes, NOW_MS)
+            records = records_of(notifications(1, padding=LARGE, first=number))
+            await store(queue, records, Route(1), Route(2))
             for channel in (1, 2):
                 await queue.slice(channel, None, EVERYTHING, PLAIN)
     assert 5 <= number < 30
     assert [queue.stats(channel).last_seq for channel in (1, 2)] == [number, number]
     assert_balanced(queue)
     queue.settle(1, Position(EPOCH, number))
-    append(queue, notifications(1, padding=LARGE))
+    await append(queue, notifications(1, padding=LARGE))
 
 
 # --- the end ------------------------------------------------------------------------------
 
 
-async def test_a_closed_queue_does_nothing_more(queue: ChannelQueue) -> None:
+async def test_a_closed_queue_does_nothing_more(maker: Maker, queue: ChannelQueue) -> None:
     open_channel(queue)
-    append(queue, notifications(1))
+    await append(queue, notifications(1))
     batch = await take(queue)
-    queue.close()
+    await maker.close(queue)
     queue.close()
     with pytest.raises(ChannelGone):
         batch.read_into(bytearray(1_000), 0)
     with pytest.raises(Unavailable):
-        append(queue, notifications(1))
+        await append(queue, notifications(1))
     with pytest.raises(Unavailable):
         queue.stats(1)
     with pytest.raises(Unavailable):
