@@ -43,6 +43,7 @@ CT_CHARS_MAX = 255
 EPT_CHARS_MAX = 64
 ASYNC_ID_CHARS_MAX = 64  # 40 on the request side of the API; uuids and SDK ids fit
 ASYNC_ERROR_CHARS_MAX = 255
+REGISTRATION_LIFETIME_S_MAX = 1_000_000_000  # 31 years; LwM2M's own field is wider than any need
 RESOURCES_MAX = 1_000  # of one registration; far above what devices have
 RESOURCE_ATTRIBUTE_CHARS_MAX = 255
 JSON_DEPTH_MAX = 16
@@ -89,6 +90,11 @@ SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # routed at the cost of a thousand
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
 ASYNC_IDS_PER_ACCOUNT_MAX = 100_000  # device requests whose answers are routed; 20 in flight per device
 ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
+
+# --- devices --------------------------------------------------------------------------
+DEVICES_PER_ACCOUNT_MAX = 1_000_000  # in the directory, on disk; the one heard of longest ago is forgotten
+DEVICE_REPORTS_UNWRITTEN_MAX = 200_000  # life-cycle events that wait for the registry; then 503
+DEVICES_PER_STEP = 500  # registrations that ran out, told of in one go
 
 # --- journal --------------------------------------------------------------------------
 JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one

@@ -262,6 +262,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ept: str | None = None  # device type
     q: bool | None = None  # queue mode
     resources: tuple[Resource, ...] = ()
+    lt: int | None = None  # lifetime, seconds; 0 or None: it does not run out; not sent on
 
 
 class RegistrationUpdate(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -272,6 +273,7 @@ class RegistrationUpdate(msgspec.Struct, frozen=True, kw_only=True, rename="keba
     ept: str | None = None
     q: bool | None = None
     resources: tuple[Resource, ...] = ()
+    lt: int | None = None
 
 
 class Deregistration(msgspec.Struct, frozen=True, rename="kebab"):
@@ -314,6 +316,7 @@ class DeviceChange(msgspec.Struct, frozen=True):
     kind: Kind
     ep: str
     ept: str | None = None  # device type, when the event told one
+    told: Registration | RegistrationUpdate | None = None  # the whole of it, unless the device went
 
 
 class AsyncAnswer(msgspec.Struct, frozen=True):
@@ -321,3 +324,35 @@ class AsyncAnswer(msgspec.Struct, frozen=True):
 
     index: int
     id: str
+
+
+# What is known of devices.
+
+
+class DeviceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's life-cycle event, and through whom it came."""
+
+    account_id: int
+    gateway_id: str | None  # the access key of the gateway; None: an embedding program
+    change: DeviceChange
+    heard_unix_ms: int
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device in an account's directory, by what its registration said."""
+
+    account_id: int
+    ep: str
+    gateway_id: str | None = None  # the access key of the gateway that last told of it
+    original_ep: str | None = None
+    ept: str | None = None
+    q: bool = False
+    resources: tuple[Resource, ...] = ()  # none: not told, so anything may be there
+    lifetime_s: int | None = None  # None: the registration does not run out
+    heard_unix_ms: int = 0
+    is_gone: bool = False  # it left, or its registration ran out: known not to exist
+
+    @property
+    def expires_unix_ms(self) -> int | None:
+        """When the registration runs out, unless it is refreshed."""
+        return None if self.lifetime_s is None else self.heard_unix_ms + self.lifetime_s * 1000

@@ -94,6 +94,12 @@ class Router:
         """Remove a manual subscription, if there is one."""
         self._account(account_id).remove_subscription(subscription)
 
+    def remove_device_subscriptions(self, account_id: int, ep: str) -> None:
+        """Remove every application's manual subscriptions to a device."""
+        account = self._accounts.get(account_id)
+        if account is not None and ep in account.manual:
+            account.remove_device_subscriptions(ep)
+
     def set_presubscriptions(
         self, account_id: int, application_id: int, entries: Sequence[Presubscription]
     ) -> None:
@@ -217,16 +223,20 @@ class Router:
         changes = iter(events.device_changes)
         answers = iter(events.async_answers)
         changed_types: dict[str, str | None] = {}  # not learnt before the request is stored
+        registered: set[str] = set()  # a full registration ends manual subscriptions
         for ep, path in zip(events.eps, events.paths, strict=True):
             if ep is None:
                 application_id = account.awaited.get(next(answers).id)
                 yield account.just(application_id)
             elif path is None:
                 known = changed_types[ep] if ep in changed_types else self.device_type(account_id, ep)
-                changed_types[ep] = _type_after(next(changes), known)
+                change = next(changes)
+                changed_types[ep] = _type_after(change, known)
+                if change.kind is Kind.REGISTRATION:
+                    registered.add(ep)
                 yield account.everyone()
             elif ep in changed_types:
-                yield account.compute(ep, path, changed_types[ep])
+                yield account.compute(ep, path, changed_types[ep], is_registered=ep in registered)
             else:
                 yield account.audience(ep, path, self.device_type(account_id, ep))
 
@@ -316,6 +326,11 @@ class _Account:
             del self.manual[subscription.ep]
         self._subscriptions_changed(subscription)
 
+    def remove_device_subscriptions(self, ep: str) -> None:
+        del self.manual[ep]
+        if not self._choose_key():
+            self._remembered.forget_device(ep)
+
     def _subscriptions_changed(self, subscription: Subscription) -> None:
         if not self._choose_key():
             self._remembered.forget((subscription.ep, subscription.path))
@@ -359,9 +374,12 @@ class _Account:
             self._remembered.add(key, audience)
         return audience
 
-    def compute(self, ep: str, path: str, ept: str | None) -> Audience:
-        """The same, from the subscriptions themselves."""
-        applications = set(self.manual.get(ep, _NOBODY).get(path, ()))
+    def compute(self, ep: str, path: str, ept: str | None, *, is_registered: bool = False) -> Audience:
+        """The same, from the subscriptions themselves.
+
+        ``is_registered``: the device registered just now, and has no manual ones any more.
+        """
+        applications = set() if is_registered else set(self.manual.get(ep, _NOBODY).get(path, ()))
         for application_id, matcher in self._matchers.items():
             if matcher.matches(ep, ept, path):
                 applications.add(application_id)

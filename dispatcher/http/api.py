@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
+from dispatcher.http.endpoints_api import EndpointsApi
 from dispatcher.http.ingest_api import IngestApi
 from dispatcher.http.message import Handle, Request, Response, Upgrade
 from dispatcher.http.pull_api import PullApi
@@ -24,7 +25,13 @@ class Api(Protocol):
 
 def public_api(hub: Hub, *, with_status: bool) -> Handle:
     """The handler of the port that applications and gateways use."""
-    apis: list[Api] = [ChannelsApi(hub), PullApi(hub), SubscriptionsApi(hub), IngestApi(hub)]
+    apis: list[Api] = [
+        ChannelsApi(hub),
+        PullApi(hub),
+        SubscriptionsApi(hub),
+        EndpointsApi(hub),
+        IngestApi(hub),
+    ]
     return _handler(hub, [*apis, StatusApi(hub)] if with_status else apis)
 
 

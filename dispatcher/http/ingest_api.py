@@ -52,7 +52,9 @@ class IngestApi:
         account = account_of(caller)
         publisher = self._parts.publisher
         return await self._take(
-            request, caller, lambda parsed, scope: publisher.to_subscribers(account.id, parsed, scope)
+            request,
+            caller,
+            lambda parsed, scope: publisher.to_subscribers(account.id, parsed, key_of(caller).id, scope),
         )
 
     async def post_to_application(self, request: Request, caller: Caller) -> Response:

@@ -24,6 +24,7 @@ class LogEvent(StrEnum):
     SOCKET_OPENED = "socket.opened"
     SOCKET_CLOSED = "socket.closed"
     KEYS_UNREAD = "keys.unread"
+    DEVICES_UNSAVED = "devices.unsaved"
     LIFE_TIMES_UNSAVED = "life-times.unsaved"
 
 

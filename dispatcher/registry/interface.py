@@ -21,6 +21,8 @@ from dispatcher.model import (
     Application,
     Channel,
     ChannelClocks,
+    Device,
+    DeviceReport,
     Presubscription,
     Subscription,
 )
@@ -42,14 +44,22 @@ class LifeTimes(msgspec.Struct, frozen=True, kw_only=True):
     clocks: dict[int, ChannelClocks] = {}  # by channel
 
 
+class DueDevices(msgspec.Struct, frozen=True, kw_only=True):
+    """Devices whose registration has run out, the earliest first, and when the next one does."""
+
+    devices: tuple[Device, ...]
+    next_unix_ms: int | None  # None: none does
+
+
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything."""
+    """Everything but the directory of devices, which is read device by device."""
 
     identities: Identities
     channels: tuple[Channel, ...]
     subscriptions: tuple[Subscription, ...]
     presubscriptions: dict[int, tuple[Presubscription, ...]]  # by application id
     life_times: LifeTimes
+    device_types: list[tuple[int, str, str]]  # account id, ep and ept; the one heard of last at the end
 
 
 class Registry(Protocol):
@@ -140,6 +150,23 @@ class Registry(Protocol):
         self, application_id: int, presubscriptions: Sequence[Presubscription]
     ) -> None:
         """Replace the whole set."""
+        ...
+
+    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
+        """Write to the directory what devices' life-cycle events tell (``core.devices``), in order.
+
+        A full registration takes away the device's manual subscriptions, every
+        application's; they are returned.  Of an account with ``account_max`` devices a new one
+        takes the place of one that is gone, or else of the one heard of longest ago.
+        """
+        ...
+
+    async def device(self, account_id: int, ep: str) -> Device | None:
+        """A device; one that is known to be gone says so, None is one never heard of, or forgotten."""
+        ...
+
+    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
+        """Which registrations have run out; nothing is changed."""
         ...
 
     async def save_life_times(self, life_times: LifeTimes) -> None:

@@ -17,11 +17,15 @@ from dispatcher.model import (
     Account,
     Application,
     Channel,
+    Device,
+    DeviceReport,
+    Kind,
     Presubscription,
     Subscription,
 )
 from dispatcher.registry import refusals
-from dispatcher.registry.interface import Contents, Identities, LifeTimes
+from dispatcher.registry.interface import Contents, DueDevices, Identities, LifeTimes
+from dispatcher.registry.memory_devices import MemoryDevices
 
 
 class MemoryRegistry:
@@ -41,6 +45,7 @@ class MemoryRegistry:
         self._subscription_counts: dict[int, int] = {}  # by account
         self._presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
         self._life_times = LifeTimes()
+        self._devices = MemoryDevices()
         self._epoch = 0
         self._has_new_identities = True
 
@@ -56,6 +61,7 @@ class MemoryRegistry:
             subscriptions=tuple(sorted(s for id in self._paths for s in self._matching(id, None, None))),
             presubscriptions=dict(sorted(self._presubscriptions.items())),
             life_times=replace(self._life_times, clocks=dict(self._life_times.clocks)),
+            device_types=self._devices.types(),
         )
 
     async def identities_if_changed(self) -> Identities | None:
@@ -179,15 +185,7 @@ class MemoryRegistry:
     ) -> Sequence[Subscription]:
         """See ``Registry``."""
         await trio.lowlevel.checkpoint()
-        account_id = self._application(application_id).account_id
-        removed = tuple(sorted(self._matching(application_id, ep, path)))
-        for subscription in removed:
-            paths = self._paths[application_id][subscription.ep]
-            paths.remove(subscription.path)
-            if not paths:
-                del self._paths[application_id][subscription.ep]
-        self._subscription_counts[account_id] = self._subscription_counts.get(account_id, 0) - len(removed)
-        return removed
+        return self._remove_subscriptions(application_id, ep, path)
 
     async def set_presubscriptions(
         self, application_id: int, presubscriptions: Sequence[Presubscription]
@@ -199,6 +197,28 @@ class MemoryRegistry:
         if presubscriptions:
             self._presubscriptions[application_id] = tuple(presubscriptions)
 
+    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        removed: list[Subscription] = []
+        for report in reports:
+            self._devices.keep(report, account_max)
+            if report.change.kind is Kind.REGISTRATION:
+                for application in self._applications.values():
+                    if application.account_id == report.account_id:
+                        removed += self._remove_subscriptions(application.id, report.change.ep, None)
+        return tuple(removed)
+
+    async def device(self, account_id: int, ep: str) -> Device | None:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        return self._devices.find(account_id, ep)
+
+    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        return self._devices.due(now_unix_ms, count_max)
+
     async def save_life_times(self, life_times: LifeTimes) -> None:
         """See ``Registry``."""
         await trio.lowlevel.checkpoint()
@@ -208,6 +228,19 @@ class MemoryRegistry:
 
     async def close(self) -> None:
         """See ``Registry``.  Nothing to do."""
+
+    def _remove_subscriptions(
+        self, application_id: int, ep: str | None, path: str | None
+    ) -> tuple[Subscription, ...]:
+        account_id = self._application(application_id).account_id
+        removed = tuple(sorted(self._matching(application_id, ep, path)))
+        for subscription in removed:
+            paths = self._paths[application_id][subscription.ep]
+            paths.remove(subscription.path)
+            if not paths:
+                del self._paths[application_id][subscription.ep]
+        self._subscription_counts[account_id] = self._subscription_counts.get(account_id, 0) - len(removed)
+        return removed
 
     def _identities(self) -> Identities:
         self._has_new_identities = False

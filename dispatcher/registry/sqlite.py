@@ -18,13 +18,15 @@ from dispatcher.model import (
     Account,
     Application,
     Channel,
+    Device,
+    DeviceReport,
     Presubscription,
     Subscription,
 )
-from dispatcher.registry import tables
+from dispatcher.registry import device_tables, tables
 from dispatcher.registry.database import Database
 from dispatcher.registry.folder import DataFolder
-from dispatcher.registry.interface import Contents, Identities, LifeTimes
+from dispatcher.registry.interface import Contents, DueDevices, Identities, LifeTimes
 
 
 @asynccontextmanager
@@ -155,6 +157,22 @@ class SqliteRegistry:
                 application_id=application_id,
                 presubscriptions=tuple(presubscriptions),
             )
+        )
+
+    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
+        """See ``Registry``."""
+        return await self._database.write(
+            partial(device_tables.keep_devices, reports=tuple(reports), account_max=account_max)
+        )
+
+    async def device(self, account_id: int, ep: str) -> Device | None:
+        """See ``Registry``."""
+        return await self._database.read(partial(device_tables.read_device, account_id=account_id, ep=ep))
+
+    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
+        """See ``Registry``."""
+        return await self._database.read(
+            partial(device_tables.read_due_devices, now_unix_ms=now_unix_ms, count_max=count_max)
         )
 
     async def save_life_times(self, life_times: LifeTimes) -> None:

@@ -26,14 +26,14 @@ from dispatcher.model import (
     Serialization,
     Subscription,
 )
-from dispatcher.registry import refusals
+from dispatcher.registry import device_tables, refusals
 from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 T = TypeVar("T")
 
 
 def read_contents(db: sqlite3.Connection) -> Contents:
-    """Everything."""
+    """Everything but the directory of devices."""
     subscriptions = db.execute("SELECT application_id, ep, path FROM subscriptions ORDER BY 1, 2, 3")
     presubscriptions = db.execute("SELECT application_id, entries FROM presubscriptions ORDER BY 1")
     return Contents(
@@ -45,6 +45,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
             for application_id, entries in presubscriptions
         },
         life_times=_read_life_times(db),
+        device_types=device_tables.read_device_types(db),
     )
 
 

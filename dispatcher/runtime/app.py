@@ -8,7 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Connect, Dialer, Resolve
-from dispatcher.errors import CloseCode, Unavailable
+from dispatcher.errors import CloseCode, DispatcherError, Unavailable
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
@@ -36,6 +36,7 @@ from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.clock import WallClock
+from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
@@ -98,6 +99,10 @@ async def open_dispatcher(
             nursery.start_soon(queue.log.commit.run)
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
+        nursery.start_soon(hub.parts.devices.write)
+        nursery.start_soon(
+            hub.parts.devices.run, hub.parts.publisher.tell_expired, settings.limits.startup_grace_s
+        )
         if folder is not None:
             await nursery.start(_watch_identities, folder, hub)
         log(logging.INFO, LogEvent.STARTED, channels=len(hub.parts.directory.channels()))
@@ -108,6 +113,7 @@ async def open_dispatcher(
             with trio.CancelScope(shield=True):  # bounded: sockets get a few seconds to say goodbye
                 await hub.stop()
                 await _write_last(queue, settings)
+                await _keep_last(hub)
                 await hub.parts.life_cycle.save()
             nursery.cancel_scope.cancel()
 
@@ -166,6 +172,12 @@ async def _write_last(queue: ChannelQueue, settings: Settings) -> None:
             await queue.log.commit.drain()
 
 
+async def _keep_last(hub: Hub) -> None:
+    """See into the registry what it waits for; what cannot be written was told by the task that writes it."""
+    with trio.move_on_after(hub.settings.server.grace_s), suppress(DispatcherError):
+        await hub.parts.devices.kept()
+
+
 def _assemble(
     settings: Settings,
     world: World,
@@ -181,6 +193,7 @@ def _assemble(
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
     observer = Observer(metrics)
     supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
+    devices = Devices(registry=registry, directory=directory, router=router, now_unix_ms=clock.unix_ms)
     policy = _address_policy(settings)
     clock.raise_floor(contents.life_times.unix_ms)
     life_cycle = LifeCycle(
@@ -207,6 +220,7 @@ def _assemble(
         registry=registry,
         directory=directory,
         router=router,
+        devices=devices,
         queue=queue,
         supervisor=supervisor,
         tiers=settings.tiers,
@@ -237,6 +251,7 @@ def _assemble(
     publisher = Publisher(
         directory=directory,
         router=router,
+        devices=devices,
         queue=queue,
         supervisor=supervisor,
         observer=observer,
@@ -255,6 +270,7 @@ def _assemble(
             queue=queue,
             directory=directory,
             router=router,
+            devices=devices,
             observer=observer,
             metrics=metrics,
             publisher=publisher,
@@ -305,6 +321,8 @@ def _restore(
     for subscription in contents.subscriptions:
         application = directory.applications[subscription.application_id]
         router.add_subscription(application.account_id, subscription)
+    for account_id, ep, ept in contents.device_types:
+        router.learn_type(account_id, ep, ept)
     for application_id, entries in contents.presubscriptions.items():
         application = directory.applications[application_id]
         router.set_presubscriptions(application.account_id, application_id, entries)

@@ -32,6 +32,7 @@ from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
+from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
@@ -61,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     queue: ChannelQueue
     directory: Directory
     router: Router
+    devices: Devices
     observer: Observer
     metrics: Metrics
     publisher: Publisher

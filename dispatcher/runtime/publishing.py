@@ -6,7 +6,7 @@ unit under one snapshot of the subscriptions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import trio
@@ -14,26 +14,30 @@ import trio
 from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.routing import Router
 from dispatcher.errors import QueueFull
-from dispatcher.model import Application, Durability
+from dispatcher.model import Application, Device, Durability, RegistrationExpired
 from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Records, Route, Ticket
+from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
-from dispatcher.wire.ingest import Parsed
+from dispatcher.wire.ingest import Parsed, encode_events
 
 
 class Receipt(Accepted, frozen=True, kw_only=True):
     """What became of one request's events, and when that is durable."""
 
     ticket: Ticket
+    kept: Callable[[], Awaitable[None]] | None = None  # what else the events changed is in the registry
 
     async def durable(self) -> None:
-        """Return when every record is as durable as ``durability`` says (INV-5).
+        """Return when every record is as durable as ``durability`` says (INV-5), and what they tell is kept.
 
         Cancellation leaves the events stored.
         """
         await self.ticket.durable()
+        if self.kept is not None:
+            await self.kept()
 
 
 class Publisher:
@@ -47,6 +51,7 @@ class Publisher:
         *,
         directory: Directory,
         router: Router,
+        devices: Devices,
         queue: ChannelQueue,
         supervisor: Supervisor,
         observer: Observer,
@@ -55,22 +60,40 @@ class Publisher:
     ) -> None:
         self._directory = directory
         self._router = router
+        self._devices = devices
         self._queue = queue
         self._supervisor = supervisor
         self._observer = observer
         self._now_unix_ms = now_unix_ms
         self._durability = durability
 
-    def to_subscribers(self, account_id: int, parsed: Parsed, scope: KeyScope | None = None) -> Receipt:
-        """Route by subscription and append.  Never blocks.
+    def to_subscribers(
+        self,
+        account_id: int,
+        parsed: Parsed,
+        gateway_id: str | None = None,
+        scope: KeyScope | None = None,
+    ) -> Receipt:
+        """Route by subscription and append, and take in what the events tell of devices.  Never blocks.
 
+        ``gateway_id`` is the access key of the gateway that posted them.
         Raises ``MemoryFull`` with nothing stored.
         """
+        if parsed.device_changes:
+            self._devices.check_room()
         plan = self._router.plan_routes(account_id, parsed)
         routes = [Route(channel, indices) for channel, indices in plan.routes]
         receipt = self._append(parsed, routes, plan.unrouted, scope)
+        if not parsed.device_changes:
+            return receipt
         self._router.learn_devices(account_id, parsed)
-        return receipt
+        self._devices.note(account_id, gateway_id, parsed.device_changes)
+        return msgspec.structs.replace(receipt, kept=self._devices.kept)
+
+    async def tell_expired(self, account_id: int, devices: Sequence[Device]) -> None:
+        """Publish that registrations ran out, as a gateway would."""
+        gone = [RegistrationExpired(device.ep, device.original_ep) for device in devices]
+        await self.to_subscribers(account_id, encode_events(gone)).durable()
 
     def to_application(
         self, application: Application, parsed: Parsed, scope: KeyScope | None = None

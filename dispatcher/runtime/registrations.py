@@ -17,6 +17,7 @@ import trio
 from dispatcher import limits
 from dispatcher.config import TierSettings, channel_limits
 from dispatcher.core import presubscriptions
+from dispatcher.core.devices import check_subscribable
 from dispatcher.core.routing import Router
 from dispatcher.errors import BadRequest, NotFound
 from dispatcher.model import (
@@ -31,6 +32,7 @@ from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.storage import queue_options
 from dispatcher.runtime.supervisor import Supervisor
@@ -54,6 +56,7 @@ class Registrations:
         registry: Registry,
         directory: Directory,
         router: Router,
+        devices: Devices,
         queue: ChannelQueue,
         supervisor: Supervisor,
         tiers: dict[str, TierSettings],
@@ -64,6 +67,7 @@ class Registrations:
         self._registry = registry
         self._directory = directory
         self._router = router
+        self._devices = devices
         self._queue = queue
         self._supervisor = supervisor
         self._tiers = tiers
@@ -155,11 +159,17 @@ class Registrations:
                 await self._registry.update_channel(channel.row)
 
     async def subscribe(self, application: Application, ep: str, path: str) -> None:
-        """Add a manual subscription; adding it twice is once."""
+        """Add a manual subscription; adding it twice is once.
+
+        Raises ``NotFound`` for a device that is gone, and for a path that it has not registered.
+        """
         subscription = Subscription(application.id, ep, path)
-        with _whole():
-            if await self._registry.add_subscription(subscription, limits.SUBSCRIPTIONS_PER_ACCOUNT_MAX):
-                self._router.add_subscription(application.account_id, subscription)
+        async with self._devices.settled():
+            device = await self._registry.device(application.account_id, ep)
+            check_subscribable(device, path)
+            with _whole():
+                if await self._registry.add_subscription(subscription, limits.SUBSCRIPTIONS_PER_ACCOUNT_MAX):
+                    self._router.add_subscription(application.account_id, subscription)
 
     async def unsubscribe(
         self, application: Application, ep: str | None = None, path: str | None = None

@@ -95,6 +95,7 @@ def _read_registration(value: dict[str, Any], name: str) -> model.Registration:
         ept=value.get("ept"),
         q=value.get("q"),
         resources=_read_resources(value, name),
+        lt=value.get("lt"),
     )
     _check_device(event, name)
     _check_registration(event, name)
@@ -104,7 +105,12 @@ def _read_registration(value: dict[str, Any], name: str) -> model.Registration:
 def _read_update(value: dict[str, Any], name: str) -> model.RegistrationUpdate:
     found = _read_registration(value, name)
     return model.RegistrationUpdate(
-        ep=found.ep, original_ep=found.original_ep, ept=found.ept, q=found.q, resources=found.resources
+        ep=found.ep,
+        original_ep=found.original_ep,
+        ept=found.ept,
+        q=found.q,
+        resources=found.resources,
+        lt=found.lt,
     )
 
 
@@ -226,6 +232,8 @@ def _check_registration(event: model.Registration | model.RegistrationUpdate, na
     if event.ept is not None:
         _check_name(event.ept, name, "ept", limits.EPT_CHARS_MAX)
     _check_optional_boolean(event.q, name, "q")
+    if event.lt is not None:
+        _check_integer(event.lt, name, "lt", 0, limits.REGISTRATION_LIFETIME_S_MAX)
     if len(event.resources) > limits.RESOURCES_MAX:
         raise BadField(name, "resources", _RESOURCES_MESSAGE)
     for index, resource in enumerate(event.resources):

@@ -205,8 +205,9 @@ class _Collected:
             self._paths.append(event.path)
             return
         self._paths.append(None)
-        ept = event.ept if isinstance(event, model.Registration | model.RegistrationUpdate) else None
-        self._device_changes.append(DeviceChange(index, canonical.kind_of(event), event.ep, ept))
+        told = event if isinstance(event, model.Registration | model.RegistrationUpdate) else None
+        ept = None if told is None else told.ept
+        self._device_changes.append(DeviceChange(index, canonical.kind_of(event), event.ep, ept, told))
 
     def _check_count(self) -> None:
         if len(self._meta) > limits.EVENTS_PER_REQUEST_MAX:

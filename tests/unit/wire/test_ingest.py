@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher import limits, model
-from dispatcher.model import AsyncAnswer, DeviceChange, Kind
+from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Registration, RegistrationUpdate
 from dispatcher.wire import fast_path
 from dispatcher.wire.canonical import Meta, unpack_meta
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, encode_event, encode_events, parse
@@ -166,8 +166,8 @@ def test_arrays_keep_the_order_in_which_they_stand_in_the_message() -> None:
     assert parsed.paths == [None, None, "/1", None, None, None]
     assert parsed.device_changes == (
         DeviceChange(0, Kind.DE_REGISTRATION, "a"),
-        DeviceChange(3, Kind.REG_UPDATE, "c"),
-        DeviceChange(4, Kind.REGISTRATION, "d", "t"),
+        DeviceChange(3, Kind.REG_UPDATE, "c", None, RegistrationUpdate(ep="c")),
+        DeviceChange(4, Kind.REGISTRATION, "d", "t", Registration(ep="d", ept="t")),
         DeviceChange(5, Kind.REGISTRATION_EXPIRED, "e"),
     )
     assert parsed.async_answers == (AsyncAnswer(1, "j"),)
