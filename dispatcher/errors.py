@@ -32,6 +32,7 @@ class CloseCode(IntEnum):
     TOO_BIG = 1009
     INTERNAL = 1011  # no WebSocket channel, or our own failure
     RESTART = 1012
+    TRY_AGAIN_LATER = 1013  # gateways: too many large messages at once
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

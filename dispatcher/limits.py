@@ -104,6 +104,14 @@ JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes, at most 256
 JOURNAL_RETRY_S = 1.0  # design, section 6: a full disk is tried again each second
 ACK_FLUSH_S = 0.1  # design, section 6: how long acks wait for a publisher's group
 
+# --- gateways' sockets ----------------------------------------------------------------
+GATEWAY_SOCKETS_PER_ACCOUNT_MAX = 1_000
+GATEWAY_RETRY_S = 10.0  # a gateway that found no room may come back after
+GATEWAY_WINDOW_MESSAGES = 64  # published and not answered yet, on one socket; one sync serves them all
+GATEWAY_UNFINISHED_BYTES_MAX = 256 * MIB  # of messages begun and not finished, on all sockets
+GATEWAY_RECEIVE_BYTES = 64 * KIB
+GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothing is given up
+
 # --- sending --------------------------------------------------------------------------
 SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
 WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket

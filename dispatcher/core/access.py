@@ -48,6 +48,10 @@ class KeyRing:
         """All of them."""
         return tuple(self._by_digest.values())
 
+    def holds(self, key: AccessKey) -> bool:
+        """Whether a key found earlier is still valid."""
+        return key.digest in self._by_digest
+
     def authenticate(self, key: str) -> AccessKey | None:
         """What is known of this key, None when it is not (or no longer) valid.
 

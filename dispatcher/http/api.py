@@ -8,7 +8,8 @@ from typing import Protocol
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.endpoints_api import EndpointsApi
-from dispatcher.http.ingest_api import IngestApi
+from dispatcher.http.gateway_api import GatewayApi
+from dispatcher.http.ingest_api import IngestApi, Intake
 from dispatcher.http.message import Handle, Request, Response, Upgrade
 from dispatcher.http.pull_api import PullApi
 from dispatcher.http.route_table import RouteTable
@@ -25,12 +26,14 @@ class Api(Protocol):
 
 def public_api(hub: Hub, *, with_status: bool) -> Handle:
     """The handler of the port that applications and gateways use."""
+    intake = Intake(hub)
     apis: list[Api] = [
         ChannelsApi(hub),
         PullApi(hub),
         SubscriptionsApi(hub),
         EndpointsApi(hub),
-        IngestApi(hub),
+        IngestApi(hub, intake),
+        GatewayApi(hub, intake),
     ]
     return _handler(hub, [*apis, StatusApi(hub)] if with_status else apis)
 

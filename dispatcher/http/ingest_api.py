@@ -27,13 +27,33 @@ _REPLAYED = (("Idempotency-Replayed", "true"),)
 Publish = Callable[[Parsed, KeyScope | None], Receipt]
 
 
+class Intake:
+    """What posts and messages of gateways go through alike."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.gate = IngestGate(hub.parts.queue)
+        self.replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
+
+    async def parse(self, body: bytes, form: BodyForm) -> Parsed:
+        """Parse in steps, so that a large body does not hold everyone else up.
+
+        A JSON message is one step however large; a large one is parsed on a thread, which
+        gives way to the others every few milliseconds.
+        """
+        if form is not BodyForm.NDJSON and len(body) > limits.INGEST_INLINE_BYTES_MAX:
+            return await trio.to_thread.run_sync(parse, body, form, limiter=_PARSERS)
+        parsing = Parsing(body, form)
+        while (parsed := parsing.step()) is None:
+            await trio.lowlevel.checkpoint()
+        return parsed
+
+
 class IngestApi:
     """The two posting paths of the gateway API."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, intake: Intake) -> None:
         self._parts = hub.parts
-        self._gate = IngestGate(hub.parts.queue)
-        self._replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
+        self._intake = intake
 
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
@@ -71,33 +91,19 @@ class IngestApi:
         form = _form_of(request)
         idempotency_key = _idempotency_key(request)
         key = key_of(caller)
-        with self._gate.passing(key, request):
+        with self._intake.gate.passing(key, request):
             body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
 
             async def answer(scope: KeyScope | None) -> bytes:
-                receipt = publish(await _parse(body, form), scope)
+                receipt = publish(await self._intake.parse(body, form), scope)
                 await receipt.durable()
                 return encode_accepted(receipt)
 
             if idempotency_key is None:
                 return Response(202, await answer(None), JSON)
             scope = key_scope(account_of(caller).id, key.id, request.path, idempotency_key)
-            found, is_replay = await self._replays.once(scope, sha256(body).digest(), answer)
+            found, is_replay = await self._intake.replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
-
-
-async def _parse(body: bytes, form: BodyForm) -> Parsed:
-    """Parse in steps, so that a large body does not hold everyone else up.
-
-    A JSON message is one step however large; a large one is parsed on a thread, which
-    gives way to the others every few milliseconds.
-    """
-    if form is BodyForm.JSON and len(body) > limits.INGEST_INLINE_BYTES_MAX:
-        return await trio.to_thread.run_sync(parse, body, form, limiter=_PARSERS)
-    parsing = Parsing(body, form)
-    while (parsed := parsing.step()) is None:
-        await trio.lowlevel.checkpoint()
-    return parsed
 
 
 def _form_of(request: Request) -> BodyForm:

@@ -23,7 +23,7 @@ class IngestGate:
 
     @contextmanager
     def passing(self, key: AccessKey, request: Request) -> Iterator[None]:
-        """Count a request while the block runs.
+        """Count a request while the block runs; its body is not read yet.
 
         Raises ``TooManyRequests`` or ``Unavailable`` with the time to come back, before
         anything was read or stored.
@@ -32,6 +32,12 @@ class IngestGate:
         announced = request.headers.get("content-length")
         if announced is not None:
             body_bytes = min(body_bytes, int(announced))
+        with self.counted(key, body_bytes):
+            yield
+
+    @contextmanager
+    def counted(self, key: AccessKey, body_bytes: int) -> Iterator[None]:
+        """The same for a body of this size, or a message on a socket."""
         refusal = admission.decide(self._load(key), body_bytes)
         if refusal is not None:
             raise refusal

@@ -23,6 +23,8 @@ class LogEvent(StrEnum):
     DELIVERY_FAILED = "delivery.failed"
     SOCKET_OPENED = "socket.opened"
     SOCKET_CLOSED = "socket.closed"
+    GATEWAY_CONNECTED = "gateway.connected"
+    GATEWAY_DISCONNECTED = "gateway.disconnected"
     KEYS_UNREAD = "keys.unread"
     DEVICES_UNSAVED = "devices.unsaved"
     LIFE_TIMES_UNSAVED = "life-times.unsaved"

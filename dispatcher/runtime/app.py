@@ -38,6 +38,7 @@ from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
@@ -278,6 +279,7 @@ def _assemble(
             callbacks=callbacks,
             sockets=sockets,
             long_polls=long_polls,
+            gateways=Gateways(directory=directory, tiers=settings.tiers),
             life_cycle=life_cycle,
         )
     )

@@ -34,6 +34,7 @@ from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
@@ -70,6 +71,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     callbacks: Callbacks
     sockets: Sockets
     long_polls: LongPolls
+    gateways: Gateways
     life_cycle: LifeCycle
 
 
@@ -104,6 +106,7 @@ class Hub:
         with trio.move_on_after(self.settings.server.grace_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.parts.sockets.stop, self._confirm_s())
+                nursery.start_soon(self.parts.gateways.stop)
                 nursery.start_soon(self.parts.callbacks.stop, self.parts.directory.channels())
 
     def _confirm_s(self) -> float:
@@ -194,6 +197,7 @@ class Hub:
                 revoked = self.parts.directory.replace_identities(identities)
                 self.parts.sockets.revoke(revoked)
                 self.parts.long_polls.revoke(revoked)
+                self.parts.gateways.revoke(revoked)
 
     # --- channels -----------------------------------------------------------------------
 

@@ -1,0 +1,113 @@
+"""What a gateway says on its socket, and what it is answered.
+
+Messages are published in the order in which they came, each as soon as it is there; a
+few wait for their durability at a time, so that one sync serves them all.  The answers
+go out in the same order:
+
+    connection ─▶ take ─▶ publish ─▶ durable ─┐
+                    └────▶ window (in order) ──┴─▶ answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+
+import msgspec
+import trio
+
+from dispatcher import limits
+from dispatcher.core.idempotency import KeyScope, key_scope
+from dispatcher.deliver.gateway_connection import GatewayConnection
+from dispatcher.deliver.sink import SinkClosed
+from dispatcher.deliver.websocket_connection import CloseReason
+from dispatcher.errors import DispatcherError
+from dispatcher.http.ingest_api import Intake
+from dispatcher.model import AccessKey, Account
+from dispatcher.runtime.hub import Hub
+from dispatcher.wire.gateway_api import Accepted, encode_accepted
+from dispatcher.wire.gateway_messages import render_answer
+from dispatcher.wire.ingest import BodyForm, Parsed
+
+PATH = "/gateway/v1/connect"
+
+
+Work = Callable[[KeyScope | None], Awaitable[bytes]]
+
+
+class _Slot(msgspec.Struct):
+    """One message's place in the row of answers."""
+
+    done: trio.Event
+    accepted: int = 0
+    error: DispatcherError | None = None
+
+
+class GatewaySession:
+    """One socket's conversation."""
+
+    def __init__(self, hub: Hub, intake: Intake, key: AccessKey, account: Account, request_id: str) -> None:
+        self._parts = hub.parts
+        self._intake = intake
+        self._key = key
+        self._account = account
+        self._request_id = request_id
+        self._accepted = 0  # events, durable, on this socket
+        self._put, self._slots = trio.open_memory_channel[_Slot](limits.GATEWAY_WINDOW_MESSAGES)
+
+    async def run(self, connection: GatewayConnection) -> CloseReason:
+        """Converse until the connection ends.
+
+        What was published then is stored, answered or not; a gateway that sends it again
+        with the same ``message-id`` gets the answer.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer, connection)
+
+            async def take(message: bytes) -> None:
+                slot = _Slot(trio.Event())
+                await self._put.send(slot)  # waits while the window is full
+                await nursery.start(self._carry_out, message, slot)
+
+            reason = await connection.run(take)
+            nursery.cancel_scope.cancel()
+        return reason
+
+    async def _carry_out(self, message: bytes, slot: _Slot, *, task_status: trio.TaskStatus[None]) -> None:
+        """Publish one message, let the next one in, and see this one durable."""
+        is_published = False
+
+        async def work(scope: KeyScope | None) -> bytes:
+            nonlocal is_published
+            receipt = self._parts.publisher.to_subscribers(self._account.id, parsed, self._key.id, scope)
+            is_published = True
+            task_status.started()
+            await receipt.durable()
+            return encode_accepted(receipt)
+
+        try:
+            with self._intake.gate.counted(self._key, len(message)):
+                parsed = await self._intake.parse(message, BodyForm.SOCKET)
+                answer = await self._once(parsed, message, work)
+            slot.accepted = msgspec.json.decode(answer, type=Accepted).accepted
+        except DispatcherError as error:
+            slot.error = error
+        slot.done.set()
+        if not is_published:
+            task_status.started()
+
+    async def _once(self, parsed: Parsed, message: bytes, work: Work) -> bytes:
+        if parsed.message_id is None:
+            return await work(None)
+        scope = key_scope(self._account.id, self._key.id, PATH, parsed.message_id)
+        answer, _ = await self._intake.replays.once(scope, sha256(message).digest(), work)
+        return answer
+
+    async def _answer(self, connection: GatewayConnection) -> None:
+        async for slot in self._slots:
+            await slot.done.wait()
+            self._accepted += slot.accepted
+            try:
+                await connection.send(render_answer(self._accepted, slot.error, self._request_id))
+            except SinkClosed:
+                return

@@ -1,0 +1,109 @@
+"""Gateways on unmodified client libraries against a real daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+import websockets.asyncio.client
+from support.daemon import Daemon, log_shown, new_tenant, open_daemon
+from support.tenants import key_of
+
+pytestmark = pytest.mark.slow
+
+PATH = "/gateway/v1/connect"
+MESSAGES = 200
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with open_daemon(tmp_path_factory.mktemp("daemon")) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def daemon(running: Daemon) -> Iterator[Daemon]:
+    with log_shown(running):
+        yield running
+
+
+def notification(number: int, payload: str = "") -> str:
+    event = {"ep": "d", "path": "/1", "max-age": number, "payload": payload}
+    return json.dumps({"notifications": [event], "message-id": f"m{number}"})
+
+
+async def trio_client(url: str, key: str, texts: list[str]) -> list[Any]:
+    headers = [("Authorization", f"Bearer {key}")]
+    answers: list[Any] = []
+    async with (
+        trio_websocket.open_websocket_url(url, extra_headers=headers) as socket,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def receive() -> None:
+            for _ in texts:
+                answers.append(json.loads(await socket.get_message()))
+
+        nursery.start_soon(receive)
+        for text in texts:
+            await socket.send_message(text)
+    return answers
+
+
+async def websockets_client(url: str, key: str, texts: list[str]) -> list[Any]:
+    async def run() -> list[Any]:
+        protocols = ["wss", f"pelion_{key}"]
+        async with websockets.asyncio.client.connect(url, subprotocols=protocols) as socket:  # type: ignore[arg-type]
+            for text in texts:
+                await socket.send(text)
+            return [json.loads(await socket.recv()) for _ in texts]
+
+    return await trio.to_thread.run_sync(asyncio.run, run())
+
+
+@pytest.mark.parametrize("client", [trio_client, websockets_client])
+async def test_messages_sent_without_waiting_are_answered_in_order(
+    daemon: Daemon, client: Callable[[str, str, list[str]], Awaitable[list[Any]]]
+) -> None:
+    tenant = await new_tenant(daemon)
+    url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+    texts = [notification(number) for number in range(MESSAGES)]
+    with trio.fail_after(60):
+        answers = await client(url, key_of(tenant.gateway), texts)
+        assert answers == [{"accepted": n + 1} for n in range(MESSAGES)]
+        again = await client(url, key_of(tenant.gateway), texts[:2])
+    assert again == [{"accepted": 1}, {"accepted": 2}]
+
+
+async def test_a_message_of_many_megabytes_is_one_message(daemon: Daemon) -> None:
+    tenant = await new_tenant(daemon)
+    url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+    event = {"ep": "d", "path": "/1", "payload": "A" * 200_000}
+    with trio.fail_after(60):
+        for client in (trio_client, websockets_client):
+            text = json.dumps({"notifications": [event] * 50})
+            assert await client(url, key_of(tenant.gateway), [text]) == [{"accepted": 50}]
+
+
+async def test_a_daemon_that_stops_says_1012(tmp_path: Path) -> None:
+    with open_daemon(tmp_path) as daemon:
+        tenant = await new_tenant(daemon)
+        url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+        headers = [("Authorization", f"Bearer {key_of(tenant.gateway)}")]
+        with trio.fail_after(30):
+            async with trio_websocket.open_websocket_url(url, extra_headers=headers) as socket:
+                await socket.send_message(notification(1))
+                assert json.loads(await socket.get_message()) == {"accepted": 1}
+                daemon.send_signal(signal.SIGTERM)
+                with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+                    await socket.get_message()
+                assert closed.value.reason is not None
+                assert closed.value.reason.code == 1012
+            assert await daemon.wait() == 0
