@@ -200,6 +200,36 @@ class StorageFull(DispatcherError):
     code, status, fault, can_retry = "storage_full", 507, Fault.OPERATOR, True
 
 
+class RefusalReason(StrEnum):
+    """Why a device request is not accepted: the notification API's own words, sent as they stand."""
+
+    RESOURCE_NOT_FOUND = "RESOURCE_NOT_FOUND"
+    DEVICE_NOT_CONNECTED = "DEVICE_NOT_CONNECTED"
+    MALFORMED_JSON_CONTENT = "MALFORMED_JSON_CONTENT"
+    MALFORMED_ASYNC_ID = "MALFORMED_ASYNC_ID"
+    QUEUE_IS_FULL = "QUEUE_IS_FULL"
+    DEVICE_NOT_FOUND = "DEVICE_NOT_FOUND"
+    URI_PATH_DOES_NOT_EXISTS = "URI_PATH_DOES_NOT_EXISTS"  # sic
+
+
+_NOT_FOUND_REASONS = {RefusalReason.DEVICE_NOT_FOUND, RefusalReason.URI_PATH_DOES_NOT_EXISTS}
+
+
+class DeviceRequestRefused(BadRequest):
+    """A device request cannot be accepted: 404 for what does not exist, else 400.
+
+    The message is the ``reason`` alone, as clients compare it; ``explanation`` is in ``fields``.
+    """
+
+    def __init__(self, reason: RefusalReason, explanation: str, *, is_gone: bool = False) -> None:
+        super().__init__(reason.value, fields=(FieldError(name="reason", message=explanation),))
+        self.reason = reason
+        self.explanation = explanation
+        self.is_gone = is_gone  # the device existed
+        if reason in _NOT_FOUND_REASONS:
+            self.status, self.code = NotFound.status, NotFound.code
+
+
 class ConfigError(DispatcherError):
     """A setting is wrong; the message names the file, line or variable, and what to do."""
 

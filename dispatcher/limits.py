@@ -41,7 +41,7 @@ PATH_CHARS_MAX = 255  # contract
 PAYLOAD_BYTES_MAX = 256 * KIB  # decoded; contract
 CT_CHARS_MAX = 255
 EPT_CHARS_MAX = 64
-ASYNC_ID_CHARS_MAX = 64  # 40 on the request side of the API; uuids and SDK ids fit
+ASYNC_ID_CHARS_MAX = 64  # 40 on the request side of the API, and what makes it unique on the gateway's
 ASYNC_ERROR_CHARS_MAX = 255
 REGISTRATION_LIFETIME_S_MAX = 1_000_000_000  # 31 years; LwM2M's own field is wider than any need
 RESOURCES_MAX = 1_000  # of one registration; far above what devices have
@@ -88,13 +88,31 @@ PRESUBSCRIPTION_NAME_CHARS_MAX = 64
 PRESUBSCRIPTION_PATH_CHARS_MAX = 128
 SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # routed at the cost of a thousand
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
-ASYNC_IDS_PER_ACCOUNT_MAX = 100_000  # device requests whose answers are routed; 20 in flight per device
 ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
 
 # --- devices --------------------------------------------------------------------------
 DEVICES_PER_ACCOUNT_MAX = 1_000_000  # in the directory, on disk; the one heard of longest ago is forgotten
 DEVICE_REPORTS_UNWRITTEN_MAX = 200_000  # life-cycle events that wait for the registry; then 503
 DEVICES_PER_STEP = 500  # registrations that ran out, told of in one go
+
+# --- device requests ------------------------------------------------------------------
+DEVICE_REQUESTS_PER_DEVICE_MAX = 20  # the API's own number
+DEVICE_REQUESTS_PER_ACCOUNT_MAX = 100_000
+DEVICE_REQUEST_BYTES_PER_ACCOUNT_MAX = 64 * MIB  # of their payloads, in memory
+DEVICE_REQUEST_IDS_REMEMBERED_MAX = 100_000  # of finished ones, over all accounts
+DEVICE_REQUEST_PAYLOAD_BYTES_MAX = 1 * MIB  # the API's own number
+DEVICE_REQUEST_BODY_BYTES_MAX = 2 * MIB  # such a payload in base64, in JSON
+DEVICE_REQUEST_ASYNC_ID_CHARS_MAX = 40  # the API's own number
+DEVICE_REQUEST_RETRY_MAX = 10  # the API's own numbers, from here ...
+DEVICE_REQUEST_EXPIRY_S_MIN = 60
+DEVICE_REQUEST_EXPIRY_S_MAX = 2_592_000
+DEVICE_REQUEST_EXPIRY_S = 7_200
+DEVICE_REQUEST_QUEUE_MODE_EXPIRY_S = 259_200
+DEVICE_REQUEST_QUEUE_MODE_RETRY = 2  # ... to here
+DEVICE_ANSWER_TIMEOUT_S = 120.0  # for one attempt; CoAP gives up a message after 93 s
+DEVICE_RETRY_PAUSE_S = 1.0  # after a failed attempt; doubles
+DEVICE_RETRY_PAUSE_S_MAX = 60.0
+GATEWAY_RETURN_S = 60.0  # without a socket, before its devices count as not connected
 
 # --- journal --------------------------------------------------------------------------
 JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one
@@ -109,6 +127,9 @@ GATEWAY_SOCKETS_PER_ACCOUNT_MAX = 1_000
 GATEWAY_RETRY_S = 10.0  # a gateway that found no room may come back after
 GATEWAY_WINDOW_MESSAGES = 64  # published and not answered yet, on one socket; one sync serves them all
 GATEWAY_UNFINISHED_BYTES_MAX = 256 * MIB  # of messages begun and not finished, on all sockets
+GATEWAY_MESSAGE_BYTES = 512 * KIB  # of device requests sent together; common clients refuse over 1 MiB
+DEVICE_REQUEST_HEAD_BYTES = 1 * KIB  # counted for one beside its payload
+DEVICE_SOCKETS_REMEMBERED_MAX = 1_000_000  # devices whose last socket is known, over all accounts
 GATEWAY_RECEIVE_BYTES = 64 * KIB
 GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothing is given up
 

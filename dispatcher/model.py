@@ -323,7 +323,12 @@ class AsyncAnswer(msgspec.Struct, frozen=True):
     """An async response; ``index`` is its place in the request."""
 
     index: int
-    id: str
+    response: AsyncResponse
+
+    @property
+    def id(self) -> str:
+        """The id of the request that it answers."""
+        return self.response.id
 
 
 # What is known of devices.
@@ -356,3 +361,44 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     def expires_unix_ms(self) -> int | None:
         """When the registration runs out, unless it is refreshed."""
         return None if self.lifetime_s is None else self.heard_unix_ms + self.lifetime_s * 1000
+
+
+class DeviceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an application wants of a device, waiting to be carried out by its gateway."""
+
+    id: int  # given by the registry, never twice
+    account_id: int
+    application_id: int
+    ep: str
+    async_id: str  # by which the application knows it
+    wire_id: str  # by which the gateway knows it: the same, unless that was taken
+    method: str
+    uri: str
+    accept: str | None = None
+    content_type: str | None = None
+    payload: bytes | None = None
+    observe: bool | None = None  # True: begin to observe, False: end it
+    is_silent: bool = False  # nobody wants to know the answer
+    retry: int = 0  # attempts after the first
+    accepted_unix_ms: int
+    expires_unix_ms: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """The length of its payload."""
+        return len(self.payload or b"")
+
+
+class WantedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A device request as an application asks for it; None: as the device's mode wants it."""
+
+    async_id: str
+    method: str
+    uri: str
+    accept: str | None = None
+    content_type: str | None = None
+    payload: bytes | None = None
+    observe: bool | None = None
+    is_silent: bool = False
+    retry: int | None = None
+    expiry_s: int | None = None

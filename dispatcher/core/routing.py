@@ -59,8 +59,7 @@ class Router:
     """The routing snapshot of all accounts.  Every change holds from the next event on.
 
     Memory: ``limits.ROUTE_CACHE_MAX`` remembered pairs per account,
-    ``limits.DEVICE_TYPES_MAX`` device types in all, ``limits.ASYNC_IDS_PER_ACCOUNT_MAX``
-    awaited async-ids per account, besides the subscriptions themselves.
+    ``limits.DEVICE_TYPES_MAX`` device types in all, besides the subscriptions themselves.
     """
 
     def __init__(
@@ -68,11 +67,9 @@ class Router:
         *,
         route_cache_max: int = limits.ROUTE_CACHE_MAX,
         device_types_max: int = limits.DEVICE_TYPES_MAX,
-        async_ids_max: int = limits.ASYNC_IDS_PER_ACCOUNT_MAX,
     ) -> None:
         self._route_cache_max = route_cache_max
         self._device_types_max = device_types_max
-        self._async_ids_max = async_ids_max
         self._accounts: dict[int, _Account] = {}
         self._device_types: OrderedDict[tuple[int, str], str] = OrderedDict()  # oldest first
 
@@ -155,26 +152,6 @@ class Router:
             else:
                 self.learn_type(account_id, change.ep, ept)
 
-    def expect_async(self, account_id: int, async_id: str, application_id: int) -> bool:
-        """Remember who made a request; False when another application awaits the same id.
-
-        The id stays known after its answer, because answers may come twice, until
-        ``async_ids_max`` newer ones of the account have been made.
-        """
-        awaited = self._account(account_id).awaited
-        if awaited.get(async_id, application_id) != application_id:
-            return False
-        awaited[async_id] = application_id
-        awaited.move_to_end(async_id)
-        if len(awaited) > self._async_ids_max:
-            awaited.popitem(last=False)
-        return True
-
-    def application_for_async(self, account_id: int, async_id: str) -> int | None:
-        """Who made the request that an async response answers."""
-        account = self._accounts.get(account_id)
-        return account.awaited.get(async_id) if account else None
-
     # --- routing --------------------------------------------------------------------------
 
     def channels_for(self, account_id: int, ep: str, path: str) -> tuple[int, ...]:
@@ -189,9 +166,12 @@ class Router:
         account = self._accounts.get(account_id)
         return account.channels_of(account.everyone()) if account else ()
 
-    def plan_routes(self, account_id: int, events: RoutableEvents) -> RoutePlan:
+    def plan_routes(
+        self, account_id: int, events: RoutableEvents, askers: Sequence[int | None] = ()
+    ) -> RoutePlan:
         """Say which channel gets which of a request's events.  Changes nothing but what is remembered.
 
+        ``askers`` has the application of each async response, None for those nobody waits for.
         Life-cycle events hold for the notifications that follow them in the same request.
         """
         count = len(events.eps)
@@ -199,7 +179,7 @@ class Router:
         if account is None:
             return RoutePlan([], count)
         if events.device_changes or events.async_answers:
-            audiences = list(self._audiences_of_mixed(account_id, account, events))
+            audiences = list(self._audiences_of_mixed(account_id, account, events, askers))
         else:
             audiences = self._audiences_of_notifications(account_id, account, events)
         return _plan(account, audiences, count)
@@ -218,16 +198,19 @@ class Router:
         return audiences
 
     def _audiences_of_mixed(
-        self, account_id: int, account: _Account, events: RoutableEvents
+        self,
+        account_id: int,
+        account: _Account,
+        events: RoutableEvents,
+        askers: Sequence[int | None],
     ) -> Iterator[Audience]:
         changes = iter(events.device_changes)
-        answers = iter(events.async_answers)
+        asker = iter(askers)
         changed_types: dict[str, str | None] = {}  # not learnt before the request is stored
         registered: set[str] = set()  # a full registration ends manual subscriptions
         for ep, path in zip(events.eps, events.paths, strict=True):
             if ep is None:
-                application_id = account.awaited.get(next(answers).id)
-                yield account.just(application_id)
+                yield account.just(next(asker, None))
             elif path is None:
                 known = changed_types[ep] if ep in changed_types else self.device_type(account_id, ep)
                 change = next(changes)
@@ -288,7 +271,6 @@ class _Account:
     def __init__(self, route_cache_max: int) -> None:
         self.manual: dict[str, dict[str, tuple[int, ...]]] = {}  # ep, path: application ids
         self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
-        self.awaited: OrderedDict[str, int] = OrderedDict()  # async-id: application id
         self._matchers: dict[int, Matcher] = {}
         self._channels: dict[int, int] = {}  # by application
         self._everyone: Audience | None = None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
+from dispatcher.http.device_requests_api import DeviceRequestsApi
 from dispatcher.http.endpoints_api import EndpointsApi
 from dispatcher.http.gateway_api import GatewayApi
 from dispatcher.http.ingest_api import IngestApi, Intake
@@ -32,6 +33,7 @@ def public_api(hub: Hub, *, with_status: bool) -> Handle:
         PullApi(hub),
         SubscriptionsApi(hub),
         EndpointsApi(hub),
+        DeviceRequestsApi(hub),
         IngestApi(hub, intake),
         GatewayApi(hub, intake),
     ]

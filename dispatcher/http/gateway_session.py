@@ -24,6 +24,7 @@ from dispatcher.deliver.websocket_connection import CloseReason
 from dispatcher.errors import DispatcherError
 from dispatcher.http.ingest_api import Intake
 from dispatcher.model import AccessKey, Account
+from dispatcher.runtime.gateways import GatewaySocket
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.gateway_messages import render_answer
@@ -55,30 +56,34 @@ class GatewaySession:
         self._accepted = 0  # events, durable, on this socket
         self._put, self._slots = trio.open_memory_channel[_Slot](limits.GATEWAY_WINDOW_MESSAGES)
 
-    async def run(self, connection: GatewayConnection) -> CloseReason:
+    async def run(self, socket: GatewaySocket) -> CloseReason:
         """Converse until the connection ends.
 
         What was published then is stored, answered or not; a gateway that sends it again
         with the same ``message-id`` gets the answer.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer, connection)
+            nursery.start_soon(self._answer, socket.connection)
 
             async def take(message: bytes) -> None:
                 slot = _Slot(trio.Event())
                 await self._put.send(slot)  # waits while the window is full
-                await nursery.start(self._carry_out, message, slot)
+                await nursery.start(self._carry_out, socket, message, slot)
 
-            reason = await connection.run(take)
+            reason = await socket.connection.run(take)
             nursery.cancel_scope.cancel()
         return reason
 
-    async def _carry_out(self, message: bytes, slot: _Slot, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _carry_out(
+        self, socket: GatewaySocket, message: bytes, slot: _Slot, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         """Publish one message, let the next one in, and see this one durable."""
         is_published = False
 
         async def work(scope: KeyScope | None) -> bytes:
             nonlocal is_published
+            # First the socket: publishing may free requests of these devices, which go there.
+            self._parts.gateways.heard(socket, parsed.device_changes)
             receipt = self._parts.publisher.to_subscribers(self._account.id, parsed, self._key.id, scope)
             is_published = True
             task_status.started()

@@ -27,6 +27,7 @@ class LogEvent(StrEnum):
     GATEWAY_DISCONNECTED = "gateway.disconnected"
     KEYS_UNREAD = "keys.unread"
     DEVICES_UNSAVED = "devices.unsaved"
+    DEVICE_REQUESTS_UNSAVED = "device-requests.unsaved"
     LIFE_TIMES_UNSAVED = "life-times.unsaved"
 
 

@@ -23,6 +23,7 @@ from dispatcher.model import (
     ChannelClocks,
     Device,
     DeviceReport,
+    DeviceRequest,
     Presubscription,
     Subscription,
 )
@@ -59,6 +60,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: tuple[Subscription, ...]
     presubscriptions: dict[int, tuple[Presubscription, ...]]  # by application id
     life_times: LifeTimes
+    device_requests: tuple[tuple[DeviceRequest, Device | None], ...]  # first come first, with their device
     device_types: list[tuple[int, str, str]]  # account id, ep and ept; the one heard of last at the end
 
 
@@ -167,6 +169,17 @@ class Registry(Protocol):
 
     async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
         """Which registrations have run out; nothing is changed."""
+        ...
+
+    async def add_device_request(self, request: DeviceRequest) -> DeviceRequest:
+        """Add a request and return it with its ``id`` given (the argument's is ignored).
+
+        An empty ``wire_id`` is replaced by one that no other request has had.
+        """
+        ...
+
+    async def remove_device_requests(self, ids: Sequence[int]) -> None:
+        """Remove requests that are over; those that are not there are passed over."""
         ...
 
     async def save_life_times(self, life_times: LifeTimes) -> None:

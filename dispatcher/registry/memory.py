@@ -19,6 +19,7 @@ from dispatcher.model import (
     Channel,
     Device,
     DeviceReport,
+    DeviceRequest,
     Kind,
     Presubscription,
     Subscription,
@@ -46,6 +47,8 @@ class MemoryRegistry:
         self._presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
         self._life_times = LifeTimes()
         self._devices = MemoryDevices()
+        self._requests: dict[int, DeviceRequest] = {}
+        self._requests_added = 0
         self._epoch = 0
         self._has_new_identities = True
 
@@ -61,6 +64,10 @@ class MemoryRegistry:
             subscriptions=tuple(sorted(s for id in self._paths for s in self._matching(id, None, None))),
             presubscriptions=dict(sorted(self._presubscriptions.items())),
             life_times=replace(self._life_times, clocks=dict(self._life_times.clocks)),
+            device_requests=tuple(
+                (request, self._devices.find(request.account_id, request.ep))
+                for request in self._requests.values()
+            ),
             device_types=self._devices.types(),
         )
 
@@ -218,6 +225,23 @@ class MemoryRegistry:
         """See ``Registry``."""
         await trio.lowlevel.checkpoint()
         return self._devices.due(now_unix_ms, count_max)
+
+    async def add_device_request(self, request: DeviceRequest) -> DeviceRequest:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        if self._application(request.application_id).account_id != request.account_id:
+            raise refusals.no_application(request.application_id)
+        self._requests_added += 1
+        wire_id = request.wire_id or f"{request.async_id}.{self._requests_added}"
+        added = replace(request, id=self._requests_added, wire_id=wire_id)
+        self._requests[added.id] = added
+        return added
+
+    async def remove_device_requests(self, ids: Sequence[int]) -> None:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        for id_ in ids:
+            self._requests.pop(id_, None)
 
     async def save_life_times(self, life_times: LifeTimes) -> None:
         """See ``Registry``."""

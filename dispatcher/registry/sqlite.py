@@ -20,10 +20,11 @@ from dispatcher.model import (
     Channel,
     Device,
     DeviceReport,
+    DeviceRequest,
     Presubscription,
     Subscription,
 )
-from dispatcher.registry import device_tables, tables
+from dispatcher.registry import device_tables, request_tables, tables
 from dispatcher.registry.database import Database
 from dispatcher.registry.folder import DataFolder
 from dispatcher.registry.interface import Contents, DueDevices, Identities, LifeTimes
@@ -174,6 +175,14 @@ class SqliteRegistry:
         return await self._database.read(
             partial(device_tables.read_due_devices, now_unix_ms=now_unix_ms, count_max=count_max)
         )
+
+    async def add_device_request(self, request: DeviceRequest) -> DeviceRequest:
+        """See ``Registry``."""
+        return await self._database.write(partial(request_tables.add_device_request, request=request))
+
+    async def remove_device_requests(self, ids: Sequence[int]) -> None:
+        """See ``Registry``."""
+        await self._database.write(partial(request_tables.remove_device_requests, ids=tuple(ids)))
 
     async def save_life_times(self, life_times: LifeTimes) -> None:
         """See ``Registry``."""

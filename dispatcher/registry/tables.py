@@ -26,7 +26,7 @@ from dispatcher.model import (
     Serialization,
     Subscription,
 )
-from dispatcher.registry import device_tables, refusals
+from dispatcher.registry import device_tables, refusals, request_tables
 from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
             for application_id, entries in presubscriptions
         },
         life_times=_read_life_times(db),
+        device_requests=request_tables.read_device_requests(db),
         device_types=device_tables.read_device_types(db),
     )
 

@@ -18,6 +18,7 @@ import trio
 from dispatcher import limits
 from dispatcher.config import Settings, StorageSettings
 from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.request_book import RequestBook
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Connect, Dialer, Resolve
@@ -36,6 +37,7 @@ from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.clock import WallClock
+from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.gateways import Gateways
@@ -101,6 +103,8 @@ async def open_dispatcher(
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
         nursery.start_soon(hub.parts.devices.write)
+        nursery.start_soon(hub.parts.device_requests.run)
+        nursery.start_soon(hub.parts.device_requests.forget_answered)
         nursery.start_soon(
             hub.parts.devices.run, hub.parts.publisher.tell_expired, settings.limits.startup_grace_s
         )
@@ -177,6 +181,7 @@ async def _keep_last(hub: Hub) -> None:
     """See into the registry what it waits for; what cannot be written was told by the task that writes it."""
     with trio.move_on_after(hub.settings.server.grace_s), suppress(DispatcherError):
         await hub.parts.devices.kept()
+        await hub.parts.device_requests.flush()
 
 
 def _assemble(
@@ -195,6 +200,16 @@ def _assemble(
     observer = Observer(metrics)
     supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
     devices = Devices(registry=registry, directory=directory, router=router, now_unix_ms=clock.unix_ms)
+    book = RequestBook(clock.unix_ms(), sooner=lambda: requests.look_again())
+    gateways = Gateways(directory=directory, tiers=settings.tiers, book=book, now_unix_ms=clock.unix_ms)
+    requests = DeviceRequests(
+        registry=registry,
+        devices=devices,
+        book=book,
+        now_unix_ms=clock.unix_ms,
+        deliver=lambda account_id, responses: publisher.to_askers(account_id, responses),
+        wake=gateways.wake,
+    )
     policy = _address_policy(settings)
     clock.raise_floor(contents.life_times.unix_ms)
     life_cycle = LifeCycle(
@@ -253,6 +268,7 @@ def _assemble(
         directory=directory,
         router=router,
         devices=devices,
+        requests=requests,
         queue=queue,
         supervisor=supervisor,
         observer=observer,
@@ -260,6 +276,7 @@ def _assemble(
         durability=settings.storage.durability,
     )
     _restore(contents, directory, router, registrations, callbacks, life_cycle)
+    requests.restore(contents.device_requests)
     _follow_journal(queue, directory, supervisor, metrics)
     return Hub(
         Parts(
@@ -279,7 +296,8 @@ def _assemble(
             callbacks=callbacks,
             sockets=sockets,
             long_polls=long_polls,
-            gateways=Gateways(directory=directory, tiers=settings.tiers),
+            gateways=gateways,
+            device_requests=requests,
             life_cycle=life_cycle,
         )
     )

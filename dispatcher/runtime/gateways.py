@@ -1,46 +1,75 @@
-"""Every open socket of a gateway."""
+"""Every open socket of a gateway, and which of them a device's requests go down.
+
+A gateway may have several sockets.  A device's requests go to the one that last told of the
+device, or else to the newest of its key; when a socket ends, what was in flight on
+it goes to another, or waits for the next.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
 
 from dispatcher import limits
 from dispatcher.config import TierSettings
+from dispatcher.core.request_book import DeviceKey, RequestBook
 from dispatcher.deliver.gateway_connection import GatewayConnection, Unfinished
+from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket_connection import CloseReason
 from dispatcher.errors import CloseCode, TooManyRequests
-from dispatcher.model import AccessKey, Account
+from dispatcher.model import AccessKey, Account, DeviceChange, DeviceRequest
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.runtime.directory import Directory
-
-Converse = Callable[[GatewayConnection], Awaitable[CloseReason]]
-"""Runs a connection: takes what comes up, and answers it."""
+from dispatcher.wire.gateway_messages import render_requests
 
 
-class _Socket(msgspec.Struct, eq=False):
+class GatewaySocket(msgspec.Struct, eq=False):
     """One open socket."""
 
+    number: int
     key: AccessKey
     connection: GatewayConnection
+    ready: dict[DeviceKey, None]  # devices that a request may be sent to, first come first
+    wakeup: trio.Event
+
+
+Converse = Callable[[GatewaySocket], Awaitable[CloseReason]]
+"""Runs a socket's connection: takes what comes up, and answers it."""
 
 
 class Gateways:
-    """A gateway may have several sockets: each key's are independent of one another."""
+    """The sockets of all accounts."""
 
-    def __init__(self, *, directory: Directory, tiers: Mapping[str, TierSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        tiers: Mapping[str, TierSettings],
+        book: RequestBook,
+        now_unix_ms: Callable[[], int],
+    ) -> None:
         self._directory = directory
         self._tiers = tiers
-        self._open: dict[int, set[_Socket]] = {}  # by account
+        self._book = book
+        self._now_unix_ms = now_unix_ms
+        self._opened = 0
+        self._sockets: dict[int, GatewaySocket] = {}  # by number, oldest first
+        self._by_account: dict[int, set[int]] = {}
+        self._by_key: dict[str, dict[int, GatewaySocket]] = {}  # oldest first
+        self._told_of: OrderedDict[DeviceKey, int] = OrderedDict()  # the socket that last did
         self.unfinished = Unfinished()  # messages, of all sockets
         self._is_stopping = False
 
+    def __repr__(self) -> str:
+        return f"<Gateways {len(self._sockets)} sockets>"
+
     def open_sockets(self, account_id: int) -> int:
         """How many sockets an account's gateways have open."""
-        return len(self._open.get(account_id, ()))
+        return len(self._by_account.get(account_id, ()))
 
     def check_room(self, account: Account) -> None:
         """Raise ``TooManyRequests`` when the account has all the sockets it may have."""
@@ -72,15 +101,14 @@ class Gateways:
             connection.close_soon(CloseCode.RESTART, "restarting")
         elif not self._directory.keys.holds(key):  # revoked during the handshake
             connection.close_soon(CloseCode.POLICY, "access key revoked")
-        socket = _Socket(key, connection)
-        self._open.setdefault(account.id, set()).add(socket)
-        log(logging.INFO, LogEvent.GATEWAY_CONNECTED, key=key.id)
+        socket = self._open(key, account, connection)
         try:
-            reason = await converse(connection)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_requests, socket)
+                reason = await converse(socket)
+                nursery.cancel_scope.cancel()
         finally:
-            self._open[account.id].remove(socket)
-            if not self._open[account.id]:
-                del self._open[account.id]
+            self._close(socket, account)
         log(
             logging.INFO,
             LogEvent.GATEWAY_DISCONNECTED,
@@ -90,11 +118,29 @@ class Gateways:
             reason=reason.text,
         )
 
+    def heard(self, socket: GatewaySocket, changes: Sequence[DeviceChange]) -> None:
+        """A socket told of devices: their requests go there from now on."""
+        assert socket.key.account_id is not None
+        for change in changes:
+            key = (socket.key.account_id, change.ep)
+            self._told_of[key] = socket.number
+            self._told_of.move_to_end(key)
+            if len(self._told_of) > limits.DEVICE_SOCKETS_REMEMBERED_MAX:
+                self._told_of.popitem(last=False)
+
+    def wake(self, key: DeviceKey, gateway_id: str | None) -> None:
+        """A request may be sent to a device of this gateway, if it has a socket.  Never blocks."""
+        sockets = self._by_key.get(gateway_id or "")
+        if not sockets:
+            return
+        socket = sockets.get(self._told_of.get(key, 0)) or sockets[next(reversed(sockets))]
+        socket.ready[key] = None
+        socket.wakeup.set()
+
     def revoke(self, keys: Iterable[AccessKey]) -> None:
         """Close the sockets that were opened with these keys."""
-        gone = {key.id for key in keys}
-        for socket in self._sockets():
-            if socket.key.id in gone:
+        for key in keys:
+            for socket in self._by_key.get(key.id, {}).values():
                 socket.connection.close_soon(CloseCode.POLICY, "access key revoked")
 
     async def stop(self) -> None:
@@ -102,8 +148,52 @@ class Gateways:
         self._is_stopping = True
         with trio.move_on_after(2 * limits.WEBSOCKET_CLOSE_WAIT_S):
             async with trio.open_nursery() as nursery:
-                for socket in self._sockets():
+                for socket in self._sockets.values():
                     nursery.start_soon(socket.connection.close, CloseCode.RESTART, "restarting")
 
-    def _sockets(self) -> list[_Socket]:
-        return [socket for sockets in self._open.values() for socket in sockets]
+    def _open(self, key: AccessKey, account: Account, connection: GatewayConnection) -> GatewaySocket:
+        self._opened += 1
+        socket = GatewaySocket(self._opened, key, connection, {}, trio.Event())
+        self._sockets[socket.number] = socket
+        self._by_account.setdefault(account.id, set()).add(socket.number)
+        self._by_key.setdefault(key.id, {})[socket.number] = socket
+        log(logging.INFO, LogEvent.GATEWAY_CONNECTED, key=key.id)
+        for device in self._book.connected(key.id, socket.number):
+            self.wake(device, key.id)
+        return socket
+
+    def _close(self, socket: GatewaySocket, account: Account) -> None:
+        del self._sockets[socket.number]
+        self._by_account[account.id].remove(socket.number)
+        if not self._by_account[account.id]:
+            del self._by_account[account.id]
+        sockets = self._by_key[socket.key.id]
+        del sockets[socket.number]
+        if not sockets:
+            del self._by_key[socket.key.id]
+        waiting = self._book.disconnected(socket.key.id, socket.number, self._now_unix_ms())
+        for device in waiting:
+            self.wake(device, socket.key.id)
+
+    async def _send_requests(self, socket: GatewaySocket) -> None:
+        """Send what is ready, a few requests in one message, as fast as the gateway reads."""
+        while True:
+            await socket.wakeup.wait()
+            socket.wakeup = trio.Event()
+            while requests := self._take(socket):
+                try:
+                    await socket.connection.send(render_requests(requests))
+                except SinkClosed:  # they go again, on another socket
+                    return
+
+    def _take(self, socket: GatewaySocket) -> list[DeviceRequest]:
+        requests: list[DeviceRequest] = []
+        message_bytes = 0
+        while socket.ready and message_bytes < limits.GATEWAY_MESSAGE_BYTES:
+            key = next(iter(socket.ready))
+            del socket.ready[key]
+            request = self._book.begin(key, socket.number, self._now_unix_ms())
+            if request is not None:
+                requests.append(request)
+                message_bytes += limits.DEVICE_REQUEST_HEAD_BYTES + request.payload_bytes
+        return requests

@@ -32,6 +32,7 @@ from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
+from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.gateways import Gateways
@@ -72,6 +73,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     sockets: Sockets
     long_polls: LongPolls
     gateways: Gateways
+    device_requests: DeviceRequests
     life_cycle: LifeCycle
 
 

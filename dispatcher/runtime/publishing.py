@@ -12,16 +12,18 @@ import msgspec
 import trio
 
 from dispatcher.core.idempotency import KeyScope
+from dispatcher.core.request_book import Judged
 from dispatcher.core.routing import Router
 from dispatcher.errors import QueueFull
-from dispatcher.model import Application, Device, Durability, RegistrationExpired
+from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
 from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Records, Route, Ticket
+from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
-from dispatcher.wire.ingest import Parsed, encode_events
+from dispatcher.wire.ingest import Parsed, encode_events, rename_answers
 
 
 class Receipt(Accepted, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Publisher:
         directory: Directory,
         router: Router,
         devices: Devices,
+        requests: DeviceRequests,
         queue: ChannelQueue,
         supervisor: Supervisor,
         observer: Observer,
@@ -61,6 +64,7 @@ class Publisher:
         self._directory = directory
         self._router = router
         self._devices = devices
+        self._requests = requests
         self._queue = queue
         self._supervisor = supervisor
         self._observer = observer
@@ -81,14 +85,25 @@ class Publisher:
         """
         if parsed.device_changes:
             self._devices.check_room()
-        plan = self._router.plan_routes(account_id, parsed)
-        routes = [Route(channel, indices) for channel, indices in plan.routes]
-        receipt = self._append(parsed, routes, plan.unrouted, scope)
+        judged = self._requests.judge(account_id, gateway_id, parsed.async_answers)
+        parsed = _with_own_ids(parsed, judged)
+        receipt = self._route(account_id, parsed, [verdict.asker for verdict in judged], scope)
+        if judged:
+            self._requests.settle(judged, receipt.ticket)
         if not parsed.device_changes:
             return receipt
         self._router.learn_devices(account_id, parsed)
         self._devices.note(account_id, gateway_id, parsed.device_changes)
+        self._requests.learn(account_id, gateway_id, parsed.device_changes)
         return msgspec.structs.replace(receipt, kept=self._devices.kept)
+
+    def to_askers(self, account_id: int, responses: Sequence[tuple[int, AsyncResponse]]) -> Ticket:
+        """Append responses of our own to the channels of applications of one account.  Never blocks.
+
+        Raises ``MemoryFull`` with nothing stored.
+        """
+        parsed = encode_events([response for _, response in responses])
+        return self._route(account_id, parsed, [application_id for application_id, _ in responses]).ticket
 
     async def tell_expired(self, account_id: int, devices: Sequence[Device]) -> None:
         """Publish that registrations ran out, as a gateway would."""
@@ -112,6 +127,17 @@ class Publisher:
                 retry_after_s=channel.row.limits.retry_initial_s,
             )
         return self._append(parsed, (Route(channel.row.id),), 0, scope)
+
+    def _route(
+        self,
+        account_id: int,
+        parsed: Parsed,
+        askers: Sequence[int | None],
+        scope: KeyScope | None = None,
+    ) -> Receipt:
+        plan = self._router.plan_routes(account_id, parsed, askers)
+        routes = [Route(channel, indices) for channel, indices in plan.routes]
+        return self._append(parsed, routes, plan.unrouted, scope)
 
     def _append(
         self, parsed: Parsed, routes: Sequence[Route], unrouted: int, scope: KeyScope | None
@@ -143,3 +169,13 @@ class Publisher:
             channel = self._directory.find_channel(loss.channel)
             if channel is not None:
                 self._observer.lost(channel, loss)
+
+
+def _with_own_ids(parsed: Parsed, judged: Sequence[Judged]) -> Parsed:
+    """The answers under the ids that their applications gave, where the gateway knew others."""
+    names = {
+        answer.index: verdict.request.async_id
+        for answer, verdict in zip(parsed.async_answers, judged, strict=True)
+        if verdict.request is not None and verdict.request.async_id != answer.id
+    }
+    return rename_answers(parsed, names) if names else parsed

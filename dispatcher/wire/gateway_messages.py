@@ -1,12 +1,18 @@
-"""What the dispatcher says on a gateway's socket."""
+"""What the dispatcher says on a gateway's socket: answers, and device requests."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatcher.errors import DispatcherError
+from dispatcher.model import DeviceRequest
 from dispatcher.wire.http_errors import ErrorResponse, error_response
+
+_T = TypeVar("_T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -16,6 +22,46 @@ class _Answer(msgspec.Struct, frozen=True):
     error: ErrorResponse | UnsetType = UNSET
 
 
+class _Request(msgspec.Struct, frozen=True, rename="kebab"):
+    id: str
+    ep: str
+    method: str
+    uri: str
+    accept: str | UnsetType
+    content_type: str | UnsetType
+    payload_b64: bytes | UnsetType
+    observe: bool | UnsetType
+
+
+class _Requests(msgspec.Struct, frozen=True, rename="kebab"):
+    device_requests: list[_Request]
+
+
 def render_answer(accepted_total: int, error: DispatcherError | None, request_id: str) -> bytes:
     """The answer to one message: the events accepted on this socket so far, and what was wrong with it."""
     return _encode(_Answer(accepted_total, UNSET if error is None else error_response(error, request_id)))
+
+
+def render_requests(requests: Sequence[DeviceRequest]) -> bytes:
+    """Requests for devices, each to be answered by an async response of the same id."""
+    return _encode(
+        _Requests(
+            [
+                _Request(
+                    request.wire_id,
+                    request.ep,
+                    request.method,
+                    request.uri,
+                    _given(request.accept),
+                    _given(request.content_type),
+                    _given(request.payload),
+                    _given(request.observe),
+                )
+                for request in requests
+            ]
+        )
+    )
+
+
+def _given(value: _T | None) -> _T | UnsetType:
+    return UNSET if value is None else value

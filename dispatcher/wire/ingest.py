@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -163,6 +163,25 @@ def encode_event(event: model.Event | bytes) -> Parsed:
     return encode_events((event,))
 
 
+def rename_answers(parsed: Parsed, names: Mapping[int, str]) -> Parsed:
+    """The same events with other ids in the async responses at these indices."""
+    bodies: list[bytes] = []
+    metas = parsed.meta[:]
+    at = 0
+    renamed = {answer.index: answer for answer in parsed.async_answers if answer.index in names}
+    for index, meta in enumerate(parsed.meta):
+        end = at + canonical.unpack_meta(meta).body_bytes
+        if index in renamed:
+            response = msgspec.structs.replace(renamed[index].response, id=names[index])
+            record = canonical.record_of(response)
+            bodies.append(record.body)
+            metas[index] = record.meta
+        else:
+            bodies.append(bytes(parsed.block[at:end]))
+        at = end
+    return msgspec.structs.replace(parsed, block=b"".join(bodies), meta=metas)
+
+
 class _Collected:
     """Canonical events as they come in."""
 
@@ -196,7 +215,7 @@ class _Collected:
     def _note(self, event: model.Event) -> None:
         index = len(self._meta)
         if isinstance(event, model.AsyncResponse):
-            self._async_answers.append(AsyncAnswer(index, event.id))
+            self._async_answers.append(AsyncAnswer(index, event))
             self._eps.append(None)
             self._paths.append(None)
             return

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from support.registries import OpenRegistry, make_application, open_memory, open_sqlite
 
+from dispatcher import limits
 from dispatcher.core import devices
+from dispatcher.errors import NotFound
 from dispatcher.model import (
+    Application,
     DeviceChange,
     DeviceReport,
+    DeviceRequest,
     Kind,
     Registration,
     RegistrationUpdate,
@@ -154,3 +159,75 @@ async def test_a_full_registration_takes_away_the_device_s_manual_subscriptions(
     assert list((await registry.load()).subscriptions) == kept
     for path in "abcd":  # and there is room for them again
         await registry.add_subscription(Subscription(first.id, "f", f"/{path}"), 5)
+
+
+# --- device requests --------------------------------------------------------------------------------
+
+
+def wanted(application: Application, async_id: str = "a", **rest: object) -> DeviceRequest:
+    given = {"wire_id": async_id, "payload": None, **rest}
+    return DeviceRequest(
+        id=0,
+        account_id=application.account_id,
+        application_id=application.id,
+        ep="d",
+        async_id=async_id,
+        method="PUT",
+        uri="/3/0/1?x=ü",
+        accepted_unix_ms=1,
+        expires_unix_ms=2,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("observe", [None, True, False])
+async def test_a_request_comes_back_as_it_was_with_its_device(
+    registry: Registry, observe: bool | None
+) -> None:
+    application = await make_application(registry)
+    given = wanted(
+        application,
+        payload=b"\x00\xff",
+        accept="a",
+        content_type="c",
+        observe=observe,
+        is_silent=True,
+        retry=7,
+    )
+    added = await registry.add_device_request(given)
+    assert added == replace(given, id=added.id)
+    assert (await registry.load()).device_requests == ((added, None),)
+    await registry.keep_devices([registered(application.account_id, "d", q=True)], 10)
+    device = await registry.device(application.account_id, "d")
+    assert (await registry.load()).device_requests == ((added, device),)
+
+
+async def test_requests_keep_their_order_and_numbers_are_never_given_twice(registry: Registry) -> None:
+    application = await make_application(registry)
+    first, second, third = [await registry.add_device_request(wanted(application, i)) for i in "abc"]
+    assert first.id < second.id < third.id
+    await registry.remove_device_requests([third.id, first.id, 99])
+    fourth = await registry.add_device_request(wanted(application, "c"))
+    assert fourth.id > third.id
+    assert [request for request, _ in (await registry.load()).device_requests] == [second, fourth]
+
+
+async def test_a_request_without_a_wire_id_gets_one_that_no_application_can_choose(
+    registry: Registry,
+) -> None:
+    application = await make_application(registry)
+    made = [await registry.add_device_request(wanted(application, wire_id="")) for _ in range(2)]
+    assert len({request.wire_id for request in made}) == 2
+    for request in made:
+        assert request.wire_id.startswith("a.")
+        assert len(request.wire_id) <= limits.ASYNC_ID_CHARS_MAX
+    assert tuple(request for request, _ in (await registry.load()).device_requests) == tuple(made)
+
+
+async def test_a_request_belongs_to_the_account_of_its_application(registry: Registry) -> None:
+    application = await make_application(registry)
+    other = await make_application(registry, "other")
+    for bad in (replace(application, id=99), replace(application, account_id=other.account_id)):
+        with pytest.raises(NotFound):
+            await registry.add_device_request(wanted(bad))
+    assert (await registry.load()).device_requests == ()

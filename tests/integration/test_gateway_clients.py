@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio_websocket
 import websockets.asyncio.client
-from support.daemon import Daemon, log_shown, new_tenant, open_daemon
-from support.tenants import key_of
+from support.daemon import Daemon, User, log_shown, new_tenant, open_daemon
+from support.plain_websocket import open_websocket
+from support.tenants import key_of, websocket_tenant
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +108,46 @@ async def test_a_daemon_that_stops_says_1012(tmp_path: Path) -> None:
                 assert closed.value.reason is not None
                 assert closed.value.reason.code == 1012
             assert await daemon.wait() == 0
+
+
+async def receive_request(socket: trio_websocket.WebSocketConnection) -> Any:
+    while "device-requests" not in (message := json.loads(await socket.get_message())):
+        pass
+    (request,) = message["device-requests"]
+    return request
+
+
+async def test_an_accepted_request_survives_a_killed_daemon(tmp_path: Path) -> None:
+    """Sent once before and again after: at least once, with the same id; and one result in the channel."""
+    with trio.fail_after(60):
+        with open_daemon(tmp_path, exit_status=-signal.SIGKILL) as daemon:
+            tenant = await websocket_tenant(daemon)
+            headers = [("Authorization", f"Bearer {key_of(tenant.gateway)}")]
+            url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+            async with trio_websocket.open_websocket_url(url, extra_headers=headers) as socket:
+                await socket.send_message('{"registrations":[{"ep":"d"}]}')
+                await socket.get_message()
+                for async_id in ("first", "second"):
+                    target = f"/v2/device-requests/d?async-id={async_id}"
+                    reply = await tenant.application.send("POST", target, {"method": "GET", "uri": "/3/0/1"})
+                    assert reply.status == 202, reply.body
+                assert (await receive_request(socket))["id"] == "first"
+                daemon.send_signal(signal.SIGKILL)
+                assert await daemon.wait() == -signal.SIGKILL
+        with open_daemon(tmp_path) as daemon:
+            url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+            application = User(daemon.port, tenant.application.key)
+            async with (
+                trio_websocket.open_websocket_url(url, extra_headers=headers) as socket,
+                open_websocket(daemon.port, key_of(application)) as channel,
+            ):
+                for async_id in ("first", "second"):
+                    assert await receive_request(socket) == {
+                        "id": async_id, "ep": "d", "method": "GET", "uri": "/3/0/1"
+                    }  # fmt: skip
+                    answer = {"async-responses": [{"id": async_id, "status": 200, "payload": "MQ=="}]}
+                    await socket.send_message(json.dumps(answer))
+                found: list[Any] = []
+                while len(found) < 2:
+                    found += (await channel.message()).get("async-responses", [])
+        assert [(result["id"], result["status"]) for result in found] == [("first", 200), ("second", 200)]

@@ -92,10 +92,8 @@ def test_an_application_without_a_channel_gets_nothing_and_misses_nothing_later(
 def test_accounts_do_not_see_each_other(router: Router) -> None:
     router.set_presubscriptions(OTHER_ACCOUNT, 4, [presubscription()])
     router.learn_type(OTHER_ACCOUNT, "a", "light")
-    router.expect_async(OTHER_ACCOUNT, "job", 4)
     assert router.channels_for(ACCOUNT, "a", "/1") == ()
     assert router.device_type(ACCOUNT, "a") is None
-    assert router.application_for_async(ACCOUNT, "job") is None
     assert router.life_cycle_channels(ACCOUNT) == (11, 12, 13)
     assert router.life_cycle_channels(OTHER_ACCOUNT) == (14,)
     assert router.life_cycle_channels(99) == ()
@@ -133,26 +131,6 @@ def test_only_the_types_learnt_last_are_remembered() -> None:
     router.learn_type(ACCOUNT, "c", "t")
     assert [router.device_type(ACCOUNT, ep) for ep in "abc"] == ["t", None, "t"]
     assert router.channels_for(ACCOUNT, "b", "/1") == ()
-
-
-def test_an_awaited_id_leads_to_who_made_the_request(router: Router) -> None:
-    assert router.expect_async(ACCOUNT, "job", 1)
-    assert router.expect_async(ACCOUNT, "job", 1)
-    assert router.application_for_async(ACCOUNT, "job") == 1
-    assert router.application_for_async(ACCOUNT, "other") is None
-
-
-def test_an_id_awaited_by_one_application_cannot_be_taken_by_another(router: Router) -> None:
-    router.expect_async(ACCOUNT, "job", 1)
-    assert not router.expect_async(ACCOUNT, "job", 2)
-    assert router.application_for_async(ACCOUNT, "job") == 1
-
-
-def test_the_id_awaited_longest_is_forgotten_first() -> None:
-    router = Router(async_ids_max=2)
-    for async_id in ("a", "b", "a", "c"):
-        router.expect_async(ACCOUNT, async_id, 1)
-    assert [router.application_for_async(ACCOUNT, async_id) for async_id in "abc"] == [1, None, 1]
 
 
 def test_subscriptions_can_be_read_back(router: Router) -> None:

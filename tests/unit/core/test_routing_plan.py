@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.routing import RoutePlan, Router
-from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
+from dispatcher.model import AsyncAnswer, AsyncResponse, DeviceChange, Kind, Presubscription, Subscription
 
 ACCOUNT = 1
 
@@ -33,7 +33,7 @@ class Events(msgspec.Struct):
         return self
 
     def answer(self, async_id: str) -> Events:
-        self.async_answers.append(AsyncAnswer(len(self.eps), async_id))
+        self.async_answers.append(AsyncAnswer(len(self.eps), AsyncResponse(id=async_id, status=200)))
         self.eps.append(None)
         self.paths.append(None)
         return self
@@ -116,9 +116,8 @@ def test_life_cycle_events_without_any_channel_are_unrouted() -> None:
 
 
 def test_an_async_response_goes_to_who_asked_and_to_nobody_else(router: Router) -> None:
-    router.expect_async(ACCOUNT, "job", 2)
     events = Events().answer("job").answer("unknown").notify("a1").answer("job")
-    assert shown(router.plan_routes(ACCOUNT, events)) == ({12: [0, 3], 11: [2]}, 1)
+    assert shown(router.plan_routes(ACCOUNT, events, [2, None, 2])) == ({12: [0, 3], 11: [2]}, 1)
 
 
 def test_a_mixed_request_keeps_each_channels_order(router: Router) -> None:
@@ -180,3 +179,15 @@ def test_a_plan_is_the_same_whether_routes_are_remembered_or_not(router: Router)
     tiny.set_presubscriptions(ACCOUNT, 1, [Presubscription(endpoint_name="a*")])
     tiny.add_subscription(ACCOUNT, Subscription(2, "b", "/1"))
     assert shown(tiny.plan_routes(ACCOUNT, events)) == first
+
+
+def test_a_full_registration_ends_manual_subscriptions_for_what_follows_it(router: Router) -> None:
+    router.add_subscription(ACCOUNT, Subscription(3, "m", "/1"))
+    events = Events().notify("m").change(Kind.REG_UPDATE, "m").notify("m")
+    events.change(Kind.REGISTRATION, "m").notify("m")
+    routes, _ = shown(router.plan_routes(ACCOUNT, events))
+    assert routes[13] == [0, 1, 2, 3]
+    router.remove_device_subscriptions(ACCOUNT, "m")
+    assert 13 not in router.channels_for(ACCOUNT, "m", "/1")
+    router.remove_device_subscriptions(ACCOUNT, "m")
+    router.remove_device_subscriptions(99, "m")

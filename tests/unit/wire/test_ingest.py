@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher import limits, model
-from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Registration, RegistrationUpdate
+from dispatcher.model import AsyncAnswer, AsyncResponse, DeviceChange, Kind, Registration, RegistrationUpdate
 from dispatcher.wire import fast_path
 from dispatcher.wire.canonical import Meta, unpack_meta
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, encode_event, encode_events, parse
@@ -170,7 +170,7 @@ def test_arrays_keep_the_order_in_which_they_stand_in_the_message() -> None:
         DeviceChange(4, Kind.REGISTRATION, "d", "t", Registration(ep="d", ept="t")),
         DeviceChange(5, Kind.REGISTRATION_EXPIRED, "e"),
     )
-    assert parsed.async_answers == (AsyncAnswer(1, "j"),)
+    assert parsed.async_answers == (AsyncAnswer(1, AsyncResponse(id="j", status=200)),)
 
 
 @pytest.mark.parametrize(
