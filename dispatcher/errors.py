@@ -134,6 +134,12 @@ class UnprocessableKey(DispatcherError):
     code, status, fault = "idempotency_key_reused", 422, Fault.CALLER
 
 
+class DeviceGone(DispatcherError):
+    """The device existed, and left."""
+
+    code, status, fault = "device_gone", 410, Fault.CALLER
+
+
 class UpgradeRequired(DispatcherError):
     """The path speaks WebSocket only."""
 
@@ -162,6 +168,12 @@ class NotImplementedHere(DispatcherError):
     """HTTP knows the method or the transfer coding; this server does not do it."""
 
     code, status, fault = "not_implemented", 501, Fault.CALLER
+
+
+class DeviceNotConnected(DispatcherError):
+    """Nobody can reach the device now."""
+
+    code, status, fault, can_retry = "device_not_connected", 502, Fault.RECEIVER, True
 
 
 class VersionNotSupported(DispatcherError):

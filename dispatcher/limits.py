@@ -114,6 +114,13 @@ DEVICE_RETRY_PAUSE_S = 1.0  # after a failed attempt; doubles
 DEVICE_RETRY_PAUSE_S_MAX = 60.0
 GATEWAY_RETURN_S = 60.0  # without a socket, before its devices count as not connected
 
+# --- values of resources --------------------------------------------------------------
+VALUE_LIFETIME_S = 60.0  # the API's own: CoAP's default max-age
+VALUE_LIFETIME_S_MAX = 259_200.0  # the API's own
+VALUES_BYTES_PER_ACCOUNT_MAX = 16 * MIB
+VALUE_OVERHEAD_BYTES = 400  # counted for each: what Python takes for keys and tables
+VALUES_UNREAD_EVENTS_MAX = 100_000  # seen go by without a read, before an account is left alone
+
 # --- journal --------------------------------------------------------------------------
 JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one
 JOURNAL_GROUP_BYTES_MAX = 32 * MIB  # written at once; two are in memory: one gathers while one is written

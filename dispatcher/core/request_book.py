@@ -52,6 +52,7 @@ class Finished(msgspec.Struct, frozen=True):
 class Judged(msgspec.Struct, frozen=True):
     """What an answer means.  ``request`` None: nobody waits for it."""
 
+    response: AsyncResponse
     request: DeviceRequest | None
     is_final: bool = False  # False: the attempt failed, and there will be another
 
@@ -236,12 +237,12 @@ class RequestBook:
                 or line.gateway_id != gateway_id
                 or not line.first_is(request)
             ):
-                judged.append(Judged(None))
+                judged.append(Judged(answer.response, None))
                 continue
             seen.add(answer.id)
             status = answer.response.status
             is_final = status not in _UNREACHED or line.failed_attempts >= request.retry
-            judged.append(Judged(request, is_final))
+            judged.append(Judged(answer.response, request, is_final))
         return tuple(judged)
 
     def settle(self, judged: Iterable[Judged], now_ms: float) -> list[DeviceRequest]:

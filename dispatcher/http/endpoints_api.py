@@ -1,13 +1,30 @@
-"""``/v2/endpoints``: what a device registered."""
+"""``/v2/endpoints``: what a device registered, and the older way to reach its resources."""
 
 from __future__ import annotations
 
-from dispatcher.errors import NotFound
-from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route
-from dispatcher.http.message import JSON, Request, Response
-from dispatcher.model import Role
+import re
+from collections.abc import Mapping
+
+from dispatcher import limits
+from dispatcher.errors import (
+    BadRequest,
+    Conflict,
+    DeviceGone,
+    DeviceNotConnected,
+    DeviceRequestRefused,
+    NotFound,
+    RefusalReason,
+    TooManyRequests,
+)
+from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, application_of
+from dispatcher.http.message import JSON, Request, Response, no_content
+from dispatcher.model import Role, WantedRequest
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import device_api
+
+ASYNC_ID_RANDOM_BYTES = 16
+_BYTES = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.+-]+)*", re.ASCII)
 
 
 class EndpointsApi:
@@ -15,11 +32,21 @@ class EndpointsApi:
 
     def __init__(self, hub: Hub) -> None:
         self._devices = hub.parts.devices
+        self._requests = hub.parts.device_requests
+        self._values = hub.parts.values
+        self._random_bytes = hub.parts.random_bytes
 
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
         device = "/v2/endpoints/{device-id}"
-        return [api_route("GET", device, Role.APPLICATION, self.get_device)]
+        resource = "/v2/endpoints/{device-id}/{resource-path...}"
+        return [
+            api_route("GET", device, Role.APPLICATION, self.get_device),
+            api_route("GET", resource, Role.APPLICATION, self.get_resource),
+            api_route("PUT", resource, Role.APPLICATION, self.change_resource),
+            api_route("POST", resource, Role.APPLICATION, self.change_resource),
+            api_route("DELETE", resource, Role.APPLICATION, self.change_resource),
+        ]
 
     async def get_device(self, request: Request, caller: Caller) -> Response:
         """The resources of a registered device, or 404."""
@@ -27,3 +54,77 @@ class EndpointsApi:
         if device is None or device.is_gone:
             raise NotFound("No such device is registered")
         return Response(200, device_api.render_resources(device.resources), JSON)
+
+    async def get_resource(self, request: Request, caller: Caller) -> Response:
+        """A value that may still be read: 200; else the device is asked: 202; or nobody is: 205."""
+        query = request.query_params()
+        if _flag(query, "noResp"):
+            raise Conflict("noResp: a value that nobody gets cannot be read")
+        ep, path = request.params["device-id"], "/" + request.params["resource-path"]
+        found = self._values.read(account_of(caller).id, ep, path)
+        if found is not None:
+            value, seconds = found
+            content_type = value.ct if _MEDIA_TYPE.fullmatch(value.ct) else _BYTES
+            return Response(200, value.payload, content_type, (("Cache-Control", f"max-age={seconds}"),))
+        if _flag(query, "cacheOnly"):
+            await self._check_known(account_of(caller).id, ep)
+            return Response(205)
+        accept = request.headers.get("accept")
+        wanted = WantedRequest(
+            async_id=self._new_id(), method="GET", uri=path, accept=None if accept == "*/*" else accept
+        )
+        return await self._ask(request, caller, wanted)
+
+    async def change_resource(self, request: Request, caller: Caller) -> Response:
+        """PUT, POST or DELETE at the device: 202, or 204 when nobody wants to know what it says."""
+        body = await request.body(limits.DEVICE_REQUEST_PAYLOAD_BYTES_MAX)
+        wanted = WantedRequest(
+            async_id=self._new_id(),
+            method=request.method,
+            uri="/" + request.params["resource-path"],
+            content_type=request.headers.get("content-type") if body else None,
+            payload=body or None,
+            is_silent=_flag(request.query_params(), "noResp"),
+        )
+        return await self._ask(request, caller, wanted)
+
+    async def _ask(self, request: Request, caller: Caller, wanted: WantedRequest) -> Response:
+        try:
+            await self._requests.accept(application_of(caller), request.params["device-id"], wanted)
+        except DeviceRequestRefused as refused:
+            raise _as_of_old(refused) from None
+        if wanted.is_silent:
+            return no_content()
+        return Response(202, device_api.render_async_id(wanted.async_id), JSON)
+
+    async def _check_known(self, account_id: int, ep: str) -> None:
+        device = await self._devices.find(account_id, ep)
+        if device is None:
+            raise NotFound("No such device is registered")
+        if device.is_gone:
+            raise DeviceGone("This device is not registered any more")
+
+    def _new_id(self) -> str:
+        return self._random_bytes(ASYNC_ID_RANDOM_BYTES).hex()
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    text = query.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise BadRequest(f"{name} must be true or false")
+    return text == "true"
+
+
+def _as_of_old(refused: DeviceRequestRefused) -> Exception:
+    """The refusal in the statuses of these calls, which are older than the words."""
+    match refused.reason:
+        case RefusalReason.QUEUE_IS_FULL:
+            return TooManyRequests(refused.explanation)
+        case RefusalReason.DEVICE_NOT_CONNECTED:
+            return DeviceNotConnected(refused.explanation)
+        case RefusalReason.DEVICE_NOT_FOUND if refused.is_gone:
+            return DeviceGone("This device is not registered any more")
+        case RefusalReason.DEVICE_NOT_FOUND | RefusalReason.URI_PATH_DOES_NOT_EXISTS:
+            return NotFound(refused.explanation)
+        case _:
+            return BadRequest(refused.explanation)

@@ -57,6 +57,7 @@ from dispatcher.runtime.storage import (
     open_memory_queue,
 )
 from dispatcher.runtime.supervisor import Supervisor
+from dispatcher.runtime.values import Values
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,11 +203,13 @@ def _assemble(
     devices = Devices(registry=registry, directory=directory, router=router, now_unix_ms=clock.unix_ms)
     book = RequestBook(clock.unix_ms(), sooner=lambda: requests.look_again())
     gateways = Gateways(directory=directory, tiers=settings.tiers, book=book, now_unix_ms=clock.unix_ms)
+    values = Values(clock.unix_ms)
     requests = DeviceRequests(
         registry=registry,
         devices=devices,
         book=book,
         now_unix_ms=clock.unix_ms,
+        values=values,
         deliver=lambda account_id, responses: publisher.to_askers(account_id, responses),
         wake=gateways.wake,
     )
@@ -269,6 +272,7 @@ def _assemble(
         router=router,
         devices=devices,
         requests=requests,
+        values=values,
         queue=queue,
         supervisor=supervisor,
         observer=observer,
@@ -298,6 +302,7 @@ def _assemble(
             long_polls=long_polls,
             gateways=gateways,
             device_requests=requests,
+            values=values,
             life_cycle=life_cycle,
         )
     )

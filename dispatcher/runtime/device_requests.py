@@ -29,6 +29,7 @@ from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import Ticket
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.devices import Devices
+from dispatcher.runtime.values import Values
 
 Deliver = Callable[[int, Sequence[tuple[int, AsyncResponse]]], Ticket]
 """Put responses into the channels of applications of one account; never blocks."""
@@ -47,6 +48,7 @@ class DeviceRequests:
         devices: Devices,
         book: RequestBook,
         now_unix_ms: Callable[[], int],
+        values: Values,
         deliver: Deliver,
         wake: Wake,
     ) -> None:
@@ -54,6 +56,7 @@ class DeviceRequests:
         self._devices = devices
         self._book = book
         self._now_unix_ms = now_unix_ms
+        self._values = values
         self._deliver = deliver
         self._wake = wake
         self._finished: list[Finished] = []  # by us, not yet told; bounded by the requests
@@ -112,8 +115,11 @@ class DeviceRequests:
         if finished:
             self._forget_after(ticket, finished)
         for verdict in judged:
-            if verdict.request is not None:
-                self._go_on((verdict.request.account_id, verdict.request.ep))
+            if verdict.request is None:
+                continue
+            if verdict.is_final:
+                self._values.learn_answer(verdict.request, verdict.response)
+            self._go_on((verdict.request.account_id, verdict.request.ep))
 
     def learn(self, account_id: int, gateway_id: str | None, changes: Sequence[DeviceChange]) -> None:
         """Devices came, stayed or went."""

@@ -42,6 +42,7 @@ from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.publishing import Publisher, Receipt
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
+from dispatcher.runtime.values import Values
 from dispatcher.wire.ingest import encode_events
 
 
@@ -74,6 +75,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     long_polls: LongPolls
     gateways: Gateways
     device_requests: DeviceRequests
+    values: Values
     life_cycle: LifeCycle
 
 

@@ -22,6 +22,7 @@ from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
+from dispatcher.runtime.values import Values
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.ingest import Parsed, encode_events, rename_answers
 
@@ -55,6 +56,7 @@ class Publisher:
         router: Router,
         devices: Devices,
         requests: DeviceRequests,
+        values: Values,
         queue: ChannelQueue,
         supervisor: Supervisor,
         observer: Observer,
@@ -65,6 +67,7 @@ class Publisher:
         self._router = router
         self._devices = devices
         self._requests = requests
+        self._values = values
         self._queue = queue
         self._supervisor = supervisor
         self._observer = observer
@@ -90,6 +93,7 @@ class Publisher:
         receipt = self._route(account_id, parsed, [verdict.asker for verdict in judged], scope)
         if judged:
             self._requests.settle(judged, receipt.ticket)
+        self._values.learn(account_id, parsed)
         if not parsed.device_changes:
             return receipt
         self._router.learn_devices(account_id, parsed)

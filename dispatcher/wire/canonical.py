@@ -128,6 +128,7 @@ _KINDS: dict[type, Kind] = {
 }
 TAIL_START_BYTES = len(',"original-ep":')
 _encode = msgspec.json.Encoder().encode
+_decode_notification = msgspec.json.Decoder(model.Notification).decode
 
 
 def kind_of(event: model.Event) -> Kind:
@@ -146,6 +147,11 @@ def record_of(event: model.Event) -> Record:
     body = _encode(_of_device(event, tail))
     tail_bytes = 0 if tail is UNSET else TAIL_START_BYTES + len(_encode(tail))
     return Record(body, pack_meta(kind, len(body), tail_bytes, len(_encode(event.ep)) - 2))
+
+
+def read_notification(body: bytes | bytearray) -> model.Notification:
+    """A notification from its canonical form."""
+    return _decode_notification(body)
 
 
 def _of_device(

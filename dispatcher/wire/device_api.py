@@ -105,5 +105,10 @@ def render_resources(resources: Sequence[Resource]) -> bytes:
     )
 
 
+def render_async_id(async_id: str) -> bytes:
+    """The body of a 202 whose result will come over the channel."""
+    return _encode({"async-response-id": async_id})
+
+
 def _given(value: _T | None) -> _T | UnsetType:
     return UNSET if value is None else value

@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -50,6 +51,7 @@ class Vouched(msgspec.Struct, frozen=True):
     meta: array[int]
     eps: list[str]
     paths: list[str]
+    lasting: list[int]  # indices of those whose max-age is not 0, or was not given
     message_id: str | None
 
 
@@ -107,6 +109,7 @@ _decode_sparse = msgspec.json.Decoder(_SparseMessage).decode
 _decode_named_full = msgspec.json.Decoder(_NamedFullMessage).decode
 _decode_named_sparse = msgspec.json.Decoder(_NamedSparseMessage).decode
 
+_age = attrgetter("max_age")
 _BARE_ENVELOPE = _encode(_FullMessage([]))
 _CLEAR_DIGITS = re.compile(r"[0-9]{1,15}")  # any 15 digits are below 2^53
 
@@ -147,21 +150,25 @@ def _vouch_full(text: bytes, messages: list[_FullMessage]) -> Vouched | None:
         metas = pack_notifications(bodies, eps)
     else:
         metas = array("Q", [_meta(body, ep, UNSET) for body, ep in zip(bodies, eps, strict=True)])
-    return _vouched(bodies, metas, eps, [event.path for event in events], messages)
+    lasting = [index for index, event in enumerate(events) if event.max_age] if any(map(_age, events)) else []
+    return _vouched(bodies, metas, eps, [event.path for event in events], lasting, messages)
 
 
 def _vouch_sparse(text: bytes, messages: list[_SparseMessage]) -> Vouched | None:
     events = [event for message in messages for event in message.notifications]
     if not _accounts_for(text, _encode_lines(events), messages):
         return None
+    ageless = {index for index, event in enumerate(events) if event.max_age is UNSET}
     if not all(map(_complete, events)):
         return None
+    lasting = [index for index, event in enumerate(events) if event.max_age or index in ageless]
     bodies = _encode_lines(events).split(b"\n")
     bodies.pop()
     metas = array(
         "Q", [_meta(body, event.ep, event.original_ep) for body, event in zip(bodies, events, strict=True)]
     )
-    return _vouched(bodies, metas, [event.ep for event in events], [event.path for event in events], messages)
+    eps, paths = [event.ep for event in events], [event.path for event in events]
+    return _vouched(bodies, metas, eps, paths, lasting, messages)
 
 
 def _accounts_for(
@@ -214,6 +221,7 @@ def _vouched(
     metas: array[int],
     eps: list[str],
     paths: list[str],
+    lasting: list[int],
     messages: Sequence[_FullMessage] | Sequence[_SparseMessage],
 ) -> Vouched | None:
     if not {path[0] for path in paths} <= {"/"}:
@@ -221,4 +229,4 @@ def _vouched(
     message_id = getattr(messages[0], "message_id", UNSET) if messages else UNSET
     if message_id is not UNSET and not message_id.isascii():
         return None
-    return Vouched(bodies, metas, eps, paths, message_id or None)
+    return Vouched(bodies, metas, eps, paths, lasting, message_id or None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -44,6 +44,7 @@ class BodyForm(Enum):
 class Parsed(msgspec.Struct, frozen=True):
     """The events of one request, checked and canonical, in order.
 
+    ``lasting`` has the indices of the notifications whose max-age is not 0, or was not given.
     ``block`` and ``meta`` are what ``queue.interface.Records`` is made of.  ``eps`` and
     ``paths`` have an entry for each event: a notification has both, a life-cycle event
     no path, an async response neither.
@@ -55,6 +56,7 @@ class Parsed(msgspec.Struct, frozen=True):
     paths: list[str | None]
     device_changes: tuple[DeviceChange, ...] = ()
     async_answers: tuple[AsyncAnswer, ...] = ()
+    lasting: Sequence[int] = ()
     message_id: str | None = None
 
     @property
@@ -163,6 +165,22 @@ def encode_event(event: model.Event | bytes) -> Parsed:
     return encode_events((event,))
 
 
+def lasting_values(parsed: Parsed) -> Iterator[tuple[int, bytes, str, int | None]]:
+    """Index, payload, ct and max-age of each notification in ``lasting``; None: it was not given."""
+    wanted = iter(parsed.lasting)
+    following = next(wanted, None)
+    at = 0
+    for index, meta in enumerate(parsed.meta):
+        end = at + canonical.unpack_meta(meta).body_bytes
+        if index == following:
+            event = canonical.read_notification(parsed.block[at:end])
+            yield index, event.payload, event.ct, event.max_age or None
+            following = next(wanted, None)
+            if following is None:
+                return
+        at = end
+
+
 def rename_answers(parsed: Parsed, names: Mapping[int, str]) -> Parsed:
     """The same events with other ids in the async responses at these indices."""
     bodies: list[bytes] = []
@@ -192,9 +210,13 @@ class _Collected:
         self._paths: list[str | None] = []
         self._device_changes: list[DeviceChange] = []
         self._async_answers: list[AsyncAnswer] = []
+        self._lasting: list[int] = []
         self.message_id: str | None = None
 
     def add_vouched(self, vouched: fast_path.Vouched) -> None:
+        if vouched.lasting:
+            before = len(self._meta)
+            self._lasting += [before + index for index in vouched.lasting]
         self._bodies += vouched.bodies
         self._meta += vouched.meta
         self._eps += vouched.eps
@@ -202,11 +224,16 @@ class _Collected:
         self.message_id = vouched.message_id
         self._check_count()
 
-    def add(self, event: model.Event, name: str) -> None:
-        """Add a checked event.  Raises ``BadField`` when its record is too large."""
+    def add(self, event: model.Event, name: str, *, has_age: bool = True) -> None:
+        """Add a checked event.  Raises ``BadField`` when its record is too large.
+
+        ``has_age`` False: its max-age was not given, and is 0 for want of one.
+        """
         record = canonical.record_of(event)
         if len(record.body) > limits.RECORD_BYTES_MAX:
             raise BadField(name, "", f"is longer than {limits.RECORD_BYTES_MAX} bytes when written plainly")
+        if isinstance(event, model.Notification) and (event.max_age or not has_age):
+            self._lasting.append(len(self._meta))
         self._note(event)
         self._bodies.append(record.body)
         self._meta.append(record.meta)
@@ -242,6 +269,7 @@ class _Collected:
             self._paths,
             tuple(self._device_changes),
             tuple(self._async_answers),
+            self._lasting,
             self.message_id,
         )
 
@@ -297,7 +325,9 @@ def _take_array(key: str, value: Any, collected: _Collected, place: str) -> None
         raise BadField(place, key, "an array of events is expected")
     for index, item in enumerate(value):
         item_name = f"{name}[{index}]"
-        collected.add(event_fields.read(kind, item, item_name), item_name)
+        event = event_fields.read(kind, item, item_name)
+        has_age = isinstance(item, dict) and item.get("max-age") is not None
+        collected.add(event, item_name, has_age=has_age)
 
 
 def _message_id(value: Any) -> str:
