@@ -7,6 +7,8 @@ from dispatcher.core.devices import knows_path
 from dispatcher.errors import DeviceRequestRefused, RefusalReason
 from dispatcher.model import Application, Device, DeviceRequest, WantedRequest
 
+ASYNC_ID_RANDOM_BYTES = 16  # of ids that the dispatcher makes up, in hexadecimal
+
 
 def check_device(device: Device | None, uri: str) -> Device:
     """The device, when it has what ``uri`` names.  Raises ``DeviceRequestRefused``."""

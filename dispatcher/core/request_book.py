@@ -130,6 +130,11 @@ class RequestBook:
                 return request
         return None
 
+    def is_observing(self, key: DeviceKey, path: str) -> bool:
+        """Whether a request to observe a resource waits."""
+        line = self._lines.get(key)
+        return line is not None and any(r.observe and r.uri == path for r in line.requests)
+
     def check_room(self, key: DeviceKey, payload_bytes: int) -> None:
         """Raise ``DeviceRequestRefused`` when a line or an account is full."""
         line = self._lines.get(key)
@@ -215,6 +220,10 @@ class RequestBook:
     def is_away(self, gateway_id: str | None, now_ms: float) -> bool:
         """Whether a gateway has no socket, and has had its time to come back."""
         return self._away_from_ms(gateway_id) <= now_ms
+
+    def has_had_socket(self, gateway_id: str | None) -> bool:
+        """Whether a gateway executes commands, as far as this run knows."""
+        return gateway_id in self._sockets or gateway_id in self._away_since_ms
 
     # --- answers ----------------------------------------------------------------------
 

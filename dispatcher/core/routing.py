@@ -120,6 +120,32 @@ class Router:
         by_path = account.manual.get(ep, {}) if account else {}
         return tuple(sorted({id_ for applications in by_path.values() for id_ in applications}))
 
+    def has_manual(self, account_id: int, ep: str, path: str) -> bool:
+        """Whether any application has a manual subscription to a resource."""
+        account = self._accounts.get(account_id)
+        return account is not None and path in account.manual.get(ep, ())
+
+    def may_want(self, account_id: int, ep: str) -> bool:
+        """Whether any subscription of an account could look at a device.  Cheap."""
+        account = self._accounts.get(account_id)
+        return account is not None and (bool(account.presubscriptions) or ep in account.manual)
+
+    def is_wanted(self, account_id: int, ep: str, path: str) -> bool:
+        """Whether any application is subscribed to a resource, by whatever means."""
+        return bool(self.wanted_paths(account_id, ep, self.device_type(account_id, ep), (path,)))
+
+    def wanted_paths(self, account_id: int, ep: str, ept: str | None, paths: Iterable[str]) -> list[str]:
+        """Those of a device's resources that any application is subscribed to."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return []
+        return [path for path in paths if account.compute(ep, path, ept).applications]
+
+    def presubscriptions_version(self, account_id: int) -> int:
+        """A number that moves with each change of an account's pre-subscriptions."""
+        account = self._accounts.get(account_id)
+        return account.presubscriptions_version if account is not None else 0
+
     # --- what devices and requests tell ---------------------------------------------------
 
     def device_type(self, account_id: int, ep: str) -> str | None:
@@ -271,6 +297,7 @@ class _Account:
     def __init__(self, route_cache_max: int) -> None:
         self.manual: dict[str, dict[str, tuple[int, ...]]] = {}  # ep, path: application ids
         self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
+        self.presubscriptions_version = 0
         self._matchers: dict[int, Matcher] = {}
         self._channels: dict[int, int] = {}  # by application
         self._everyone: Audience | None = None
@@ -326,6 +353,7 @@ class _Account:
         else:
             del self.presubscriptions[application_id]
             del self._matchers[application_id]
+        self.presubscriptions_version += 1
         self._choose_key()
         self._remembered.clear()
 

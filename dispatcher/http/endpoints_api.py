@@ -22,7 +22,6 @@ from dispatcher.model import Role, WantedRequest
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import device_api
 
-ASYNC_ID_RANDOM_BYTES = 16
 _BYTES = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.+-]+)*", re.ASCII)
 
@@ -34,7 +33,7 @@ class EndpointsApi:
         self._devices = hub.parts.devices
         self._requests = hub.parts.device_requests
         self._values = hub.parts.values
-        self._random_bytes = hub.parts.random_bytes
+        self._new_async_id = hub.parts.new_async_id
 
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
@@ -71,7 +70,7 @@ class EndpointsApi:
             return Response(205)
         accept = request.headers.get("accept")
         wanted = WantedRequest(
-            async_id=self._new_id(), method="GET", uri=path, accept=None if accept == "*/*" else accept
+            async_id=self._new_async_id(), method="GET", uri=path, accept=None if accept == "*/*" else accept
         )
         return await self._ask(request, caller, wanted)
 
@@ -79,7 +78,7 @@ class EndpointsApi:
         """PUT, POST or DELETE at the device: 202, or 204 when nobody wants to know what it says."""
         body = await request.body(limits.DEVICE_REQUEST_PAYLOAD_BYTES_MAX)
         wanted = WantedRequest(
-            async_id=self._new_id(),
+            async_id=self._new_async_id(),
             method=request.method,
             uri="/" + request.params["resource-path"],
             content_type=request.headers.get("content-type") if body else None,
@@ -92,7 +91,7 @@ class EndpointsApi:
         try:
             await self._requests.accept(application_of(caller), request.params["device-id"], wanted)
         except DeviceRequestRefused as refused:
-            raise _as_of_old(refused) from None
+            raise as_of_old(refused) from None
         if wanted.is_silent:
             return no_content()
         return Response(202, device_api.render_async_id(wanted.async_id), JSON)
@@ -104,9 +103,6 @@ class EndpointsApi:
         if device.is_gone:
             raise DeviceGone("This device is not registered any more")
 
-    def _new_id(self) -> str:
-        return self._random_bytes(ASYNC_ID_RANDOM_BYTES).hex()
-
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
     text = query.get(name, "false").lower()
@@ -115,7 +111,7 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
     return text == "true"
 
 
-def _as_of_old(refused: DeviceRequestRefused) -> Exception:
+def as_of_old(refused: DeviceRequestRefused) -> Exception:
     """The refusal in the statuses of these calls, which are older than the words."""
     match refused.reason:
         case RefusalReason.QUEUE_IS_FULL:

@@ -83,11 +83,14 @@ class GatewaySession:
         async def work(scope: KeyScope | None) -> bytes:
             nonlocal is_published
             # First the socket: publishing may free requests of these devices, which go there.
-            self._parts.gateways.heard(socket, parsed.device_changes)
+            version = self._parts.router.presubscriptions_version(self._account.id)
+            news = self._parts.gateways.heard(socket, parsed.device_changes, version)
             receipt = self._parts.publisher.to_subscribers(self._account.id, parsed, self._key.id, scope)
             is_published = True
             task_status.started()
             await receipt.durable()
+            for ep in news:
+                await self._parts.subscriptions.hint(socket, ep)
             return encode_accepted(receipt)
 
         try:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dispatcher import limits
-from dispatcher.errors import BadRequest, NotFound
+from dispatcher.errors import BadRequest, DeviceRequestRefused, NotFound
 from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of
 from dispatcher.http.channels_api import require_json
+from dispatcher.http.endpoints_api import as_of_old
 from dispatcher.http.message import JSON, Request, Response, no_content
 from dispatcher.model import Role
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import notification_api
+from dispatcher.wire.device_api import render_async_id
 
 
 class SubscriptionsApi:
     """Facts 1.8 to 1.10."""
 
     def __init__(self, hub: Hub) -> None:
-        self._registrations = hub.parts.registrations
+        self._subscriptions = hub.parts.subscriptions
         self._router = hub.parts.router
 
     def routes(self) -> list[ApiRoute]:
@@ -40,7 +42,7 @@ class SubscriptionsApi:
         require_json(request)
         body = await request.body(limits.API_BODY_BYTES_MAX)
         entries = notification_api.parse_presubscriptions(body)
-        await self._registrations.set_presubscriptions(application_of(caller), entries)
+        await self._subscriptions.set_presubscriptions(application_of(caller), entries)
         return no_content()
 
     async def get_presubscriptions(self, request: Request, caller: Caller) -> Response:
@@ -51,7 +53,7 @@ class SubscriptionsApi:
 
     async def delete_presubscriptions(self, request: Request, caller: Caller) -> Response:
         """Clear the set: 204."""
-        await self._registrations.set_presubscriptions(application_of(caller), ())
+        await self._subscriptions.set_presubscriptions(application_of(caller), ())
         return no_content()
 
     async def get_device(self, request: Request, caller: Caller) -> Response:
@@ -66,14 +68,17 @@ class SubscriptionsApi:
 
     async def delete_device(self, request: Request, caller: Caller) -> Response:
         """Remove every manual subscription of a device: 204, also when there was none."""
-        await self._registrations.unsubscribe(application_of(caller), request.params["device-id"])
+        await self._subscriptions.unsubscribe(application_of(caller), request.params["device-id"])
         return no_content()
 
     async def put_resource(self, request: Request, caller: Caller) -> Response:
-        """Subscribe to one resource: 200."""
+        """Subscribe to one resource: 200, or 202 when the gateway must observe it first."""
         ep, path = _resource(request)
-        await self._registrations.subscribe(application_of(caller), ep, path)
-        return Response(200)
+        try:
+            async_id = await self._subscriptions.subscribe(application_of(caller), ep, path)
+        except DeviceRequestRefused as refused:
+            raise as_of_old(refused) from None
+        return Response(200) if async_id is None else Response(202, render_async_id(async_id), JSON)
 
     async def get_resource(self, request: Request, caller: Caller) -> Response:
         """200 when subscribed, 404 when not; no body either way."""
@@ -84,7 +89,7 @@ class SubscriptionsApi:
 
     async def delete_resource(self, request: Request, caller: Caller) -> Response:
         """Remove one manual subscription: 204, also when there was none."""
-        await self._registrations.unsubscribe(application_of(caller), *_resource(request))
+        await self._subscriptions.unsubscribe(application_of(caller), *_resource(request))
         return no_content()
 
 

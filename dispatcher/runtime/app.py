@@ -18,6 +18,7 @@ import trio
 from dispatcher import limits
 from dispatcher.config import Settings, StorageSettings
 from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.device_requests import ASYNC_ID_RANDOM_BYTES
 from dispatcher.core.request_book import RequestBook
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
@@ -56,6 +57,7 @@ from dispatcher.runtime.storage import (
     open_journal_queue,
     open_memory_queue,
 )
+from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.runtime.values import Values
 
@@ -235,11 +237,21 @@ def _assemble(
         elif channel.row.type is ChannelType.LONG_POLLING:
             long_polls.forget(channel)
 
+    def new_async_id() -> str:
+        return world.random_bytes(ASYNC_ID_RANDOM_BYTES).hex()
+
+    subscriptions = Subscriptions(
+        registry=registry,
+        router=router,
+        devices=devices,
+        requests=requests,
+        gateways=gateways,
+        new_async_id=new_async_id,
+    )
     registrations = Registrations(
         registry=registry,
         directory=directory,
         router=router,
-        devices=devices,
         queue=queue,
         supervisor=supervisor,
         tiers=settings.tiers,
@@ -303,6 +315,8 @@ def _assemble(
             gateways=gateways,
             device_requests=requests,
             values=values,
+            subscriptions=subscriptions,
+            new_async_id=new_async_id,
             life_cycle=life_cycle,
         )
     )

@@ -23,6 +23,7 @@ from dispatcher.model import (
     Device,
     DeviceChange,
     DeviceRequest,
+    Subscription,
     WantedRequest,
 )
 from dispatcher.observe.log import LogEvent, log
@@ -36,6 +37,9 @@ Deliver = Callable[[int, Sequence[tuple[int, AsyncResponse]]], Ticket]
 
 Wake = Callable[[DeviceKey, str | None], None]
 """A request may be sent to a device of a gateway."""
+
+
+_REFUSED = 400  # this status and above: the device does not do it
 
 
 class DeviceRequests:
@@ -72,7 +76,7 @@ class DeviceRequests:
             self._book.add(request, device)
         for request, device in rows:
             if device is not None and device.is_gone:
-                self._finished += self._book.device_gone((request.account_id, request.ep))
+                self._end(self._book.device_gone((request.account_id, request.ep)))
 
     # --- applications -----------------------------------------------------------------
 
@@ -85,20 +89,36 @@ class DeviceRequests:
         key = (application.account_id, ep)
         async with self._devices.settled():
             device = await self._registry.device(*key)
-            now_unix_ms = self._now_unix_ms()
             waiting = self._book.find(application.id, key, wanted.async_id)
             if waiting is not None:
                 rules.check_same(waiting, wanted)
                 return waiting
             found = rules.check_device(device, wanted.uri)
-            rules.check_connected(found, is_away=self._book.is_away(found.gateway_id, now_unix_ms))
-            self._book.check_room(key, len(wanted.payload or b""))
-            wire_id = self._book.choose_wire_id(application.account_id, application.id, wanted.async_id)
-            request = rules.make_request(application, found, wanted, wire_id or "", now_unix_ms)
-            with trio.CancelScope(shield=True):  # the book is never behind the registry
-                request = await self._registry.add_device_request(request)
-                self._book.add(request, found)
-        self._go_on(key)
+            self.check_room(found, wanted)
+            return await self.add(application, found, wanted)
+
+    def can_ask(self, device: Device) -> bool:
+        """Whether the device's gateway executes commands, as far as this run knows."""
+        return self._book.has_had_socket(device.gateway_id)
+
+    def is_observing(self, device: Device, path: str) -> bool:
+        """Whether a request to observe a resource waits to be answered."""
+        return self._book.is_observing((device.account_id, device.ep), path)
+
+    def check_room(self, device: Device, wanted: WantedRequest) -> None:
+        """Raise ``DeviceRequestRefused`` unless ``add`` would take this request now."""
+        is_away = self._book.is_away(device.gateway_id, self._now_unix_ms())
+        rules.check_connected(device, is_away=is_away)
+        self._book.check_room((device.account_id, device.ep), len(wanted.payload or b""))
+
+    async def add(self, application: Application, device: Device, wanted: WantedRequest) -> DeviceRequest:
+        """Put a request that was checked into its line; within a ``settled`` block."""
+        wire_id = self._book.choose_wire_id(device.account_id, application.id, wanted.async_id)
+        request = rules.make_request(application, device, wanted, wire_id or "", self._now_unix_ms())
+        with trio.CancelScope(shield=True):  # the book is never behind the registry
+            request = await self._registry.add_device_request(request)
+            self._book.add(request, device)
+        self._go_on((device.account_id, device.ep))
         return request
 
     # --- gateways ---------------------------------------------------------------------
@@ -118,6 +138,7 @@ class DeviceRequests:
             if verdict.request is None:
                 continue
             if verdict.is_final:
+                self._note_observation(verdict.request, verdict.response)
                 self._values.learn_answer(verdict.request, verdict.response)
             self._go_on((verdict.request.account_id, verdict.request.ep))
 
@@ -126,7 +147,7 @@ class DeviceRequests:
         for change in changes:
             key = (account_id, change.ep)
             if change.told is None:
-                self._finished += self._book.device_gone(key)
+                self._end(self._book.device_gone(key))
                 self._earlier.set()
             elif self._book.device_heard(key, gateway_id, change.told.q):
                 self._go_on(key)
@@ -142,7 +163,7 @@ class DeviceRequests:
         while True:
             self._earlier = trio.Event()
             due = self._book.due(self._now_unix_ms())
-            self._finished += due.finished
+            self._end(due.finished)
             for key in due.ready:
                 self._go_on(key)
             if self._finished and not self._tell():
@@ -175,6 +196,12 @@ class DeviceRequests:
                 await self._registry.remove_device_requests(ids)
                 del self._answered[: len(answered)]
 
+    def _end(self, finished: Sequence[Finished]) -> None:
+        """Requests ended without an answer; ``run`` tells who asked."""
+        for each in finished:
+            self._note_observation(each.request, each.response)
+        self._finished += finished
+
     def _tell(self) -> bool:
         """Give the results that are ours to who asked; False when nothing can be stored now."""
         by_account: dict[int, list[Finished]] = {}
@@ -194,6 +221,12 @@ class DeviceRequests:
     def _forget_after(self, ticket: Ticket, requests: Sequence[DeviceRequest]) -> None:
         self._answered.append((ticket, requests))
         self._has_answered.set()
+
+    def _note_observation(self, request: DeviceRequest, response: AsyncResponse) -> None:
+        """A subscription whose resource cannot be observed is none."""
+        if request.observe and response.status >= _REFUSED:
+            subscription = Subscription(request.application_id, request.ep, request.uri)
+            self._devices.note_refused(request.account_id, subscription)
 
     def _go_on(self, key: DeviceKey) -> None:
         """A line has changed: send what can be sent."""

@@ -21,7 +21,7 @@ import trio
 from dispatcher import limits
 from dispatcher.core.routing import Router
 from dispatcher.errors import DispatcherError, Unavailable
-from dispatcher.model import Device, DeviceChange, DeviceReport, Kind
+from dispatcher.model import Device, DeviceChange, DeviceReport, Kind, Subscription
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.directory import Directory
@@ -46,6 +46,7 @@ class Devices:
         self._router = router
         self._now_unix_ms = now_unix_ms
         self._noted: list[DeviceReport] = []
+        self._refused: list[Subscription] = []  # bounded by the device requests
         self._unwritten = trio.Event()
         self._writing = trio.Lock()
         self._due_unix_ms: float = math.inf  # when the expiry task looks next
@@ -73,13 +74,19 @@ class Devices:
                 self._look_at(now_unix_ms + change.told.lt * 1000)
         self._unwritten.set()
 
+    def note_refused(self, account_id: int, subscription: Subscription) -> None:
+        """A device does not let a resource be observed: the subscription is taken back."""
+        self._router.remove_subscription(account_id, subscription)
+        self._refused.append(subscription)
+        self._unwritten.set()
+
     async def kept(self) -> None:
         """Return when everything noted so far is in the registry.
 
         Raises ``Unavailable`` and ``StorageFull``; what was noted then waits for the next
         call.  Cancellation leaves it noted, or written.
         """
-        if self._noted or self._writing.locked():
+        if self._noted or self._refused or self._writing.locked():
             async with self.settled():
                 pass
 
@@ -87,7 +94,7 @@ class Devices:
     async def settled(self) -> AsyncIterator[None]:
         """The directory as the events so far leave it, and as it stays while the block runs."""
         async with self._writing:
-            if self._noted:
+            if self._noted or self._refused:
                 with trio.CancelScope(shield=True):  # the snapshot is never behind the registry
                     await self._write()
             yield
@@ -145,6 +152,10 @@ class Devices:
         return math.inf if due.next_unix_ms is None else due.next_unix_ms
 
     async def _write(self) -> None:
+        while self._refused:
+            refused = self._refused[0]
+            await self._registry.remove_subscriptions(refused.application_id, refused.ep, refused.path)
+            del self._refused[0]
         noted, self._noted = self._noted, []
         try:
             removed = await self._registry.keep_devices(noted, limits.DEVICES_PER_ACCOUNT_MAX)

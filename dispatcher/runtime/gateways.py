@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -21,10 +22,10 @@ from dispatcher.deliver.gateway_connection import GatewayConnection, Unfinished
 from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket_connection import CloseReason
 from dispatcher.errors import CloseCode, TooManyRequests
-from dispatcher.model import AccessKey, Account, DeviceChange, DeviceRequest
+from dispatcher.model import AccessKey, Account, DeviceChange, DeviceRequest, Kind
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.runtime.directory import Directory
-from dispatcher.wire.gateway_messages import render_requests
+from dispatcher.wire.gateway_messages import render_hints, render_requests
 
 
 class GatewaySocket(msgspec.Struct, eq=False):
@@ -60,7 +61,8 @@ class Gateways:
         self._sockets: dict[int, GatewaySocket] = {}  # by number, oldest first
         self._by_account: dict[int, set[int]] = {}
         self._by_key: dict[str, dict[int, GatewaySocket]] = {}  # oldest first
-        self._told_of: OrderedDict[DeviceKey, int] = OrderedDict()  # the socket that last did
+        # By which socket a device was last told of, and the version of the pre-subscriptions then.
+        self._told_of: OrderedDict[DeviceKey, tuple[int, int]] = OrderedDict()
         self.unfinished = Unfinished()  # messages, of all sockets
         self._is_stopping = False
 
@@ -118,24 +120,52 @@ class Gateways:
             reason=reason.text,
         )
 
-    def heard(self, socket: GatewaySocket, changes: Sequence[DeviceChange]) -> None:
-        """A socket told of devices: their requests go there from now on."""
+    def heard(
+        self, socket: GatewaySocket, changes: Sequence[DeviceChange], presubscriptions_version: int
+    ) -> list[str]:
+        """A socket told of devices: their requests go there from now on.
+
+        Returns those that it may not know what to observe of: they registered, it tells of them for
+        the first time, or the pre-subscriptions have changed since.
+        """
         assert socket.key.account_id is not None
+        news: list[str] = []
+        told = (socket.number, presubscriptions_version)
         for change in changes:
             key = (socket.key.account_id, change.ep)
-            self._told_of[key] = socket.number
+            if change.kind is Kind.REGISTRATION or (change.told and self._told_of.get(key) != told):
+                news.append(change.ep)
+            self._told_of[key] = told
             self._told_of.move_to_end(key)
             if len(self._told_of) > limits.DEVICE_SOCKETS_REMEMBERED_MAX:
                 self._told_of.popitem(last=False)
+        return news
+
+    def socket_for(self, key: DeviceKey, gateway_id: str | None) -> GatewaySocket | None:
+        """The socket for a device of this gateway, or None when it has none open."""
+        sockets = self._by_key.get(gateway_id or "")
+        if not sockets:
+            return None
+        number, _ = self._told_of.get(key, (0, 0))
+        return sockets.get(number) or sockets[next(reversed(sockets))]
 
     def wake(self, key: DeviceKey, gateway_id: str | None) -> None:
         """A request may be sent to a device of this gateway, if it has a socket.  Never blocks."""
-        sockets = self._by_key.get(gateway_id or "")
-        if not sockets:
-            return
-        socket = sockets.get(self._told_of.get(key, 0)) or sockets[next(reversed(sockets))]
-        socket.ready[key] = None
-        socket.wakeup.set()
+        socket = self.socket_for(key, gateway_id)
+        if socket is not None:
+            socket.ready[key] = None
+            socket.wakeup.set()
+
+    @staticmethod
+    async def hint(socket: GatewaySocket, ep: str, paths: Sequence[str], *, observe: bool) -> None:
+        """Say what to observe of a device, or no longer; lost when the socket ends.
+
+        Waits as long as the gateway does not read, ``limits.GATEWAY_WRITE_STALL_S`` at most; a caller
+        that is cancelled does not break the socket.
+        """
+        if paths:
+            with trio.CancelScope(shield=True), suppress(SinkClosed):
+                await socket.connection.send(render_hints(ep, paths, observe=observe))
 
     def revoke(self, keys: Iterable[AccessKey]) -> None:
         """Close the sockets that were opened with these keys."""

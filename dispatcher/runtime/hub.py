@@ -42,6 +42,7 @@ from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.publishing import Publisher, Receipt
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
+from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.values import Values
 from dispatcher.wire.ingest import encode_events
 
@@ -76,6 +77,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     gateways: Gateways
     device_requests: DeviceRequests
     values: Values
+    subscriptions: Subscriptions
+    new_async_id: Callable[[], str]
     life_cycle: LifeCycle
 
 
@@ -247,7 +250,7 @@ class Hub:
 
     async def subscribe(self, application: Application, ep: str, path: str) -> None:
         """Subscribe an application to one resource of one device; ``path`` starts with a slash."""
-        await self.parts.registrations.subscribe(application, ep, path)
+        await self.parts.subscriptions.subscribe(application, ep, path)
 
     @asynccontextmanager
     async def consume(

@@ -1,4 +1,4 @@
-"""Changes of what exists: channels, subscriptions, pre-subscriptions.
+"""Changes of what exists: channels.
 
 Each change is committed to the registry first, then patched into the snapshots
 without an ``await`` in between.  Changes of one application's channel happen one
@@ -16,23 +16,18 @@ import trio
 
 from dispatcher import limits
 from dispatcher.config import TierSettings, channel_limits
-from dispatcher.core import presubscriptions
-from dispatcher.core.devices import check_subscribable
 from dispatcher.core.routing import Router
 from dispatcher.errors import BadRequest, NotFound
 from dispatcher.model import (
     Application,
     Channel,
     ChannelType,
-    Presubscription,
     Serialization,
-    Subscription,
 )
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.storage import queue_options
 from dispatcher.runtime.supervisor import Supervisor
@@ -48,7 +43,7 @@ def _whole() -> trio.CancelScope:
 
 
 class Registrations:
-    """Makes, changes and deletes channels and subscriptions."""
+    """Makes, changes and deletes channels."""
 
     def __init__(
         self,
@@ -56,7 +51,6 @@ class Registrations:
         registry: Registry,
         directory: Directory,
         router: Router,
-        devices: Devices,
         queue: ChannelQueue,
         supervisor: Supervisor,
         tiers: dict[str, TierSettings],
@@ -67,7 +61,6 @@ class Registrations:
         self._registry = registry
         self._directory = directory
         self._router = router
-        self._devices = devices
         self._queue = queue
         self._supervisor = supervisor
         self._tiers = tiers
@@ -157,38 +150,6 @@ class Registrations:
         async with self._one_at_a_time(channel.row.application_id):
             if not channel.is_gone:
                 await self._registry.update_channel(channel.row)
-
-    async def subscribe(self, application: Application, ep: str, path: str) -> None:
-        """Add a manual subscription; adding it twice is once.
-
-        Raises ``NotFound`` for a device that is gone, and for a path that it has not registered.
-        """
-        subscription = Subscription(application.id, ep, path)
-        async with self._devices.settled():
-            device = await self._registry.device(application.account_id, ep)
-            check_subscribable(device, path)
-            with _whole():
-                if await self._registry.add_subscription(subscription, limits.SUBSCRIPTIONS_PER_ACCOUNT_MAX):
-                    self._router.add_subscription(application.account_id, subscription)
-
-    async def unsubscribe(
-        self, application: Application, ep: str | None = None, path: str | None = None
-    ) -> int:
-        """Remove one resource's, one device's or all manual subscriptions; return how many."""
-        with _whole():
-            removed = await self._registry.remove_subscriptions(application.id, ep, path)
-            for subscription in removed:
-                self._router.remove_subscription(application.account_id, subscription)
-        return len(removed)
-
-    async def set_presubscriptions(
-        self, application: Application, entries: Sequence[Presubscription]
-    ) -> None:
-        """Replace the whole set.  Raises ``ValidationError`` over the bounds of the notification API."""
-        presubscriptions.check(entries)
-        with _whole():
-            await self._registry.set_presubscriptions(application.id, entries)
-            self._router.set_presubscriptions(application.account_id, application.id, entries)
 
     def restore(self, rows: Sequence[Channel]) -> None:
         """Take over the channels found in the registry at start."""

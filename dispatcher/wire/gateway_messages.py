@@ -23,7 +23,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Request(msgspec.Struct, frozen=True, rename="kebab"):
-    id: str
+    id: str | UnsetType
     ep: str
     method: str
     uri: str
@@ -60,6 +60,13 @@ def render_requests(requests: Sequence[DeviceRequest]) -> bytes:
                 for request in requests
             ]
         )
+    )
+
+
+def render_hints(ep: str, paths: Sequence[str], *, observe: bool) -> bytes:
+    """Requests without an id, which are not answered: begin or end to observe resources."""
+    return _encode(
+        _Requests([_Request(UNSET, ep, "GET", path, UNSET, UNSET, UNSET, observe) for path in paths])
     )
 
 
