@@ -88,6 +88,7 @@ PRESUBSCRIPTION_NAME_CHARS_MAX = 64
 PRESUBSCRIPTION_PATH_CHARS_MAX = 128
 SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # routed at the cost of a thousand
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
+SHARED_PROFILE_PATHS_MAX = 16  # subscribed paths of a device up to which it shares them with devices like it
 ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
 
 # --- devices --------------------------------------------------------------------------

@@ -54,12 +54,6 @@ class RouteCache:
         if isinstance(key, tuple):
             self._recent_paths.setdefault(key[0], set()).add(key[1])
 
-    def forget(self, key: tuple[str, str]) -> None:
-        """Forget one device's resource."""
-        for routes, paths in ((self.recent, self._recent_paths), (self._older, self._older_paths)):
-            if routes.pop(key, None) is not None:
-                paths[key[0]].discard(key[1])
-
     def forget_device(self, ep: str) -> None:
         """Forget all resources of a device."""
         for routes, paths in ((self.recent, self._recent_paths), (self._older, self._older_paths)):

@@ -9,10 +9,11 @@ audience.  So channels come and go without touching what is remembered, and the
 common request, whose events all have one audience, is settled with one look per
 event at C speed.
 
-What is remembered is exact at all times: a manual subscription forgets the pair it
-names, a device's new type forgets that device, a new set of pre-subscriptions
-forgets its own account.  As long as no subscription of an account looks at the device,
-the path alone is the key, and a fleet of any size stays in the table.
+Manual subscriptions are looked up as they are (``core.manual_subscriptions``).  What
+pre-subscriptions choose is remembered, and exact at all times: a device's new type forgets
+that device, a new set of pre-subscriptions forgets its own account.  As long as no
+pre-subscription of an account looks at the device, the path alone is the key, and a
+fleet of any size stays in the table.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.manual_subscriptions import ManualSubscriptions
 from dispatcher.core.presubscriptions import Matcher
 from dispatcher.core.route_cache import Audience, RouteCache
 from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
@@ -85,17 +87,17 @@ class Router:
 
     def add_subscription(self, account_id: int, subscription: Subscription) -> None:
         """Add a manual subscription; adding it twice is once."""
-        self._account(account_id).add_subscription(subscription)
+        self._account(account_id).manual.add(subscription)
 
     def remove_subscription(self, account_id: int, subscription: Subscription) -> None:
         """Remove a manual subscription, if there is one."""
-        self._account(account_id).remove_subscription(subscription)
+        self._account(account_id).manual.remove(subscription)
 
     def remove_device_subscriptions(self, account_id: int, ep: str) -> None:
         """Remove every application's manual subscriptions to a device."""
         account = self._accounts.get(account_id)
-        if account is not None and ep in account.manual:
-            account.remove_device_subscriptions(ep)
+        if account is not None:
+            account.manual.remove_device(ep)
 
     def set_presubscriptions(
         self, account_id: int, application_id: int, entries: Sequence[Presubscription]
@@ -111,19 +113,19 @@ class Router:
     def subscribed_paths(self, account_id: int, application_id: int, ep: str) -> tuple[str, ...]:
         """The paths of an application's manual subscriptions to one device."""
         account = self._accounts.get(account_id)
-        by_path = account.manual.get(ep, {}) if account else {}
-        return tuple([path for path, applications in by_path.items() if application_id in applications])
+        by_path = account.manual.paths(ep) if account else ()
+        return tuple([path for path, applications in by_path if application_id in applications])
 
     def subscribers_of_device(self, account_id: int, ep: str) -> tuple[int, ...]:
         """The applications with a manual subscription to one device."""
         account = self._accounts.get(account_id)
-        by_path = account.manual.get(ep, {}) if account else {}
-        return tuple(sorted({id_ for applications in by_path.values() for id_ in applications}))
+        by_path = account.manual.paths(ep) if account else ()
+        return tuple(sorted({id_ for _, applications in by_path for id_ in applications}))
 
     def has_manual(self, account_id: int, ep: str, path: str) -> bool:
         """Whether any application has a manual subscription to a resource."""
         account = self._accounts.get(account_id)
-        return account is not None and path in account.manual.get(ep, ())
+        return account is not None and bool(account.manual.get(ep, path))
 
     def may_want(self, account_id: int, ep: str) -> bool:
         """Whether any subscription of an account could look at a device.  Cheap."""
@@ -213,6 +215,24 @@ class Router:
     def _audiences_of_notifications(
         self, account_id: int, account: _Account, events: RoutableEvents
     ) -> list[Audience]:
+        """By manual subscription, by pre-subscription, or both; each at C speed where it can be."""
+        nobody = account.just(None)
+        chosen = (
+            self._chosen_of_notifications(account_id, account, events) if account.presubscriptions else None
+        )
+        if not account.manual:
+            return [nobody] * len(events.eps) if chosen is None else chosen
+        manual = account.manual.find(events.eps, events.paths, nobody)
+        if chosen is None:
+            return manual
+        union = account.union
+        return [
+            other if one is nobody else union(one, other) for one, other in zip(manual, chosen, strict=True)
+        ]
+
+    def _chosen_of_notifications(
+        self, account_id: int, account: _Account, events: RoutableEvents
+    ) -> list[Audience]:
         found = account.recall(events.eps, events.paths)
         if None not in set(found):
             return found  # type: ignore[return-value]
@@ -220,7 +240,7 @@ class Router:
         for audience, ep, path in zip(found, events.eps, events.paths, strict=True):
             assert ep is not None
             assert path is not None
-            audiences.append(audience or account.audience(ep, path, self.device_type(account_id, ep)))
+            audiences.append(audience or account.chosen(ep, path, self.device_type(account_id, ep)))
         return audiences
 
     def _audiences_of_mixed(
@@ -295,7 +315,7 @@ class _Account:
     """One account's part of the snapshot."""
 
     def __init__(self, route_cache_max: int) -> None:
-        self.manual: dict[str, dict[str, tuple[int, ...]]] = {}  # ep, path: application ids
+        self.manual = ManualSubscriptions(self._of)
         self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
         self.presubscriptions_version = 0
         self._matchers: dict[int, Matcher] = {}
@@ -303,6 +323,7 @@ class _Account:
         self._everyone: Audience | None = None
         self._audiences: dict[tuple[int, ...], Audience] = {}
         self._audiences_max = route_cache_max
+        self._unions: dict[tuple[Audience, Audience], Audience] = {}
         self._remembered = RouteCache(route_cache_max)
         self._looks_at_devices = False
 
@@ -312,37 +333,6 @@ class _Account:
         else:
             self._channels[application_id] = channel_id
         self._everyone = None
-
-    def add_subscription(self, subscription: Subscription) -> None:
-        by_path = self.manual.setdefault(subscription.ep, {})
-        applications = by_path.get(subscription.path, ())
-        if subscription.application_id in applications:
-            return
-        by_path[subscription.path] = (*applications, subscription.application_id)
-        self._subscriptions_changed(subscription)
-
-    def remove_subscription(self, subscription: Subscription) -> None:
-        by_path = self.manual.get(subscription.ep, {})
-        applications = by_path.get(subscription.path, ())
-        if subscription.application_id not in applications:
-            return
-        left = tuple([id_ for id_ in applications if id_ != subscription.application_id])
-        if left:
-            by_path[subscription.path] = left
-        else:
-            del by_path[subscription.path]
-        if not by_path:
-            del self.manual[subscription.ep]
-        self._subscriptions_changed(subscription)
-
-    def remove_device_subscriptions(self, ep: str) -> None:
-        del self.manual[ep]
-        if not self._choose_key():
-            self._remembered.forget_device(ep)
-
-    def _subscriptions_changed(self, subscription: Subscription) -> None:
-        if not self._choose_key():
-            self._remembered.forget((subscription.ep, subscription.path))
 
     def set_presubscriptions(self, application_id: int, entries: tuple[Presubscription, ...]) -> None:
         if entries == self.presubscriptions.get(application_id, ()):
@@ -354,17 +344,8 @@ class _Account:
             del self.presubscriptions[application_id]
             del self._matchers[application_id]
         self.presubscriptions_version += 1
-        self._choose_key()
+        self._looks_at_devices = any(matcher.looks_at_devices for matcher in self._matchers.values())
         self._remembered.clear()
-
-    def _choose_key(self) -> bool:
-        """Settle what the remembered routes are kept under; True when that changed."""
-        looks = bool(self.manual) or any(matcher.looks_at_devices for matcher in self._matchers.values())
-        if looks == self._looks_at_devices:
-            return False
-        self._looks_at_devices = looks
-        self._remembered.clear()
-        return True
 
     def forget_device(self, ep: str) -> None:
         """A device's type changed."""
@@ -377,23 +358,39 @@ class _Account:
 
     def audience(self, ep: str, path: str, ept: str | None) -> Audience:
         """Who gets a notification."""
+        chosen = self.chosen(ep, path, ept)
+        manual = self.manual.get(ep, path)
+        return self.union(self._of(manual), chosen) if manual else chosen
+
+    def chosen(self, ep: str, path: str, ept: str | None) -> Audience:
+        """Whose pre-subscriptions choose a resource."""
         key = (ep, path) if self._looks_at_devices else path
         audience = self._remembered.find(key)
         if audience is None:
-            audience = self.compute(ep, path, ept)
+            audience = self.compute(ep, path, ept, is_registered=True)
             self._remembered.add(key, audience)
         return audience
 
     def compute(self, ep: str, path: str, ept: str | None, *, is_registered: bool = False) -> Audience:
-        """The same, from the subscriptions themselves.
+        """Who gets a notification, from the subscriptions themselves.
 
         ``is_registered``: the device registered just now, and has no manual ones any more.
         """
-        applications = set() if is_registered else set(self.manual.get(ep, _NOBODY).get(path, ()))
+        applications = set() if is_registered else set(self.manual.get(ep, path))
         for application_id, matcher in self._matchers.items():
             if matcher.matches(ep, ept, path):
                 applications.add(application_id)
         return self._of(tuple(sorted(applications)))
+
+    def union(self, one: Audience, other: Audience) -> Audience:
+        """Those in either, the same object each time."""
+        union = self._unions.get((one, other))
+        if union is None:
+            if len(self._unions) >= self._audiences_max:
+                self._unions.clear()
+            union = self._of(tuple(sorted({*one.applications, *other.applications})))
+            self._unions[one, other] = union
+        return union
 
     def everyone(self) -> Audience:
         """Who gets life-cycle events."""
@@ -421,6 +418,3 @@ class _Account:
                 self._audiences.clear()
             audience = self._audiences[applications] = Audience(applications)
         return audience
-
-
-_NOBODY: Mapping[str, tuple[int, ...]] = {}

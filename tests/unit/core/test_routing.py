@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from dispatcher import limits
 from dispatcher.core.presubscriptions import matches
 from dispatcher.core.routing import Router
 from dispatcher.model import Presubscription, Subscription
@@ -168,7 +169,10 @@ class Model:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("route_cache_max", [1, 7, 1000])
-def test_the_router_agrees_with_looking_at_everything(seed: int, route_cache_max: int) -> None:
+def test_the_router_agrees_with_looking_at_everything(
+    seed: int, route_cache_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SHARED_PROFILE_PATHS_MAX", seed % 4)
     dice = random.Random(seed)
     router, model = Router(route_cache_max=route_cache_max), Model()
     patterns = [None, None, "a", "a*", "b", "*"]
@@ -203,6 +207,9 @@ def test_the_router_agrees_with_looking_at_everything(seed: int, route_cache_max
             case 6:
                 router.forget_type(ACCOUNT, ep)
                 model.types.pop(ep, None)
+            case 7 if dice.randrange(4) == 0:
+                router.remove_device_subscriptions(ACCOUNT, ep)
+                model.manual = {s for s in model.manual if s.ep != ep}
         found = router.channels_for(ACCOUNT, ep, path)
         assert len(found) == len(set(found))
         assert set(found) == model.channels_for(ep, path)
@@ -231,15 +238,6 @@ def test_as_long_as_no_subscription_looks_at_devices_the_path_alone_is_remembere
     assert remembered(router) == 1
 
 
-def test_without_manual_subscriptions_left_the_path_alone_is_remembered_again() -> None:
-    router = Router()
-    router.add_subscription(ACCOUNT, Subscription(1, "x", "/x"))
-    router.remove_subscription(ACCOUNT, Subscription(1, "x", "/x"))
-    for index in range(100):
-        router.channels_for(ACCOUNT, f"a{index}", "/1")
-    assert remembered(router) == 1
-
-
 def test_what_is_asked_for_again_and_again_stays_remembered() -> None:
     router = Router(route_cache_max=10)
     router.set_presubscriptions(ACCOUNT, 1, [presubscription(None, None, "/1*")])
@@ -252,15 +250,14 @@ def test_what_is_asked_for_again_and_again_stays_remembered() -> None:
     assert "/3" not in {*cache.recent, *cache._older}
 
 
-def test_a_manual_subscription_forgets_its_own_pair_only() -> None:
-    router = Router()
-    router.add_subscription(ACCOUNT, Subscription(1, "x", "/x"))
+def test_manual_subscriptions_take_no_place_among_what_is_remembered() -> None:
+    router = Router(route_cache_max=10)
+    router.add_channel(ACCOUNT, 1, 11)
+    router.set_presubscriptions(ACCOUNT, 2, [presubscription(None, None, "/1*")])
     for index in range(100):
-        router.channels_for(ACCOUNT, f"a{index}", "/1")
-    router.add_subscription(ACCOUNT, Subscription(1, "a7", "/1"))
-    assert remembered(router) == 99
-    router.learn_type(ACCOUNT, "a8", "t")
-    assert remembered(router) == 98
+        router.add_subscription(ACCOUNT, Subscription(1, f"a{index}", "/1"))
+        assert router.channels_for(ACCOUNT, f"a{index}", "/1") == (11,)
+    assert remembered(router) == 1
 
 
 def test_setting_the_same_presubscriptions_again_forgets_nothing() -> None:
