@@ -26,8 +26,8 @@ from dispatcher.observe.log import LogEvent, log
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.directory import Directory
 
-TellExpired = Callable[[int, Sequence[Device]], Awaitable[None]]
-"""Publish that an account's devices are gone; returns when that is durable and ``kept``."""
+TellExpired = Callable[[int, Sequence[Device]], Callable[[], Awaitable[None]]]
+"""Publish that an account's devices are gone, without blocking; the result waits until that is durable."""
 
 
 class Devices:
@@ -136,18 +136,19 @@ class Devices:
 
     async def _tell_due(self, tell_expired: TellExpired) -> float:
         """Tell of what has run out; return when to look again."""
-        await self.kept()
-        now_unix_ms = self._now_unix_ms()
-        due = await self._registry.due_devices(now_unix_ms, limits.DEVICES_PER_STEP)
-        refreshed = {(report.account_id, report.change.ep) for report in self._noted}
-        by_account: dict[int, list[Device]] = {}
-        for device in due.devices:
-            if (device.account_id, device.ep) not in refreshed:
-                by_account.setdefault(device.account_id, []).append(device)
-        for account_id, devices in by_account.items():
-            await tell_expired(account_id, devices)
+        async with self.settled():
+            now_unix_ms = self._now_unix_ms()
+            due = await self._registry.due_devices(now_unix_ms, limits.DEVICES_PER_STEP)
+            # No await from here: what is noted now, and was not when we asked, has been refreshed.
+            refreshed = {(report.account_id, report.change.ep) for report in self._noted}
+            by_account: dict[int, list[Device]] = {}
+            for device in due.devices:
+                if (device.account_id, device.ep) not in refreshed:
+                    by_account.setdefault(device.account_id, []).append(device)
+            receipts = [tell_expired(account_id, devices) for account_id, devices in by_account.items()]
+        for durable in receipts:
+            await durable()
         if due.devices:
-            await self.kept()
             return now_unix_ms
         return math.inf if due.next_unix_ms is None else due.next_unix_ms
 
@@ -156,12 +157,9 @@ class Devices:
             refused = self._refused[0]
             await self._registry.remove_subscriptions(refused.application_id, refused.ep, refused.path)
             del self._refused[0]
-        noted, self._noted = self._noted, []
-        try:
-            removed = await self._registry.keep_devices(noted, limits.DEVICES_PER_ACCOUNT_MAX)
-        except BaseException:
-            self._noted = noted + self._noted
-            raise
+        noted = tuple(self._noted)
+        removed = await self._registry.keep_devices(noted, limits.DEVICES_PER_ACCOUNT_MAX)
+        del self._noted[: len(noted)]  # only now: what is being written is not written
         for subscription in removed:
             account_id = self._directory.applications[subscription.application_id].account_id
             self._router.remove_subscription(account_id, subscription)

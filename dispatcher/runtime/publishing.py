@@ -109,10 +109,10 @@ class Publisher:
         parsed = encode_events([response for _, response in responses])
         return self._route(account_id, parsed, [application_id for application_id, _ in responses]).ticket
 
-    async def tell_expired(self, account_id: int, devices: Sequence[Device]) -> None:
-        """Publish that registrations ran out, as a gateway would."""
+    def tell_expired(self, account_id: int, devices: Sequence[Device]) -> Callable[[], Awaitable[None]]:
+        """Publish that registrations ran out, as a gateway would; see ``Receipt.durable``."""
         gone = [RegistrationExpired(device.ep, device.original_ep) for device in devices]
-        await self.to_subscribers(account_id, encode_events(gone)).durable()
+        return self.to_subscribers(account_id, encode_events(gone)).durable
 
     def to_application(
         self, application: Application, parsed: Parsed, scope: KeyScope | None = None

@@ -87,6 +87,10 @@ class ScriptedGateway:
     async def close(self, code: int = 1000) -> None:
         """Close with a Close frame, and wait for the server's."""
         await self.stream.send_all(self._protocol.send(CloseConnection(code=code)))
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait for the end."""
         with trio.fail_after(WAIT_S):
             await self.is_over.wait()
 

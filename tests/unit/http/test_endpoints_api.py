@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from support.api_in_process import UNIX_S, Caller, House, open_house
 from trio.testing import MockClock
 
 from dispatcher import limits
-from dispatcher.model import Role
+from dispatcher.model import DeviceReport, Role, Subscription
+from dispatcher.registry.interface import DueDevices
 from dispatcher.registry.memory import MemoryRegistry
 
 RESOURCES = [{"path": "/3/0/1", "rt": "r", "ct": "text/plain", "obs": True, "if": "i"}, {"path": "/3/0/2"}]
@@ -89,6 +91,46 @@ async def test_a_shorter_lifetime_is_noticed_while_a_longer_one_is_waited_for(
         await trio.sleep(5.1)
         assert await listing(house.app) == 404
         assert await listing(house.app, "slow") == []
+
+
+class SlowRegistry(MemoryRegistry):
+    """Takes a second to say what has run out, and one to write what gateways told."""
+
+    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
+        found = await super().due_devices(now_unix_ms, count_max)
+        await trio.sleep(1)
+        return found
+
+    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
+        await trio.sleep(1)
+        return await super().keep_devices(reports, account_max)
+
+
+async def test_a_registration_refreshed_while_it_is_found_out_does_not_run_out(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_house(SlowRegistry()) as house:
+        began_s = trio.current_time()
+        await house.gateway.post({"registrations": [{**DEVICE, "lt": 10}]})
+        await trio.sleep_until(began_s + 10.5)  # it has run out, and the registry is being asked
+        await house.gateway.post({"reg-updates": [{"ep": "d"}]})
+        assert len(await listing(house.app)) == 2
+        await trio.sleep(5)
+        assert len(await listing(house.app)) == 2
+
+
+async def test_a_lifetime_noted_while_the_registry_is_asked_is_not_overlooked(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_house(SlowRegistry()) as house:
+        began_s = trio.current_time()
+        await house.gateway.post({"registrations": [{"ep": "long", "lt": 10}]})
+        await trio.sleep_until(began_s + 5)
+        await house.gateway.post({"reg-updates": [{"ep": "long", "lt": 1000}]})
+        await trio.sleep_until(began_s + 10.5)  # the look at the old moment has begun
+        await house.gateway.post({"registrations": [{**DEVICE, "lt": 5}]})
+        await trio.sleep(10)
+        assert await listing(house.app) == 404
 
 
 async def test_the_directory_survives_and_nothing_runs_out_before_gateways_are_back(
@@ -176,15 +218,14 @@ async def test_what_is_known_not_to_exist_cannot_be_subscribed(autojump_clock: M
         assert statuses == [200, 404, 404, 200]
 
 
-async def test_a_subscription_made_on_seeing_the_registration_stays(tmp_path: Path) -> None:
-    async with open_house(folder=tmp_path) as house:
-        await house.app.send("PUT", "/v2/subscriptions/d/3/0/1")
-        parts = house.hub.parts
-        with trio.fail_after(20):
-            async with trio.open_nursery() as nursery:
-                for _ in range(5):  # the subscriber does not wait for the gateway's answer
-                    nursery.start_soon(house.gateway.post, {"registrations": [DEVICE]})
-                    await trio.lowlevel.checkpoint()
-                    await house.app.send("PUT", "/v2/subscriptions/d/3/0/1")
-        in_registry = bool((await parts.registry.load()).subscriptions)
-        assert (await subscribed(house) == 200) is in_registry
+async def test_a_subscription_made_on_seeing_the_registration_stays(autojump_clock: MockClock) -> None:
+    """The application does not wait for the gateway's answer, nor does the event."""
+    registry = SlowRegistry()
+    async with open_house(registry) as house:
+        assert (await house.app.send("PUT", "/v2/subscriptions/d/3/0/1")).status == 200
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.gateway.post, {"registrations": [DEVICE]})
+            await trio.sleep(0.1)
+            assert (await house.app.send("PUT", "/v2/subscriptions/d/3/0/1")).status == 200
+        assert await subscribed(house) == 200
+        assert len((await registry.load()).subscriptions) == 1

@@ -103,7 +103,7 @@ async def test_a_message_over_the_bound_closes_with_1009(
     monkeypatch.setattr(limits, "REQUEST_BODY_BYTES_MAX", 1_000)
     async with open_house() as house, connect(house.gateway) as gateway:
         await gateway.send("x" * 1_001)
-        await gateway.is_over.wait()
+        await gateway.ended()
         assert gateway.closed_with == (1009, "message over 1000 bytes")
         assert house.hub.parts.gateways.unfinished.bytes_held == 0
 
@@ -118,7 +118,7 @@ async def test_unfinished_messages_of_all_sockets_together_are_bounded(
             for gateway in (first, second):
                 await gateway.stream.send_all(gateway._protocol.send(part))
                 await trio.sleep(1)
-            await second.is_over.wait()
+            await second.ended()
             assert second.closed_with is not None
             assert second.closed_with[0] == 1013
             assert not first.is_over.is_set()
@@ -191,7 +191,7 @@ async def test_a_revoked_key_closes_its_sockets_with_1008(autojump_clock: MockCl
         async with connect(house.gateway) as gateway, connect(other) as bystander:
             await gateway.tell(NOTHING)
             await house.hub.revoke_key(house.gateway.key_id)
-            await gateway.is_over.wait()
+            await gateway.ended()
             assert gateway.closed_with == (1008, "access key revoked")
             assert await bystander.tell(NOTHING) == {"accepted": 0}
 
@@ -202,7 +202,7 @@ async def test_a_stop_closes_with_1012(autojump_clock: MockClock) -> None:
         await house.hub.stop()
         assert gateway.closed_with == (1012, "restarting")
         async with connect(house.gateway) as late:
-            await late.is_over.wait()
+            await late.ended()
             assert late.closed_with == (1012, "restarting")
 
 
@@ -217,7 +217,7 @@ async def test_a_silent_gateway_is_pinged_and_a_dead_one_closed(autojump_clock: 
         await trio.sleep(95)
         assert gateway.pings == 3
         gateway.answers_pings = False
-        await gateway.is_over.wait()
+        await gateway.ended()
         assert gateway.closed_with is not None
         assert gateway.closed_with[0] == 1001
         assert "ping timeout" in gateway.closed_with[1]
@@ -227,7 +227,7 @@ async def test_a_silent_gateway_is_pinged_and_a_dead_one_closed(autojump_clock: 
 async def test_a_gateway_that_breaks_the_protocol_is_closed_with_1002(autojump_clock: MockClock) -> None:
     async with open_house() as house, connect(house.gateway) as gateway:
         await gateway.stream.send_all(b"\xff\xff\xff\xff")
-        await gateway.is_over.wait()
+        await gateway.ended()
         assert gateway.closed_with is not None
         assert gateway.closed_with[0] == 1002
 

@@ -238,4 +238,4 @@ async def test_a_gateway_that_does_not_read_holds_an_application_only_so_long(
         began_s = trio.current_time()
         assert (await house.app.send("DELETE", TARGET)).status == 204
         assert trio.current_time() - began_s <= limits.GATEWAY_WRITE_STALL_S + 1
-        await gateway.is_over.wait()
+        await gateway.ended()
