@@ -139,6 +139,7 @@ GATEWAY_MESSAGE_BYTES = 512 * KIB  # of device requests sent together; common cl
 DEVICE_REQUEST_HEAD_BYTES = 1 * KIB  # counted for one beside its payload
 DEVICE_SOCKETS_REMEMBERED_MAX = 1_000_000  # devices whose last socket is known, over all accounts
 GATEWAY_RECEIVE_BYTES = 64 * KIB
+GATEWAY_FINISH_S = 20.0  # for messages of a socket that has ended to become durable
 GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothing is given up
 
 # --- sending --------------------------------------------------------------------------

@@ -56,22 +56,23 @@ class GatewaySession:
         self._accepted = 0  # events, durable, on this socket
         self._put, self._slots = trio.open_memory_channel[_Slot](limits.GATEWAY_WINDOW_MESSAGES)
 
-    async def run(self, socket: GatewaySocket) -> CloseReason:
+    async def run(self, socket: GatewaySocket, messages: trio.Nursery) -> CloseReason:
         """Converse until the connection ends.
 
         What was published then is stored, answered or not; a gateway that sends it again
-        with the same ``message-id`` gets the answer.
+        with the same ``message-id`` gets the answer.  So what is on its way goes on in
+        ``messages``, though nobody hears of it any more.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer, socket.connection)
 
-            async def take(message: bytes) -> None:
-                slot = _Slot(trio.Event())
-                await self._put.send(slot)  # waits while the window is full
-                await nursery.start(self._carry_out, socket, message, slot)
+        async def take(message: bytes) -> None:
+            slot = _Slot(trio.Event())
+            await self._put.send(slot)  # waits while the window is full
+            await messages.start(self._carry_out, socket, message, slot)
 
+        async with trio.open_nursery() as answers:
+            answers.start_soon(self._answer, socket.connection)
             reason = await socket.connection.run(take)
-            nursery.cancel_scope.cancel()
+            answers.cancel_scope.cancel()
         return reason
 
     async def _carry_out(

@@ -38,8 +38,8 @@ class GatewaySocket(msgspec.Struct, eq=False):
     wakeup: trio.Event
 
 
-Converse = Callable[[GatewaySocket], Awaitable[CloseReason]]
-"""Runs a socket's connection: takes what comes up, and answers it."""
+Converse = Callable[[GatewaySocket, trio.Nursery], Awaitable[CloseReason]]
+"""Runs a socket's connection: takes what comes up, each message in a task of the nursery, and answers it."""
 
 
 class Gateways:
@@ -104,13 +104,15 @@ class Gateways:
         elif not self._directory.keys.holds(key):  # revoked during the handshake
             connection.close_soon(CloseCode.POLICY, "access key revoked")
         socket = self._open(key, account, connection)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send_requests, socket)
-                reason = await converse(socket)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._close(socket, account)
+        async with trio.open_nursery() as messages:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send_requests, socket)
+                    reason = await converse(socket, messages)
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._close(socket, account)
+            messages.cancel_scope.deadline = trio.current_time() + limits.GATEWAY_FINISH_S
         log(
             logging.INFO,
             LogEvent.GATEWAY_DISCONNECTED,

@@ -10,7 +10,7 @@ Runs on a mock clock; the wall clock goes along with it.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,26 @@ from dispatcher.errors import DispatcherError
 from dispatcher.http.api import public_api
 from dispatcher.http.message import Headers, ReadyBody, Request, Response, Upgrade
 from dispatcher.http.response_head import refusal
-from dispatcher.model import Application, Durability, Role
-from dispatcher.registry.interface import Registry
+from dispatcher.model import Application, DeviceReport, Durability, Role, Subscription
+from dispatcher.registry.interface import DueDevices, Registry
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
 
 UNIX_S = 1_700_000_000.0
+
+
+class SlowRegistry(MemoryRegistry):
+    """Takes a second to say what has run out, and one to write what gateways told."""
+
+    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
+        found = await super().due_devices(now_unix_ms, count_max)
+        await trio.sleep(1)
+        return found
+
+    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
+        await trio.sleep(1)
+        return await super().keep_devices(reports, account_max)
 
 
 class Caller:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
-from support.api_in_process import UNIX_S, Caller, House, open_house
+from support.api_in_process import UNIX_S, Caller, House, SlowRegistry, open_house
 from trio.testing import MockClock
 
 from dispatcher import limits
-from dispatcher.model import DeviceReport, Role, Subscription
-from dispatcher.registry.interface import DueDevices
+from dispatcher.model import Role
 from dispatcher.registry.memory import MemoryRegistry
 
 RESOURCES = [{"path": "/3/0/1", "rt": "r", "ct": "text/plain", "obs": True, "if": "i"}, {"path": "/3/0/2"}]
@@ -91,19 +89,6 @@ async def test_a_shorter_lifetime_is_noticed_while_a_longer_one_is_waited_for(
         await trio.sleep(5.1)
         assert await listing(house.app) == 404
         assert await listing(house.app, "slow") == []
-
-
-class SlowRegistry(MemoryRegistry):
-    """Takes a second to say what has run out, and one to write what gateways told."""
-
-    async def due_devices(self, now_unix_ms: int, count_max: int) -> DueDevices:
-        found = await super().due_devices(now_unix_ms, count_max)
-        await trio.sleep(1)
-        return found
-
-    async def keep_devices(self, reports: Sequence[DeviceReport], account_max: int) -> Sequence[Subscription]:
-        await trio.sleep(1)
-        return await super().keep_devices(reports, account_max)
 
 
 async def test_a_registration_refreshed_while_it_is_found_out_does_not_run_out(

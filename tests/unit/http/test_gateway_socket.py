@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from support.api_in_process import open_house
+from support.api_in_process import SlowRegistry, open_house
 from support.scripted_gateway import Refused, connect
 from trio.testing import MockClock
 from wsproto.events import TextMessage
@@ -74,6 +74,20 @@ async def test_a_message_id_is_answered_again_and_stored_once(autojump_clock: Mo
         async with connect(second) as gateway:  # another gateway's id is another one
             assert await gateway.tell({**notification(3), "message-id": "m1"}) == {"accepted": 1}
         assert [event["max-age"] for _, event in await house.events()] == [1, 3]
+
+
+async def test_a_message_whose_socket_vanished_is_stored_once_though_it_is_sent_again(
+    autojump_clock: MockClock,
+) -> None:
+    message = {"registrations": [{"ep": "d"}], "message-id": "m1"}
+    async with open_house(SlowRegistry()) as house:
+        await house.events()
+        async with connect(house.gateway) as gateway:
+            await gateway.send(message)
+            await trio.sleep(0.1)  # published, and being written
+        async with connect(house.gateway) as gateway:
+            assert await gateway.tell(message) == {"accepted": 1}
+        assert [kind for kind, _ in await house.events()] == ["registrations"]
 
 
 async def test_registrations_on_a_socket_are_in_the_directory_when_answered(
