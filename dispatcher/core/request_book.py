@@ -185,6 +185,13 @@ class RequestBook:
         line = self._lines.get(key)
         return None if line is None or line.socket is not None else line.gateway_id
 
+    def next_bytes(self, key: DeviceKey) -> int:
+        """About how long the first request of a device is as it is sent, in base64."""
+        line = self._lines.get(key)
+        if line is None:
+            return 0
+        return limits.DEVICE_REQUEST_HEAD_BYTES + (line.requests[0].payload_bytes + 2) // 3 * 4
+
     def begin(self, key: DeviceKey, socket: int, now_ms: float) -> DeviceRequest | None:
         """The request to send to a device now, which is then in flight; None when there is none."""
         line = self._lines.get(key)

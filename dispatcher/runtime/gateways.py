@@ -220,12 +220,14 @@ class Gateways:
 
     def _take(self, socket: GatewaySocket) -> list[DeviceRequest]:
         requests: list[DeviceRequest] = []
-        message_bytes = 0
-        while socket.ready and message_bytes < limits.GATEWAY_MESSAGE_BYTES:
+        room_bytes = limits.GATEWAY_MESSAGE_BYTES
+        while socket.ready:
             key = next(iter(socket.ready))
+            room_bytes -= self._book.next_bytes(key)
+            if requests and room_bytes < 0:
+                break
             del socket.ready[key]
             request = self._book.begin(key, socket.number, self._now_unix_ms())
             if request is not None:
                 requests.append(request)
-                message_bytes += limits.DEVICE_REQUEST_HEAD_BYTES + request.payload_bytes
         return requests

@@ -110,6 +110,45 @@ async def test_a_daemon_that_stops_says_1012(tmp_path: Path) -> None:
             assert await daemon.wait() == 0
 
 
+async def test_a_gateway_on_websockets_carries_out_a_request(daemon: Daemon) -> None:
+    tenant = await websocket_tenant(daemon)
+    asked = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    async def gateway() -> None:
+        url = f"ws://127.0.0.1:{daemon.port}{PATH}"
+        headers = {"Authorization": f"Bearer {key_of(tenant.gateway)}"}
+        async with websockets.asyncio.client.connect(url, additional_headers=headers) as socket:
+            await socket.send('{"registrations":[{"ep":"d","resources":[{"path":"/3/0/1"}]}]}')
+            async for text in socket:
+                message = json.loads(text)
+                if "device-requests" not in message:
+                    token.run_sync_soon(asked.set)
+                    continue
+                for request in message["device-requests"]:
+                    if "id" not in request:  # a hint: the tenant is subscribed to everything
+                        continue
+                    answer = {"id": request["id"], "status": 200, "payload": request["payload-b64"][:8]}
+                    await socket.send(json.dumps({"async-responses": [answer]}))
+                    await socket.recv()
+                    return
+
+    with trio.fail_after(60):
+        async with (
+            trio.open_nursery() as nursery,
+            open_websocket(daemon.port, key_of(tenant.application)) as channel,
+        ):
+            nursery.start_soon(trio.to_thread.run_sync, asyncio.run, gateway())
+            await asked.wait()
+            content = {"method": "PUT", "uri": "/3/0/1", "payload-b64": "A" * 600_000}
+            reply = await tenant.application.send("POST", "/v2/device-requests/d?async-id=job", content)
+            assert reply.status == 202, reply.body
+            while "async-responses" not in (message := await channel.message()):
+                pass
+        (result,) = message["async-responses"]
+        assert (result["id"], result["status"], len(result["payload"])) == ("job", 200, 8)
+
+
 async def receive_request(socket: trio_websocket.WebSocketConnection) -> Any:
     while "device-requests" not in (message := json.loads(await socket.get_message())):
         pass

@@ -424,16 +424,22 @@ async def test_a_request_that_expired_while_we_were_down_is_told_after_the_start
 
 
 async def test_many_requests_go_down_in_few_messages_of_bounded_size(autojump_clock: MockClock) -> None:
-    payload = base64.b64encode(bytes(200_000)).decode()
-    async with open_house() as house, connect(house.gateway) as gateway:
-        for number in range(8):
-            await register(gateway, ep=f"d{number}")
-        content = {"method": "PUT", "uri": "/3/0/1", "payload-b64": payload}
-        for number in range(8):
+    sizes = [1, 1, 300_000, 500_000, 1_048_576, 1, 400_000, 1]
+    async with open_house() as house:
+        async with connect(house.gateway) as gateway:
+            for number in range(len(sizes)):
+                await register(gateway, ep=f"d{number}")
+        for number, size in enumerate(sizes):  # they wait, and go together as the gateway comes back
+            payload = base64.b64encode(bytes(size)).decode()
+            content = {"method": "PUT", "uri": "/3/0/1", "payload-b64": payload}
             await accepted(house.app, f"a{number}", content, ep=f"d{number}")
-        found: list[str] = []
-        while len(found) < 8:
-            message = await gateway.requests()
-            assert len(json.dumps(message)) < 1_100_000
-            found += [request["id"] for request in message]
-        assert sorted(found) == [f"a{number}" for number in range(8)]
+        async with connect(house.gateway) as gateway:
+            found: list[str] = []
+            messages = 0
+            while len(found) < len(sizes):
+                message = await gateway.requests()
+                assert len(message) == 1 or len(json.dumps(message)) < limits.GATEWAY_MESSAGE_BYTES
+                found += [request["id"] for request in message]
+                messages += 1
+        assert found == [f"a{number}" for number in range(len(sizes))]
+        assert messages == 4
