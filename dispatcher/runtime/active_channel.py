@@ -61,7 +61,7 @@ class ActiveChannel:
         self.losses: dict[str, LossBurst] = {}  # by reason: those told of lately
         self.scope: trio.CancelScope | None = None
         self.retry_now: trio.Event | None = None
-        self.consumer_wakeup: trio.Event | None = None
+        self.consumer_wakeup: trio.Event | None = None  # of a consumer in this process, or of an open poll
         now_s = trio.current_time()
         self.last_event_s = now_s  # on Trio's clock, as the next
         self.disconnected_since_s = now_s if row.type.awaits_clients else None

@@ -426,13 +426,16 @@ async def test_over_tls_and_on_a_passed_socket_the_same_bytes_settle_or_go_again
             assert (await poller.poll()).status == 204
             await post(1)
             assert numbers_of(await poller.poll()) == [1]
-            assert (await poller.poll()).status == 204
             await post(2)
+            assert numbers_of(await poller.poll("Connection: close")) == [2]
+        async with open_poller(daemon, tenant.application, tls=client) as poller:
+            assert (await poller.poll()).status == 204
+            await post(3)
             await poller.send()
             await trio.sleep(0.2)
             await poller.reset()
         async with open_poller(daemon, tenant.application, tls=client) as poller:
-            assert numbers_of(await poller.poll()) == [2]
+            assert numbers_of(await poller.poll()) == [3]
             assert (await poller.poll()).status == 204
 
 
