@@ -356,7 +356,9 @@ class NativeQueue:
             return 0
         if self.log is not None:
             self.log.changed(found)
-        unreachable = removed.last_seq - seq if status == lib.ND_ERR_CORRUPT else 0
+        unreachable = 0
+        if status == lib.ND_ERR_CORRUPT:  # where seqs have holes, no more than that can be said
+            unreachable = min(removed.count - 1, removed.last_seq - seq)
         count: int = removed.count - unreachable
         self._ledger.acked(count, removed.bytes)
         if unreachable:

@@ -7,8 +7,8 @@
  * Records go in at the end, are read in order from any place, and leave from the
  * front, or, when the ring is full, from just behind what is in flight.  They lie
  * side by side in chunks of the pool and never move: a seq lives at one place all
- * its life.  The ring itself keeps only *runs*: stretches of one chunk that hold
- * records with consecutive seqs, so there are no dead records to step over, and a
+ * its life.  The ring itself keeps only *runs*: stretches of one chunk that hold nothing
+ * but records, with seqs that rise, so there are no dead records to step over, and a
  * record's place can be remembered across calls and checked when it is used again.
  *
  * The bytes of a record are described in dispatcher/docs/FORMAT.md.
@@ -140,12 +140,6 @@ uint64_t nd_ring_seq_of(const nd_ring *ring, uint64_t epoch, uint64_t seq);
  * (INV-2).  Without this call all is shown at once. */
 void nd_ring_show(nd_ring *ring, uint64_t upto_seq);
 
-/* Whether a record is here: 1 or 0.
- *
- *   Cost    O(log chunks).
- */
-int nd_ring_has(const nd_ring *ring, uint64_t seq);
-
 /* The ring's figures.
  *
  *   Cost    constant.
@@ -213,8 +207,9 @@ typedef struct {
 typedef struct {
     const uint8_t *bytes;
     uint32_t       bytes_count;
-    uint32_t       records;     /* at least 1; their seqs rise by 1 */
+    uint32_t       records;     /* at least 1 */
     uint64_t       first_seq;
+    uint64_t       last_seq;    /* without holes, first_seq + records - 1 */
 } nd_span;
 
 /* The records from a seq on, as far as they lie side by side.
@@ -229,9 +224,26 @@ nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, 
 /* How many records have seqs from first to last.
  *
  *   Blocks  no.
- *   Cost    O(chunks that they lie in).
+ *   Cost    O(chunks that they lie in); where seqs have holes, also the records of two.
  */
 uint64_t nd_ring_count(const nd_ring *ring, uint64_t first_seq, uint64_t last_seq);
+
+/* Whether a record is here: 1 or 0.  near remembers how far the ring was walked: zeros
+ * at first, good for seqs that rise until the ring is changed.
+ *
+ *   Cost    O(log chunks); where seqs have holes, a walk over each chunk once.
+ */
+int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near);
+
+/* The seq of the next record of a span from which one was just taken.  A header that
+ * cannot be right is given the seq that it cannot have, for nd_span_next to find. */
+static inline uint64_t nd_span_seq_after(const nd_span *span, uint64_t seq)
+{
+    if (span->records == 1) return span->last_seq;
+    if (span->last_seq - seq <= span->records || span->bytes_count < sizeof(nd_record)) return seq + 1;
+    const uint64_t next = ((const nd_record *)(const void *)span->bytes)->seq;
+    return next > seq && next <= span->last_seq - (span->records - 1) ? next : seq + 1;
+}
 
 /* The record at the head of what is left of a span, and step over it; NULL when a
  * length or seq cannot be right.  The span must have records left. */
@@ -245,7 +257,7 @@ static inline const nd_record *nd_span_next(nd_span *span)
     span->bytes += stored;
     span->bytes_count -= stored;
     span->records -= 1;
-    span->first_seq += 1;
+    span->first_seq = nd_span_seq_after(span, record->seq);
     return record;
 }
 

@@ -115,25 +115,17 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
                           uint64_t received_unix_ms)
 {
     run *tail = ring->count > 0 ? run_at(ring, ring->count - 1) : NULL;
-    const int fits = tail != NULL && tail->chunk_bytes - tail->end >= bytes;
-    if (fits && run_last_seq(tail) + 1 == seq) {
+    if (tail != NULL && tail->chunk_bytes - tail->end >= bytes) {
         tail->end += bytes;
         tail->count += 1;
+        tail->last_seq = seq;
         tail->newest_unix_ms = received_unix_ms;
         return 1;
     }
-    run next = {.count = 1, .first_seq = seq, .newest_unix_ms = received_unix_ms};
     if (!nd_runs_reserve(ring, 1)) return 0;
-    if (fits) {
-        tail = run_at(ring, ring->count - 1);                   /* reserving may have moved it */
-        next.chunk = tail->chunk;
-        next.chunk_bytes = tail->chunk_bytes;
-        next.begin = tail->end;
-    } else {
-        next.chunk = nd_pool_take(ring->pool, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
-        if (next.chunk == NULL) return 0;
-    }
-    next.end = next.begin + bytes;
+    run next = {.end = bytes, .count = 1, .first_seq = seq, .last_seq = seq, .newest_unix_ms = received_unix_ms};
+    next.chunk = nd_pool_take(ring->pool, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
+    if (next.chunk == NULL) return 0;
     ring->runs[ring->head + ring->count] = next;
     ring->count++;
     return 1;
@@ -253,10 +245,10 @@ static void fill(const layout *l, nd_route *route, const request *r)
         route->queued_bytes += bytes;
         if (becomes == LOST) {
             route->lost_count++;
-            removed_add(&route->dropped, 1, bytes, seq);
+            removed_add(&route->dropped, 1, bytes, seq, seq);
             continue;
         }
-        if (run_last_seq(run_at(ring, index)) < seq) {
+        if (run_at(ring, index)->last_seq < seq) {
             index++;
             offset = run_at(ring, index)->begin;
         }

@@ -189,11 +189,12 @@ static nd_status move_stretch(nd_cleaner *cleaner, nd_journal *journal, const nd
 {
     const walk before = cleaner->at;
     walk *at = &cleaner->at;
+    nd_span near = {0};
     uint64_t count = 0, block_bytes = 0, looks = LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX;
     while (at->place < s->count && count < ND_MOVED_RECORDS_MAX && looks > 0) {         /* a record each turn */
         const item next = at->unit.type == ND_UNIT_MOVED ? moved_item(at) : request_item(at);
         looks--;
-        if (!next.is_lost && nd_ring_has(ring, next.record.seq)) {
+        if (!next.is_lost && nd_ring_has(ring, next.record.seq, &near)) {
             const uint64_t body_bytes = body_bytes_of(next.record.meta);
             if (count > 0 && block_bytes + body_bytes > ND_MOVED_BYTES_MAX) break;
             cleaner->records[count] = next.record;

@@ -2,7 +2,9 @@
  *
  * A remembered place (nd_place) needs no generation number: seqs are never given
  * twice and records never move, so a place is right exactly if the run that now
- * holds its seq lies around its address.
+ * holds its seq lies around its address.  Places are not used for records that may
+ * have moved because others were superseded, nor in runs whose seqs have holes, where
+ * nobody could say how many records lie before: those are walked.
  */
 
 #include "nd_ring.h"
@@ -14,7 +16,6 @@
 
 #define RUNS_MIN        4u
 #define QUEUE_BYTES_MAX (1ull << 40)
-#define NOT_FOUND       UINT32_MAX
 
 /* --- the deque ------------------------------------------------------------------ */
 
@@ -67,13 +68,12 @@ static void runs_remove(nd_ring *ring, uint32_t from, uint32_t to)
     nd_runs_trim(ring);
 }
 
-/* The first run that holds this seq or a later one; count when there is none. */
-static uint32_t run_reaching(const nd_ring *ring, uint64_t seq)
+uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq)
 {
     uint32_t low = 0, high = ring->count;
     while (low < high) {                                        /* halves: at most 32 turns */
         const uint32_t middle = low + (high - low) / 2;
-        if (run_last_seq(run_at(ring, middle)) >= seq) high = middle;
+        if (run_at(ring, middle)->last_seq >= seq) high = middle;
         else low = middle + 1;
     }
     return low;
@@ -81,69 +81,120 @@ static uint32_t run_reaching(const nd_ring *ring, uint64_t seq)
 
 /* --- finding a place in a run ---------------------------------------------------- */
 
-static nd_span span_of(const run *item)
+nd_span nd_run_span(const run *item)
 {
     return (nd_span){
         .bytes = item->chunk + item->begin,
         .bytes_count = item->end - item->begin,
         .records = item->count,
         .first_seq = item->first_seq,
+        .last_seq = item->last_seq,
     };
 }
 
-/* Cut a span of a run down to begin at a remembered place, if that place is in it. */
-static void span_skip_to(nd_span *span, const nd_place *place)
+/* A place between the records of a run. */
+typedef struct {
+    nd_span  rest;              /* the records behind it */
+    uint64_t before_seq;        /* of the record before it, if there is one */
+} cut;
+
+static cut cut_of(const run *item)
 {
-    if (place == NULL || place->at == NULL) return;
-    if (place->seq <= span->first_seq || place->seq - span->first_seq >= span->records) return;
-    if (place->at < span->bytes || place->at >= span->bytes + span->bytes_count) return;
-    span->bytes_count -= (uint32_t)(place->at - span->bytes);
-    span->records -= (uint32_t)(place->seq - span->first_seq);
-    span->bytes = place->at;
-    span->first_seq = place->seq;
+    return (cut){.rest = nd_run_span(item)};
 }
 
-/* Where a seq that the run holds lies in its chunk; NOT_FOUND when a header on the way is damaged. */
-static uint32_t offset_in(const run *item, uint64_t seq, const nd_place *hint)
+static uint32_t cut_offset(const cut *at, const run *item)
 {
-    nd_span span = span_of(item);
-    if (hint != NULL && hint->seq <= seq) span_skip_to(&span, hint);
-    while (span.first_seq < seq) {                              /* at most the run's records */
-        if (nd_span_next(&span) == NULL) return NOT_FOUND;
+    return (uint32_t)(at->rest.bytes - item->chunk);
+}
+
+/* Move to a remembered place, if that is one in this run. */
+static void cut_skip_to(const nd_ring *ring, cut *at, const run *item, const nd_place *place)
+{
+    if (place->at == NULL || place->seq <= ring->moved_seq || !run_is_dense(item)) return;
+    if (place->seq <= item->first_seq || place->seq > item->last_seq) return;
+    if (place->at < at->rest.bytes || place->at >= at->rest.bytes + at->rest.bytes_count) return;
+    at->rest.bytes_count -= (uint32_t)(place->at - at->rest.bytes);
+    at->rest.records -= (uint32_t)(place->seq - at->rest.first_seq);
+    at->rest.bytes = place->at;
+    at->rest.first_seq = place->seq;
+    at->before_seq = place->seq - 1;
+}
+
+/* The place before the first record with this seq or a later one; the run reaches it.
+ * False when a header on the way is damaged. */
+static int cut_at(const nd_ring *ring, const run *item, uint64_t seq, const nd_place *hint, cut *out)
+{
+    *out = cut_of(item);
+    if (hint != NULL && hint->seq <= seq) cut_skip_to(ring, out, item, hint);
+    while (out->rest.records > 0 && out->rest.first_seq < seq) {        /* at most the run's records */
+        const nd_record *record = nd_span_next(&out->rest);
+        if (record == NULL) return 0;
+        out->before_seq = record->seq;
     }
-    return (uint32_t)(span.bytes - item->chunk);
+    return 1;
+}
+
+/* Move over records until bytes_min are passed.  Damage ends the run: nothing behind it can be found. */
+static void cut_move(cut *at, const run *item, uint64_t bytes_min)
+{
+    const uint8_t *begin = at->rest.bytes;
+    while (at->rest.records > 0 && (uint64_t)(at->rest.bytes - begin) < bytes_min) {    /* at most the run's records */
+        const nd_record *record = nd_span_next(&at->rest);
+        if (record == NULL) at->rest.records = 0;
+        else at->before_seq = record->seq;
+    }
+    if (at->rest.records > 0) return;
+    at->rest.bytes = item->chunk + item->end;
+    at->before_seq = item->last_seq;
 }
 
 nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out)
 {
-    const uint32_t index = run_reaching(ring, seq);
+    const uint32_t index = nd_run_reaching(ring, seq);
     if (index == ring->count) return ND_EMPTY;
-    const run *item = run_at(ring, index);
-    *out = span_of(item);
-    if (seq <= item->first_seq) return ND_OK;
-    const uint32_t offset = offset_in(item, seq, hint);
-    if (offset == NOT_FOUND) return ND_ERR_CORRUPT;
-    span_skip_to(out, &(nd_place){.seq = seq, .at = item->chunk + offset});
-    return ND_OK;
+    cut at;
+    const int is_found = cut_at(ring, run_at(ring, index), seq, hint, &at);
+    *out = at.rest;
+    return is_found ? ND_OK : ND_ERR_CORRUPT;
+}
+
+/* How many of a run's records have seqs from first to last, both within the run's;
+ * none when a header on the way is damaged. */
+static uint64_t count_in(const nd_ring *ring, const run *item, uint64_t first_seq, uint64_t last_seq)
+{
+    if (run_is_dense(item)) return last_seq - first_seq + 1;
+    if (first_seq == item->first_seq && last_seq == item->last_seq) return item->count;
+    cut from, to;
+    if (!cut_at(ring, item, first_seq, NULL, &from) || !cut_at(ring, item, last_seq + 1, NULL, &to)) return 0;
+    return from.rest.records - to.rest.records;
 }
 
 uint64_t nd_ring_count(const nd_ring *ring, uint64_t first_seq, uint64_t last_seq)
 {
     uint64_t count = 0;
-    for (uint32_t i = run_reaching(ring, first_seq); i < ring->count; i++) {
+    for (uint32_t i = nd_run_reaching(ring, first_seq); i < ring->count; i++) {
         const run *item = run_at(ring, i);
         if (item->first_seq > last_seq) break;
         const uint64_t from = item->first_seq > first_seq ? item->first_seq : first_seq;
-        const uint64_t to = run_last_seq(item) < last_seq ? run_last_seq(item) : last_seq;
-        count += to - from + 1;
+        const uint64_t to = item->last_seq < last_seq ? item->last_seq : last_seq;
+        count += count_in(ring, item, from, to);
     }
     return count;
 }
 
-int nd_ring_has(const nd_ring *ring, uint64_t seq)
+int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
 {
-    const uint32_t index = run_reaching(ring, seq);
-    return index < ring->count && run_at(ring, index)->first_seq <= seq;
+    if (seq > near->last_seq) {
+        const uint32_t index = nd_run_reaching(ring, seq);
+        if (index == ring->count || run_at(ring, index)->first_seq > seq) return 0;
+        if (run_is_dense(run_at(ring, index))) return 1;
+        *near = nd_run_span(run_at(ring, index));
+    }
+    while (near->records > 0 && near->first_seq < seq) {        /* at most the run's records */
+        if (nd_span_next(near) == NULL) near->records = 0;      /* damaged: nothing behind can be found */
+    }
+    return near->records > 0 && near->first_seq == seq;
 }
 
 /* --- opening and figures --------------------------------------------------------- */
@@ -185,7 +236,7 @@ void nd_ring_close(nd_ring *ring)
 static uint64_t oldest_unix_ms(const nd_ring *ring)
 {
     if (ring->count == 0) return 0;
-    nd_span span = span_of(run_at(ring, 0));
+    nd_span span = nd_run_span(run_at(ring, 0));
     const nd_record *oldest = nd_span_next(&span);
     return oldest != NULL ? oldest->received_unix_ms : 0;
 }
@@ -211,14 +262,14 @@ nd_place nd_ring_slice_end(const nd_ring *ring) { return ring->slice_end; }
 /* Stored bytes of the records before a place. */
 static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
 {
-    const uint32_t reaching = run_reaching(ring, place->seq);
+    const uint32_t reaching = nd_run_reaching(ring, place->seq);
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < reaching; i++) bytes += run_bytes(run_at(ring, i));
     if (reaching == ring->count) return bytes;
     const run *item = run_at(ring, reaching);
     if (item->first_seq >= place->seq) return bytes;
-    const uint32_t offset = offset_in(item, place->seq, place);
-    return bytes + (offset == NOT_FOUND ? run_bytes(item) : offset - item->begin);
+    cut at;
+    return bytes + (cut_at(ring, item, place->seq, place, &at) ? cut_offset(&at, item) - item->begin : run_bytes(item));
 }
 
 void nd_ring_hold(nd_ring *ring, nd_place end)
@@ -238,20 +289,20 @@ void nd_ring_release(nd_ring *ring, uint64_t after_seq)
 
 /* --- leaving --------------------------------------------------------------------- */
 
-/* Take the records before an offset out of a run that keeps some. */
-static void run_cut_front(run *item, uint32_t offset, uint64_t first_seq, nd_removed *removed)
+/* Take the records before a place out of a run that keeps some. */
+static void run_cut_front(run *item, const cut *at, nd_removed *removed)
 {
-    const uint32_t count = (uint32_t)(first_seq - item->first_seq);
-    ND_ASSERT(count < item->count && offset < item->end);
-    removed_add(removed, count, offset - item->begin, item->first_seq);
-    item->begin = offset;
-    item->count -= count;
-    item->first_seq = first_seq;
+    ND_ASSERT(at->rest.records > 0 && at->rest.records < item->count);
+    removed_add(removed, item->count - at->rest.records, cut_offset(at, item) - item->begin, item->first_seq,
+                at->before_seq);
+    item->begin = cut_offset(at, item);
+    item->count = at->rest.records;
+    item->first_seq = at->rest.first_seq;
 }
 
 static void run_count_whole(const run *item, nd_removed *removed)
 {
-    removed_add(removed, item->count, run_bytes(item), item->first_seq);
+    removed_add(removed, item->count, run_bytes(item), item->first_seq, item->last_seq);
 }
 
 nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
@@ -261,13 +312,13 @@ nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
     if (upto_seq > ring->last_seq) upto_seq = ring->last_seq;
 
     nd_status status = ND_OK;
-    uint32_t keep = run_reaching(ring, upto_seq + 1);
+    uint32_t keep = nd_run_reaching(ring, upto_seq + 1);
     for (uint32_t i = 0; i < keep; i++) run_count_whole(run_at(ring, i), out);
     if (keep < ring->count && run_at(ring, keep)->first_seq <= upto_seq) {
         run *item = run_at(ring, keep);
-        const uint32_t offset = offset_in(item, upto_seq + 1, &ring->slice_end);
-        if (offset != NOT_FOUND) {
-            run_cut_front(item, offset, upto_seq + 1, out);
+        cut at;
+        if (cut_at(ring, item, upto_seq + 1, &ring->slice_end, &at)) {
+            run_cut_front(item, &at, out);
         } else {
             run_count_whole(item, out);
             keep++;
@@ -289,10 +340,10 @@ nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, nd_removed *out
     for (uint32_t i = 0; i < ring->count; i++) {
         const run *item = run_at(ring, i);
         if (item->newest_unix_ms < before_unix_ms) {
-            upto_seq = run_last_seq(item);
+            upto_seq = item->last_seq;
             continue;
         }
-        nd_span span = span_of(item);
+        nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* at most the run's records */
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || record->received_unix_ms >= before_unix_ms) {
@@ -304,58 +355,40 @@ nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, nd_removed *out
     return nd_ring_settle(ring, upto_seq, out);
 }
 
-/* Step from an offset of a run over records until bytes_min are passed; the offset
- * and seq of the first one to keep.  Damage ends the run: nothing behind it can be found. */
-static uint32_t step_over(const run *item, uint32_t offset, uint64_t seq, uint64_t bytes_min,
-                          uint64_t *seq_out)
-{
-    nd_span span = span_of(item);
-    span_skip_to(&span, &(nd_place){.seq = seq, .at = item->chunk + offset});
-    const uint8_t *begin = span.bytes;
-    while (span.records > 0 && (uint64_t)(span.bytes - begin) < bytes_min) {    /* at most the run's records */
-        if (nd_span_next(&span) == NULL) break;
-    }
-    if (span.records == 0 || (uint64_t)(span.bytes - begin) < bytes_min) {
-        *seq_out = run_last_seq(item) + 1;
-        return item->end;
-    }
-    *seq_out = span.first_seq;
-    return (uint32_t)(span.bytes - item->chunk);
-}
-
-/* Remove records from a seq on from within a run whose first part stays.  The run is
+/* Remove records from a place on from within a run whose first part stays.  The run is
  * split when a part behind them stays too; a run for it is reserved. */
-static void remove_inside(nd_ring *ring, uint32_t index, uint32_t offset, uint64_t seq, uint64_t bytes_min,
-                          nd_removed *removed)
+static void remove_inside(nd_ring *ring, uint32_t index, const cut *at, uint64_t bytes_min, nd_removed *removed)
 {
     run *item = run_at(ring, index);
-    uint64_t keep_seq;
-    const uint32_t keep = step_over(item, offset, seq, bytes_min, &keep_seq);
-    removed_add(removed, keep_seq - seq, keep - offset, seq);
+    cut end = *at;
+    cut_move(&end, item, bytes_min);
+    removed_add(removed, at->rest.records - end.rest.records, (uint64_t)(end.rest.bytes - at->rest.bytes),
+                at->rest.first_seq, end.before_seq);
 
-    if (keep < item->end) {
+    if (end.rest.records > 0) {
         ND_ASSERT(ring->head + ring->count < ring->capacity);
         memmove(item + 2, item + 1, (ring->count - index - 1) * sizeof *item);
         ring->count++;
         item[1] = *item;
-        item[1].begin = keep;
-        item[1].count = (uint32_t)(run_last_seq(item) - keep_seq + 1);
-        item[1].first_seq = keep_seq;
+        item[1].begin = cut_offset(&end, item);
+        item[1].count = end.rest.records;
+        item[1].first_seq = end.rest.first_seq;
     }
-    item->end = offset;
-    item->count = (uint32_t)(seq - item->first_seq);
+    item->end = cut_offset(at, item);
+    item->count -= at->rest.records;
+    item->last_seq = at->before_seq;
 }
 
 void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
 {
     *out = (nd_removed){0};
     const uint64_t seq = ring->in_flight_seq + 1;
-    uint32_t from = run_reaching(ring, seq);
+    uint32_t from = nd_run_reaching(ring, seq);
     uint32_t to = from;
     if (from < ring->count && run_at(ring, from)->first_seq < seq) {
-        const uint32_t offset = offset_in(run_at(ring, from), seq, &ring->slice_end);
-        if (offset != NOT_FOUND) {
-            remove_inside(ring, from, offset, seq, bytes_min, out);
+        cut at;
+        if (cut_at(ring, run_at(ring, from), seq, &ring->slice_end, &at)) {
+            remove_inside(ring, from, &at, bytes_min, out);
             from++;
         } else {                        /* damaged: the run goes whole, with what of it is in flight */
             ring->held_bytes = bytes_before(ring, &(nd_place){.seq = run_at(ring, from)->first_seq});
@@ -365,11 +398,11 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     }
     while (to < ring->count && out->bytes < bytes_min) {        /* a run each turn */
         run *item = run_at(ring, to);
-        uint64_t keep_seq = run_last_seq(item) + 1;
         if (run_bytes(item) > bytes_min - out->bytes) {
-            const uint32_t keep = step_over(item, item->begin, item->first_seq, bytes_min - out->bytes, &keep_seq);
-            if (keep < item->end) {
-                run_cut_front(item, keep, keep_seq, out);
+            cut at = cut_of(item);
+            cut_move(&at, item, bytes_min - out->bytes);
+            if (at.rest.records > 0) {
+                run_cut_front(item, &at, out);
                 break;
             }
         }
@@ -393,17 +426,20 @@ nd_status nd_ring_drop(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
 nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
 {
     *out = (nd_removed){0};
-    const uint32_t index = run_reaching(ring, seq);
+    const uint32_t index = nd_run_reaching(ring, seq);
     if (index == ring->count || run_at(ring, index)->first_seq > seq) return ND_EMPTY;
     if (!nd_runs_reserve(ring, 1)) return ND_ERR_FULL;
 
     run *item = run_at(ring, index);
-    const uint32_t offset = offset_in(item, seq, NULL);
-    uint64_t keep_seq;
-    if (offset != NOT_FOUND && offset > item->begin) {
-        remove_inside(ring, index, offset, seq, 1, out);
-    } else if (offset != NOT_FOUND && step_over(item, offset, seq, 1, &keep_seq) < item->end) {
-        run_cut_front(item, step_over(item, offset, seq, 1, &keep_seq), keep_seq, out);
+    cut at;
+    const int is_found = cut_at(ring, item, seq, NULL, &at);
+    if (is_found && at.rest.first_seq != seq) return ND_EMPTY;
+    cut end = at;
+    cut_move(&end, item, 1);
+    if (is_found && at.rest.records < item->count) {
+        remove_inside(ring, index, &at, 1, out);
+    } else if (is_found && end.rest.records > 0) {
+        run_cut_front(item, &end, out);
     } else {                            /* nothing behind a damaged length can be found */
         run_count_whole(item, out);
         runs_remove(ring, index, index + 1);
@@ -412,47 +448,4 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
     ring->bytes -= out->bytes;
     ring->held_bytes = bytes_before(ring, &(nd_place){.seq = ring->in_flight_seq + 1});
     return ND_OK;
-}
-
-/* --- checking -------------------------------------------------------------------- */
-
-static nd_status check_run(const nd_ring *ring, const run *item, nd_removed *seen, uint64_t *held_bytes,
-                           uint64_t *newest_unix_ms)
-{
-    if (item->count == 0 || item->end > item->chunk_bytes || item->begin >= item->end) return ND_ERR_CORRUPT;
-    const nd_crc_function crc = nd_pool_crc(ring->pool);
-    nd_span span = span_of(item);
-    while (span.records > 0) {                                  /* the run's records */
-        const nd_record *record = nd_span_next(&span);
-        if (record == NULL) return ND_ERR_CORRUPT;
-        uint32_t sum;
-        const nd_crc_lane lane = nd_record_lane(record);
-        crc(&lane, 1, &sum);
-        if (record->crc32c != sum) return ND_ERR_CORRUPT;
-        if (record->received_unix_ms < *newest_unix_ms) return ND_ERR_CORRUPT;
-        if (record->received_unix_ms > item->newest_unix_ms) return ND_ERR_CORRUPT;
-        *newest_unix_ms = record->received_unix_ms;
-        if (record->seq <= ring->in_flight_seq) *held_bytes += nd_record_stored_bytes(record->body_bytes);
-    }
-    if (span.bytes_count != 0) return ND_ERR_CORRUPT;
-    removed_add(seen, item->count, run_bytes(item), item->first_seq);
-    return ND_OK;
-}
-
-nd_status nd_ring_check(const nd_ring *ring)
-{
-    nd_removed seen = {0};
-    uint64_t held_bytes = 0, newest_unix_ms = 0;
-    for (uint32_t i = 0; i < ring->count; i++) {
-        const run *item = run_at(ring, i);
-        const run *before = i > 0 ? run_at(ring, i - 1) : NULL;
-        if (before != NULL && item->first_seq <= run_last_seq(before)) return ND_ERR_CORRUPT;
-        if (before != NULL && item->chunk == before->chunk && item->begin < before->end) return ND_ERR_CORRUPT;
-        const nd_status status = check_run(ring, item, &seen, &held_bytes, &newest_unix_ms);
-        if (status != ND_OK) return status;
-    }
-    const int is_right = seen.count == ring->records && seen.bytes == ring->bytes
-                         && seen.last_seq <= ring->last_seq && held_bytes == ring->held_bytes
-                         && ring->bytes <= ring->queue_bytes && newest_unix_ms <= ring->newest_unix_ms;
-    return is_right ? ND_OK : ND_ERR_CORRUPT;
 }

@@ -1,14 +1,16 @@
-/* nd_ring_inside.h -- what nd_ring.c and nd_append.c share of a ring's inside.
+/* nd_ring_inside.h -- what nd_ring.c, nd_append.c and nd_supersede.c share of a ring's inside.
  *
  *      runs    [ 1..40 ][ 41..77 ][ 90..120 ][ 121..200 ]
  *                  |         |  ____/            |
  *      chunks  [ records ][ records .gone. records ][ records ....... ]
  *
- * A run is a stretch of one chunk whose records have consecutive seqs.  Most chunks
- * hold one run; a hole, dropped behind what is in flight, or a seq that was never
- * stored, ends a run and begins another, perhaps in the same chunk.  Runs of one
- * chunk are neighbours in the deque, so that a chunk is given back when a run goes
- * whose neighbours lie elsewhere: no counting of references.
+ * A run is a stretch of one chunk that holds nothing but records.  Most chunks hold one
+ * run; a hole in the chunk, dropped behind what is in flight, ends a run and begins
+ * another.  Runs of one chunk are neighbours in the deque, so that a chunk is given back
+ * when a run goes whose neighbours lie elsewhere: no counting of references.
+ *
+ * Seqs rise in a run, mostly by 1.  Where some were never stored, or were superseded,
+ * seqs have holes though the bytes have none: such a run is walked to find a record.
  */
 #ifndef ND_RING_INSIDE_H
 #define ND_RING_INSIDE_H
@@ -23,7 +25,7 @@ typedef struct {
     uint32_t chunk_bytes;
     uint32_t begin, end;        /* offsets in the chunk */
     uint32_t count;             /* of records; never 0 */
-    uint64_t first_seq;
+    uint64_t first_seq, last_seq;
     uint64_t newest_unix_ms;    /* no record in it was received later */
 } run;
 
@@ -50,6 +52,8 @@ struct nd_ring {
     uint64_t    in_flight_seq;
     uint64_t    last_seq;
     uint64_t    newest_unix_ms;
+    uint64_t    moved_seq;      /* records up to here may have moved: no place leads to them */
+    uint64_t    unswept_bytes;  /* that came in since superseded records were last looked for */
     nd_place    slice_end;
 };
 
@@ -59,23 +63,25 @@ static inline run *run_at(const nd_ring *ring, uint32_t index)
     return &ring->runs[ring->head + index];
 }
 
-static inline uint64_t run_last_seq(const run *item)
-{
-    return item->first_seq + item->count - 1;
-}
-
 static inline uint64_t run_bytes(const run *item)
 {
     return item->end - item->begin;
 }
 
-static inline void removed_add(nd_removed *removed, uint64_t count, uint64_t bytes, uint64_t first_seq)
+/* Whether seqs have no holes. */
+static inline int run_is_dense(const run *item)
+{
+    return item->last_seq - item->first_seq < item->count;
+}
+
+static inline void removed_add(nd_removed *removed, uint64_t count, uint64_t bytes, uint64_t first_seq,
+                               uint64_t last_seq)
 {
     if (count == 0) return;
     if (removed->count == 0) removed->first_seq = first_seq;
     removed->count += count;
     removed->bytes += bytes;
-    removed->last_seq = first_seq + count - 1;
+    removed->last_seq = last_seq;
 }
 
 /* Make room for more runs behind the last.  False: no memory, nothing changed. */
@@ -83,6 +89,12 @@ int nd_runs_reserve(nd_ring *ring, uint32_t more);
 
 /* Keep an idle ring small: give the deque's memory back when it is empty. */
 void nd_runs_trim(nd_ring *ring);
+
+/* The first run that holds this seq or a later one; count when there is none. */
+uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq);
+
+/* A run's records. */
+nd_span nd_run_span(const run *item);
 
 /* Drop records behind what is in flight, from the oldest, until bytes_min are gone or
  * none is left.  One run must be reserved. */
