@@ -93,7 +93,8 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     )
     event_lifetime_s: Annotated[Seconds, _doc("seconds", "an event older than this is removed")] = 86_400.0
     overflow: Annotated[
-        Overflow, _doc("drop-oldest or reject", "what a full queue does with the next event")
+        Overflow,
+        _doc("drop-oldest, reject or keep-latest", "what a full queue does with the next event"),
     ] = Overflow.DROP_OLDEST
     idle_timeout_s: Annotated[
         Seconds, _doc("seconds", "a channel without incoming events for so long is removed")

@@ -63,6 +63,7 @@ class Overflow(StrEnum):
 
     DROP_OLDEST = "drop-oldest"
     REJECT = "reject"
+    KEEP_LATEST = "keep-latest"  # of each device's resource the newest notification; then as drop-oldest
 
 
 class Durability(StrEnum):

@@ -29,6 +29,7 @@ class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     expired: int
     deleted: int
     dropped: Mapping[str, int]
+    superseded: int
     rejected: int
     records: int
     record_bytes: int
@@ -50,7 +51,7 @@ class RecordsCollector(Collector):
             ("recovered", now.recovered, "Records found again at start"),
             ("acked", now.acked, "Records that their receiver confirmed"),
             ("expired", now.expired, "Records removed at the end of their lifetime"),
-            ("superseded", 0, "Records replaced by a newer value"),
+            ("superseded", now.superseded, "Records replaced by a newer value"),
             ("parked", 0, "Records set aside because their receiver refused them"),
             ("deleted", now.deleted, "Records removed with their channel"),
         ):

@@ -14,7 +14,7 @@ they are delivered is other people's business.
 INV-1  per channel: trimmed <= settled <= durable <= last.
 INV-2  a slice never reaches past durable.
 INV-3  a (epoch, seq) is given once in the life of an incarnation.
-INV-8  queued + recovered = acked + expired + dropped + deleted + in queue, at every return.
+INV-8  queued + recovered = acked + expired + dropped + superseded + deleted + in queue, at every return.
 
 Threads: all methods are called from one thread.  None of the plain methods
 blocks or awaits; state never changes across an ``await`` of a caller.
@@ -33,6 +33,8 @@ from dispatcher.model import Form as Form
 from dispatcher.model import Kind, Overflow, Position
 from dispatcher.model import SliceLimits as SliceLimits
 from dispatcher.model import Ticket as Ticket
+
+SWEEP_BYTES = 8  # native/src/nd_supersede.h says why
 
 
 class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one channel that left it without being delivered, by one cause."""
 
     channel: int
-    reason: str  # "overflow", "memory", "rejected", "expired", "corrupt"
+    reason: str  # "overflow", "superseded", "memory", "rejected", "expired", "corrupt"
     count: int  # others may stand between first and last
     record_bytes: int  # stored bytes
     first_seq: int  # 0 for rejected ones, which never had a number
@@ -126,6 +128,7 @@ class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
     acked: int
     expired: int
     dropped: dict[str, int]  # by reason; refused records are not in here: they were never queued
+    superseded: int  # notifications that newer ones of the same resource took the place of
     rejected: int  # refused by full channels of policy reject
     deleted: int
     records: int
@@ -213,6 +216,13 @@ class ChannelQueue(Protocol):
         exception says why and nothing was stored.  Drop-oldest makes room behind what
         is in flight, never out of it; when a channel has nothing left to drop, the new
         record itself is the loss.
+
+        Policy ``keep-latest`` first looks through the notifications that are not in
+        flight, new ones included: of each device's resource the newest stays, the others
+        are superseded and leave holes.  Only then, and only if there still is no room,
+        the oldest are dropped.  Looking through so many stored bytes must have been paid
+        for: each byte that comes in pays for ``SWEEP_BYTES`` others, saved up to twice
+        the queue, which a new channel has; until then the oldest are dropped at once.
 
         ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
 

@@ -15,6 +15,7 @@ class Ledger:
         self._expired = 0
         self._deleted = 0
         self._rejected = 0
+        self._superseded = 0
         self._dropped: dict[str, int] = {}
         self._records = 0
         self._record_bytes = 0
@@ -46,9 +47,12 @@ class Ledger:
         self._leave(records, record_bytes)
 
     def lost(self, loss: Loss) -> None:
-        """Records expired, or were dropped."""
+        """Records expired, were superseded, or were dropped."""
         if loss.reason == "expired":
             self._expired += loss.count
+            self._leave(loss.count, loss.record_bytes)
+        elif loss.reason == "superseded":
+            self._superseded += loss.count
             self._leave(loss.count, loss.record_bytes)
         else:
             self.dropped(loss.reason, loss.count, loss.record_bytes)
@@ -72,6 +76,7 @@ class Ledger:
             acked=self._acked,
             expired=self._expired,
             dropped=dict(self._dropped),
+            superseded=self._superseded,
             rejected=self._rejected,
             deleted=self._deleted,
             records=self._records,

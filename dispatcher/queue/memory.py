@@ -9,13 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import trio
 
 from dispatcher.core.idempotency import IdempotencyTable
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, MemoryFull, PositionLost, Unavailable
-from dispatcher.model import KIND_NAMES, Kind, Overflow, Position
+from dispatcher.model import KIND_NAMES, Kind, Position
 from dispatcher.queue.interface import (
     Appended,
     ChannelStats,
@@ -31,72 +30,8 @@ from dispatcher.queue.interface import (
     SliceLimits,
 )
 from dispatcher.queue.ledger import Ledger
+from dispatcher.queue.memory_channel import MemoryChannel, MemoryRecord, parse
 from dispatcher.wire.uid import uid
-
-_HEADER_BYTES = 32
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """A record; ``ep`` and ``tail`` are what its body holds of them."""
-
-    seq: int
-    received_unix_ms: int
-    kind: Kind
-    body: bytes
-    ep: bytes
-    tail: bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        return _HEADER_BYTES + (len(self.body) + 7) // 8 * 8
-
-
-class _Channel:
-    def __init__(self, number: int, options: QueueOptions) -> None:
-        self.number = number
-        self.options = options
-        self.records: list[_Record] = []
-        self.last_seq = 0
-        self.in_flight_seq = 0
-        self.is_open = True
-
-    def copy(self) -> _Channel:
-        other = _Channel(self.number, self.options)
-        other.records = list(self.records)
-        other.last_seq = self.last_seq
-        other.in_flight_seq = self.in_flight_seq
-        return other
-
-    @property
-    def record_bytes(self) -> int:
-        return sum(record.stored_bytes for record in self.records)
-
-    @property
-    def held_bytes(self) -> int:
-        return sum(record.stored_bytes for record in self.records if record.seq <= self.in_flight_seq)
-
-    def drop_oldest(self, record_bytes: int) -> list[_Record]:
-        """Drop records that are not in flight until so many bytes are gone."""
-        dropped: list[_Record] = []
-        while sum(record.stored_bytes for record in dropped) < record_bytes:
-            at = next((i for i, record in enumerate(self.records) if record.seq > self.in_flight_seq), None)
-            if at is None:
-                break
-            dropped.append(self.records.pop(at))
-        return dropped
-
-    def append(self, record: _Record) -> tuple[list[_Record], list[_Record]]:
-        """Store a record; return what was dropped for it and what was refused."""
-        excess = self.record_bytes + record.stored_bytes - self.options.queue_bytes
-        if self.options.overflow is Overflow.REJECT and excess > 0:
-            return [], [record]
-        record = msgspec.structs.replace(record, seq=self.last_seq + 1)
-        self.last_seq = record.seq
-        if self.held_bytes + record.stored_bytes > self.options.queue_bytes:
-            return [record], []
-        dropped = self.drop_oldest(excess)
-        self.records.append(record)
-        return dropped, []
 
 
 class DurableInMemory:
@@ -116,7 +51,7 @@ class MemoryQueue:
         self.epoch = epoch
         self.answers = IdempotencyTable()
         self._memory_bytes_max = memory_bytes_max
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, MemoryChannel] = {}
         self._ledger = Ledger()
         self._received_unix_ms = 0
         self._unreported: list[Loss] = []
@@ -131,7 +66,7 @@ class MemoryQueue:
         self._check_open()
         if channel in self._channels:
             raise ValueError(f"channel {channel} is open")
-        self._channels[channel] = _Channel(channel, options)
+        self._channels[channel] = MemoryChannel(channel, options)
 
     def delete_channel(self, channel: int) -> int:
         """Forget a channel."""
@@ -147,25 +82,27 @@ class MemoryQueue:
         """Store one request's records: tried on copies first, then made true."""
         self._check_open()
         self._received_unix_ms = max(self._received_unix_ms, received_unix_ms)
-        parsed = _parse(records, self._received_unix_ms)
+        parsed = parse(records, self._received_unix_ms)
         while True:
             copies = {route.channel: self._channel(route.channel).copy() for route in routes}
-            outcomes = [_append_route(copies[route.channel], route, parsed) for route in routes]
+            outcomes = [copies[route.channel].append(_picked(route, parsed)) for route in routes]
             if sum(c.record_bytes for c in (self._channels | copies).values()) <= self._memory_bytes_max:
                 break
             self._relieve()
         losses = self._unreported
         self._unreported = []
         queued = rejected = 0
-        for route, (stored, dropped, refused) in zip(routes, outcomes, strict=True):
+        for route, outcome in zip(routes, outcomes, strict=True):
             number = route.channel
             self._channels[number].records = copies[number].records
             self._channels[number].last_seq = copies[number].last_seq
-            self._ledger.queued(len(stored), sum(record.stored_bytes for record in stored))
-            queued += len(stored)
-            rejected += len(refused)
-            losses += [self._lost(number, "overflow", dropped)] if dropped else []
-            losses += [_loss(number, "rejected", refused)] if refused else []
+            self._channels[number].sweep_credit = copies[number].sweep_credit
+            self._ledger.queued(len(outcome.queued), sum(record.stored_bytes for record in outcome.queued))
+            queued += len(outcome.queued)
+            rejected += len(outcome.refused)
+            losses += [self._lost(number, "superseded", outcome.superseded)] if outcome.superseded else []
+            losses += [self._lost(number, "overflow", outcome.dropped)] if outcome.dropped else []
+            losses += [_loss(number, "rejected", outcome.refused)] if outcome.refused else []
         self._ledger.rejected(rejected)
         appended = Appended(queued=queued, rejected=rejected, losses=tuple(losses))
         if keep is not None:
@@ -175,7 +112,7 @@ class MemoryQueue:
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""
         copy = self._channel(channel).copy()
-        return not _append_route(copy, Route(channel), _parse(records, 0))[2]
+        return not copy.append(parse(records, 0)).refused
 
     async def slice(
         self, channel: int, after: Position | None, limits: SliceLimits, form: Form
@@ -259,7 +196,7 @@ class MemoryQueue:
         self._channels.clear()
         self._is_open = False
 
-    def _hold(self, channel: _Channel, records: list[_Record], form: Form) -> MemoryBatch | None:
+    def _hold(self, channel: MemoryChannel, records: list[MemoryRecord], form: Form) -> MemoryBatch | None:
         if not records:
             return None
         channel.in_flight_seq = max(channel.in_flight_seq, records[-1].seq)
@@ -278,7 +215,7 @@ class MemoryQueue:
             bytes_count = channel.record_bytes
             yield Holding(number, channel.options.owner, bytes_count, bytes_count - channel.held_bytes)
 
-    def _lost(self, channel: int, reason: str, records: list[_Record]) -> Loss:
+    def _lost(self, channel: int, reason: str, records: list[MemoryRecord]) -> Loss:
         loss = _loss(channel, reason, records)
         self._ledger.lost(loss)
         return loss
@@ -287,7 +224,7 @@ class MemoryQueue:
         if not self._is_open:
             raise Unavailable("the queue is closed")
 
-    def _channel(self, number: int) -> _Channel:
+    def _channel(self, number: int) -> MemoryChannel:
         self._check_open()
         if number not in self._channels:
             raise ChannelGone(f"channel {number} does not exist")
@@ -304,7 +241,7 @@ class MemoryQueue:
 class MemoryBatch:
     """A batch of the model (``interface.Batch``)."""
 
-    def __init__(self, channel: _Channel, epoch: int, records: list[_Record], form: Form) -> None:
+    def __init__(self, channel: MemoryChannel, epoch: int, records: list[MemoryRecord], form: Form) -> None:
         self._channel = channel
         self._pieces = _pieces(records, form, channel.options, epoch)
         self.first = Position(epoch, records[0].seq)
@@ -351,36 +288,11 @@ class MemoryBatch:
         return messages
 
 
-def _parse(records: Records, received_unix_ms: int) -> list[_Record]:
-    """The records of a request, without seqs."""
-    parsed = []
-    at = 0
-    for meta in records.meta:
-        body_bytes, tail_bytes, ep_bytes = meta & 0xFFFFFF, meta >> 24 & 0xFFFF, meta >> 40 & 0xFFFF
-        body = bytes(records.block[at : at + body_bytes])
-        at += body_bytes
-        ep = body[len('{"ep":"') :][:ep_bytes]
-        tail = body[:-1][body_bytes - 1 - tail_bytes :]
-        parsed.append(_Record(0, received_unix_ms, Kind(meta >> 56), body, ep, tail))
-    return parsed
+def _picked(route: Route, records: list[MemoryRecord]) -> list[MemoryRecord]:
+    return records if route.indices is None else [records[index] for index in route.indices]
 
 
-def _append_route(
-    channel: _Channel, route: Route, records: list[_Record]
-) -> tuple[list[_Record], list[_Record], list[_Record]]:
-    """Append to a channel; return what was given a seq, what was dropped, what was refused."""
-    stored: list[_Record] = []
-    dropped: list[_Record] = []
-    refused: list[_Record] = []
-    for index in range(len(records)) if route.indices is None else route.indices:
-        dropped_now, refused_now = channel.append(records[index])
-        dropped += dropped_now
-        refused += refused_now
-        stored += [] if refused_now else [records[index]]
-    return stored, sorted(dropped, key=lambda record: record.seq), refused
-
-
-def _loss(channel: int, reason: str, records: list[_Record]) -> Loss:
+def _loss(channel: int, reason: str, records: list[MemoryRecord]) -> Loss:
     return Loss(
         channel=channel,
         reason=reason,
@@ -391,7 +303,7 @@ def _loss(channel: int, reason: str, records: list[_Record]) -> Loss:
     )
 
 
-def _orderly(records: list[_Record]) -> list[_Record]:
+def _orderly(records: list[MemoryRecord]) -> list[MemoryRecord]:
     """As many records as can be grouped by kind without changing any device's order."""
     order: list[Kind] = []
     latest: dict[bytes, int] = {}  # ep -> the latest place in the order under which it stands
@@ -406,11 +318,11 @@ def _orderly(records: list[_Record]) -> list[_Record]:
     return records
 
 
-def _kinds(records: list[_Record]) -> list[Kind]:
+def _kinds(records: list[MemoryRecord]) -> list[Kind]:
     return list(dict.fromkeys(record.kind for record in records))
 
 
-def _pieces(records: list[_Record], form: Form, options: QueueOptions, epoch: int) -> list[list[bytes]]:
+def _pieces(records: list[MemoryRecord], form: Form, options: QueueOptions, epoch: int) -> list[list[bytes]]:
     """The messages, each as the pieces that are written whole."""
     arrays = []
     for kind in _kinds(records):
@@ -427,11 +339,11 @@ def _pieces(records: list[_Record], form: Form, options: QueueOptions, epoch: in
     return messages
 
 
-def _messages(records: list[_Record], form: Form, options: QueueOptions, epoch: int) -> list[bytes]:
+def _messages(records: list[MemoryRecord], form: Form, options: QueueOptions, epoch: int) -> list[bytes]:
     return [b"".join(pieces) for pieces in _pieces(records, form, options, epoch)]
 
 
-def _describe(records: list[_Record], form: Form, messages: list[bytes]) -> tuple[Message, ...]:
+def _describe(records: list[MemoryRecord], form: Form, messages: list[bytes]) -> tuple[Message, ...]:
     kinds = _kinds(records)
     groups = [tuple(kinds)] if form.mixed_kinds else [(kind,) for kind in kinds]
     return tuple(
@@ -444,7 +356,7 @@ def _describe(records: list[_Record], form: Form, messages: list[bytes]) -> tupl
     )
 
 
-def _emit(record: _Record, form: Form, options: QueueOptions, epoch: int) -> bytes:
+def _emit(record: MemoryRecord, form: Form, options: QueueOptions, epoch: int) -> bytes:
     """A record as it stands in a message."""
     if record.kind is Kind.ASYNC_RESPONSE:
         return record.body

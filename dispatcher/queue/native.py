@@ -226,7 +226,7 @@ class NativeQueue:
             channel = self._channels[route.channel]
             if entry.queued_count:
                 last_seqs[route.channel] = self._stats(channel).last_seq
-            if entry.dropped.count:
+            if entry.dropped.count or entry.superseded.count:
                 self.log.changed(channel)
         return self.log.appended(last_seqs) if last_seqs else _TICKET
 
@@ -257,6 +257,8 @@ class NativeQueue:
             queued_here = entry.queued_count
             queued += queued_here
             self._ledger.queued(queued_here, entry.queued_bytes)
+            if entry.superseded.count:
+                losses.append(self._lost(route.channel, "superseded", entry.superseded))
             if entry.dropped.count:
                 losses.append(self._lost(route.channel, "overflow", entry.dropped))
             if entry.rejected_count:

@@ -12,6 +12,7 @@ from dispatcher.queue.interface import FrozenBatch, QueueOptions
 _OVERFLOW = {
     Overflow.DROP_OLDEST: lib.ND_OVERFLOW_DROP_OLDEST,
     Overflow.REJECT: lib.ND_OVERFLOW_REJECT,
+    Overflow.KEEP_LATEST: lib.ND_OVERFLOW_KEEP_LATEST,
 }
 
 

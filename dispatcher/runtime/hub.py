@@ -297,6 +297,7 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
         expired=totals.expired,
         deleted=totals.deleted,
         dropped=totals.dropped,
+        superseded=totals.superseded,
         rejected=totals.rejected,
         records=totals.records,
         record_bytes=totals.record_bytes,

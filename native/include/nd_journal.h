@@ -138,6 +138,9 @@ uint64_t nd_journal_request_bytes(uint64_t block_bytes, uint64_t records, uint64
 /* What an answer takes. */
 uint64_t nd_journal_answer_bytes(uint64_t key_bytes, uint64_t answer_bytes);
 
+/* The most that all units of one group take. */
+uint64_t nd_journal_room_max(const nd_journal *journal);
+
 /* Add a unit to the group being gathered, whole or not at all.
  *
  *   Owns    what the arguments point to is copied.

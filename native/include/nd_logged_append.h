@@ -12,7 +12,9 @@
 /* cffi: begin */
 
 /* nd_rings_append, and what it did gathered as one request unit, with a drop unit for
- * each ring that lost old records behind others that stay.
+ * each ring that lost old records behind others that stay, and a superseded unit for each
+ * that lost some to newer ones: in one group with those, so that no restart shows an old
+ * value after a newer one.  What a group has no room to tell is not superseded this time.
  *
  * A ring that lost its oldest records is then ahead of what the journal knows of it; the
  * caller gathers its state before the group is sealed.
@@ -22,7 +24,7 @@
  *
  *   Owns    as nd_rings_append; channels has one number for each route.
  *   Blocks  no.
- *   Cost    O(records stored and dropped), and one more copy of the bodies.
+ *   Cost    as nd_rings_append, and one more copy of the bodies.
  *   Returns as nd_rings_append and nd_journal_room; unless it is ND_OK, nothing changed.
  */
 nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,

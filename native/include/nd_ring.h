@@ -5,11 +5,12 @@
  *              first_seq          hole: dropped behind what is in flight
  *
  * Records go in at the end, are read in order from any place, and leave from the
- * front, or, when the ring is full, from just behind what is in flight.  They lie
- * side by side in chunks of the pool and never move: a seq lives at one place all
- * its life.  The ring itself keeps only *runs*: stretches of one chunk that hold nothing
- * but records, with seqs that rise, so there are no dead records to step over, and a
- * record's place can be remembered across calls and checked when it is used again.
+ * front, or, when the ring is full, from just behind what is in flight; with policy
+ * keep-latest also from anywhere behind that.  They lie side by side in chunks of the
+ * pool and never move, unless others were superseded (nd_supersede.h).  The ring itself
+ * keeps only *runs*: stretches of one chunk that hold nothing but records, with seqs that
+ * rise, so there are no dead records to step over, and a record's place can be remembered
+ * across calls and checked when it is used again.
  *
  * The bytes of a record are described in dispatcher/docs/FORMAT.md.
  *
@@ -39,7 +40,8 @@ typedef struct nd_ring nd_ring;
 
 typedef enum {
     ND_OVERFLOW_DROP_OLDEST = 0,
-    ND_OVERFLOW_REJECT      = 1
+    ND_OVERFLOW_REJECT      = 1,
+    ND_OVERFLOW_KEEP_LATEST = 2
 } nd_overflow;
 
 /* Records that left a ring, by one cause.  There may be others between first and last. */

@@ -24,7 +24,7 @@
 #define ND_BLOCK_BYTES        4096u     /* what a disk writes as a whole, or not at all */
 #define ND_SEGMENT_MAGIC      0x4753444eu       /* "NDSG" */
 #define ND_GROUP_MAGIC        0x5247444eu       /* "NDGR" */
-#define ND_SEGMENT_VERSION    1u
+#define ND_SEGMENT_VERSION    2u        /* written; older ones are read, too */
 #define ND_SEGMENT_BYTES_MIN  (64u * 1024)
 #define ND_SEGMENT_BYTES_MAX  (1u << 30)
 #define ND_SEGMENT_NAME_BYTES 13u       /* "00000001.seg" and its zero */
@@ -40,7 +40,8 @@ typedef enum {
     ND_UNIT_DROPPED = 4,    /* a channel: all records between two seqs are gone */
     ND_UNIT_DELETED = 5,    /* a channel is gone */
     ND_UNIT_FROZEN  = 6,    /* a channel: the batch that was refused, to be sent again as it was */
-    ND_UNIT_ANSWER  = 7     /* what a request with an Idempotency-Key was answered */
+    ND_UNIT_ANSWER  = 7,    /* what a request with an Idempotency-Key was answered */
+    ND_UNIT_SUPERSEDED = 8  /* a channel: all records of many stretches of seqs are gone */
 } nd_unit_type;
 
 /* STATE, DROPPED, DELETED and FROZEN, as they are stored. */
@@ -126,6 +127,15 @@ typedef struct {
     uint64_t meta;
 } nd_moved_record;
 
+/* Followed by the holes, which rise and do not touch. */
+typedef struct {
+    nd_unit_header unit;
+    uint64_t channel;
+    uint64_t incarnation;
+    uint64_t epoch;
+    uint64_t holes;             /* nd_hole */
+} nd_superseded_unit;
+
 /* Followed by the key and the answer, and zeros up to a multiple of 8. */
 typedef struct {
     nd_unit_header unit;
@@ -149,6 +159,8 @@ _Static_assert(sizeof(nd_moved_unit) == 40, "FORMAT.md, moved records");
 _Static_assert(sizeof(nd_moved_record) == 32, "FORMAT.md, moved records");
 _Static_assert(sizeof(nd_channel_unit) == 56, "FORMAT.md, the channel units");
 _Static_assert(offsetof(nd_channel_unit, channel) == 8, "FORMAT.md, the channel units");
+_Static_assert(sizeof(nd_superseded_unit) == 40, "FORMAT.md, superseded records");
+_Static_assert(sizeof(nd_hole) == 16, "FORMAT.md, superseded records");
 _Static_assert(sizeof(nd_answer_unit) == 64, "FORMAT.md, the answer");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "segments are little-endian");
 
@@ -225,6 +237,11 @@ static inline const nd_moved_record *nd_moved_records(const nd_moved_unit *moved
 static inline const uint8_t *nd_moved_block(const nd_moved_unit *moved)
 {
     return (const uint8_t *)(nd_moved_records(moved) + moved->records);
+}
+
+static inline const nd_hole *nd_superseded_holes(const nd_superseded_unit *superseded)
+{
+    return (const nd_hole *)(const void *)(superseded + 1);
 }
 
 #endif /* ND_SEGMENT_H */

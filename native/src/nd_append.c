@@ -6,25 +6,21 @@
 
 #include "nd_assert.h"
 #include "nd_ring_inside.h"
-
-static uint32_t meta_body_bytes(uint64_t meta) { return (uint32_t)(meta & 0xffffffu); }
-static uint32_t meta_tail_bytes(uint64_t meta) { return (uint32_t)(meta >> 24) & 0xffffu; }
-static uint32_t meta_ep_bytes(uint64_t meta) { return (uint32_t)(meta >> 40) & 0xffffu; }
-static uint32_t meta_kind(uint64_t meta) { return (uint32_t)(meta >> 56); }
+#include "nd_supersede.h"
 
 static uint32_t meta_stored_bytes(uint64_t meta)
 {
-    return nd_record_stored_bytes(meta_body_bytes(meta));
+    return nd_record_stored_bytes(nd_meta_body_bytes(meta));
 }
 
 /* Whether the lengths of a record can be true, so that no later copy leaves the body. */
 static int meta_is_possible(uint64_t meta)
 {
-    const uint32_t body_bytes = meta_body_bytes(meta);
-    const uint32_t ep_bytes = meta_ep_bytes(meta), tail_bytes = meta_tail_bytes(meta);
+    const uint32_t body_bytes = nd_meta_body_bytes(meta);
+    const uint32_t ep_bytes = nd_meta_ep_bytes(meta), tail_bytes = nd_meta_tail_bytes(meta);
     if (body_bytes < 2 || body_bytes > ND_CHUNK_BYTES_MAX - sizeof(nd_record)) return 0;
-    if (meta_kind(meta) >= ND_KINDS) return 0;
-    if (meta_kind(meta) == ND_KIND_ASYNC) return ep_bytes == 0 && tail_bytes == 0;
+    if (nd_meta_kind(meta) >= ND_KINDS) return 0;
+    if (nd_meta_kind(meta) == ND_KIND_ASYNC) return ep_bytes == 0 && tail_bytes == 0;
     return ep_bytes > 0 && body_bytes >= sizeof "{\"ep\":\"\"}" - 1 + ep_bytes + tail_bytes;
 }
 
@@ -44,11 +40,21 @@ typedef struct {
     uint64_t keep_from;         /* places in the route before this one are dropped at once */
     uint64_t drop_bytes;        /* of old records */
     uint64_t stored_count, stored_bytes;
+    nd_superseded superseded;
+    uint64_t sweep_credit;      /* of the ring, afterwards */
     uint32_t runs_count;        /* as they were, for undoing */
     run      tail;
 } layout;
 
-typedef enum { STORED, LOST, REFUSED } fate;
+struct nd_append {
+    nd_pool  *pool;
+    nd_route *routes;
+    uint64_t  routes_count;
+    request   request;
+    layout    layouts[];        /* one for each route; then the offsets of bodies, if there are indices */
+};
+
+typedef enum { STORED, LOST, SUPERSEDED, REFUSED } fate;
 
 static uint64_t route_records(const nd_route *route, const request *r)
 {
@@ -65,40 +71,70 @@ static fate fate_of(const layout *l, nd_overflow overflow, uint64_t place, uint6
                     uint64_t stored_bytes)
 {
     if (overflow == ND_OVERFLOW_REJECT) return stored_bytes + bytes <= l->room ? STORED : REFUSED;
+    if (nd_new_is_gone(&l->superseded, place)) return SUPERSEDED;
     return place >= l->keep_from && bytes <= l->room ? STORED : LOST;
 }
 
-/* Decide which new records stay: with drop-oldest the newest that fit, as if each had
- * been appended and had dropped what was oldest then. */
-static void decide(layout *l, const nd_route *route, const request *r)
+/* Mark what newer records supersede in a ring that has no room for all, once that is paid
+ * for.  False: no memory. */
+static int supersede(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
 {
     const nd_ring *ring = route->ring;
-    *l = (layout){0};
+    const uint64_t records = route_records(route, r);
+    uint64_t coming = 0;
+    for (uint64_t place = 0; place < records; place++) {
+        const uint64_t bytes = meta_stored_bytes(r->meta[route_record(route, place)]);
+        if (bytes <= l->room) coming += bytes;
+    }
+    const uint64_t waiting_bytes = ring->bytes - ring->held_bytes;
+    l->sweep_credit = nd_sweep_credit(ring, ring->sweep_credit + coming * ND_SWEEP_BYTES);
+    if (ring->bytes + coming <= ring->queue_bytes || l->sweep_credit < waiting_bytes) return 1;
+
+    l->sweep_credit -= waiting_bytes;
+    nd_marking marking;
+    int has_memory = nd_marking_begin(&marking, ring, records, &l->superseded);
+    uint64_t block_at = 0;
+    for (uint64_t place = 0; place < records && has_memory; place++) {
+        const uint64_t record = route_record(route, place), meta = r->meta[record];
+        const uint64_t body_at = r->offsets != NULL ? r->offsets[record] : block_at;
+        block_at = body_at + nd_meta_body_bytes(meta);
+        has_memory = nd_marking_add(&marking, meta_stored_bytes(meta) <= l->room ? r->block + body_at : NULL, meta);
+    }
+    has_memory = nd_marking_end(&marking, *holes_left) && has_memory;
+    *holes_left -= l->superseded.holes;
+    return has_memory;
+}
+
+/* Decide which new records stay: with drop-oldest the newest that fit, as if each had
+ * been appended and had dropped what was oldest then.  False: no memory. */
+static int decide(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
+{
+    const nd_ring *ring = route->ring;
+    *l = (layout){.sweep_credit = ring->sweep_credit};
     if (ring->overflow == ND_OVERFLOW_REJECT) {
         l->room = ring->queue_bytes - ring->bytes;
-        return;
+        return 1;
     }
     l->room = ring->queue_bytes - ring->held_bytes;
-    const uint64_t droppable = ring->bytes - ring->held_bytes;
+    if (ring->overflow == ND_OVERFLOW_KEEP_LATEST && !supersede(l, route, r, holes_left)) return 0;
+    const uint64_t droppable = ring->bytes - ring->held_bytes - l->superseded.bytes;
     uint64_t bytes = 0;
-    if (route->indices == NULL && r->stored_bytes <= l->room) {
+    if (route->indices == NULL && l->superseded.gone == NULL && r->stored_bytes <= l->room) {
         bytes = r->stored_bytes;
     } else {
-        uint64_t place = route_records(route, r);
-        while (place > 0) {                                     /* a record of the route each turn */
+        for (uint64_t place = route_records(route, r); place > 0; place--) {
             const uint64_t next = meta_stored_bytes(r->meta[route_record(route, place - 1)]);
-            if (next <= l->room) {
-                if (bytes + next > l->room) {
-                    l->keep_from = place;
-                    l->drop_bytes = droppable;
-                    return;
-                }
-                bytes += next;
+            if (next > l->room || nd_new_is_gone(&l->superseded, place - 1)) continue;
+            if (bytes + next > l->room) {
+                l->keep_from = place;
+                l->drop_bytes = droppable;
+                return 1;
             }
-            place--;
+            bytes += next;
         }
     }
     if (bytes + droppable > l->room) l->drop_bytes = bytes + droppable - l->room;
+    return 1;
 }
 
 /* The size of a ring's next chunk: about what it holds, so that little is wasted. */
@@ -132,12 +168,13 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
 }
 
 /* First pass over a ring: room for every record that will stay.  False: no memory. */
-static int lay_out(layout *l, const nd_route *route, const request *r)
+static int lay_out(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
 {
     nd_ring *ring = route->ring;
-    decide(l, route, r);
+    const int is_decided = decide(l, route, r, holes_left);
     l->runs_count = ring->count;
     if (ring->count > 0) l->tail = *run_at(ring, ring->count - 1);
+    if (!is_decided) return 0;
 
     const uint64_t records = route_records(route, r);
     uint64_t seq = ring->last_seq;
@@ -155,8 +192,9 @@ static int lay_out(layout *l, const nd_route *route, const request *r)
     return nd_runs_reserve(ring, 1);                               /* for the hole that dropping may leave */
 }
 
-static void undo_layout(const layout *l, nd_ring *ring)
+static void undo_layout(layout *l, nd_ring *ring)
 {
+    nd_superseded_free(&l->superseded, ring->pool);
     for (uint32_t i = ring->count; i-- > l->runs_count;) {
         uint8_t *chunk = run_at(ring, i)->chunk;
         if (i == 0 || run_at(ring, i - 1)->chunk != chunk) nd_pool_give(ring->pool, chunk);
@@ -188,14 +226,14 @@ static void write_record(uint8_t *at, uint64_t meta, const uint8_t *body, uint64
                          uint64_t received_unix_ms, unsealed *open)
 {
     nd_record *record = (nd_record *)(void *)at;
-    const uint32_t body_bytes = meta_body_bytes(meta);
+    const uint32_t body_bytes = nd_meta_body_bytes(meta);
     *record = (nd_record){
         .body_bytes = body_bytes,
         .seq = seq,
         .received_unix_ms = received_unix_ms,
-        .kind = (uint8_t)meta_kind(meta),
-        .ep_bytes = (uint16_t)meta_ep_bytes(meta),
-        .tail_bytes = meta_tail_bytes(meta),
+        .kind = (uint8_t)nd_meta_kind(meta),
+        .ep_bytes = (uint16_t)nd_meta_ep_bytes(meta),
+        .tail_bytes = nd_meta_tail_bytes(meta),
     };
     const uint32_t stored = nd_record_stored_bytes(body_bytes);
     memset(at + stored - 8, 0, 8);                              /* the padding, if there is any */
@@ -217,7 +255,7 @@ static nd_removed joined(nd_removed earlier, nd_removed later)
     };
 }
 
-/* Second pass over a ring: fill the room, and drop what has to go.  Cannot fail. */
+/* Second pass over a ring: fill the room.  Cannot fail. */
 static void fill(const layout *l, nd_route *route, const request *r)
 {
     nd_ring *ring = route->ring;
@@ -232,7 +270,7 @@ static void fill(const layout *l, nd_route *route, const request *r)
         const uint64_t meta = r->meta[record];
         const uint64_t body_at = r->offsets != NULL ? r->offsets[record] : block_at;
         const uint32_t bytes = meta_stored_bytes(meta);
-        block_at = body_at + meta_body_bytes(meta);
+        block_at = body_at + nd_meta_body_bytes(meta);
         const fate becomes = fate_of(l, ring->overflow, place, bytes, stored_bytes);
         if (becomes == REFUSED) {
             route->rejected_count++;
@@ -240,12 +278,14 @@ static void fill(const layout *l, nd_route *route, const request *r)
             continue;
         }
         seq++;
-        if (route->entries != NULL) route->entries[route->queued_count] = becomes == LOST ? ND_LOST : (uint32_t)record;
+        if (route->entries != NULL) {
+            route->entries[route->queued_count] = becomes == STORED ? (uint32_t)record : ND_LOST;
+        }
         route->queued_count++;
         route->queued_bytes += bytes;
-        if (becomes == LOST) {
+        if (becomes != STORED) {
             route->lost_count++;
-            removed_add(&route->dropped, 1, bytes, seq, seq);
+            removed_add(becomes == LOST ? &route->dropped : &route->superseded, 1, bytes, seq, seq);
             continue;
         }
         if (run_at(ring, index)->last_seq < seq) {
@@ -265,6 +305,16 @@ static void fill(const layout *l, nd_route *route, const request *r)
     ring->newest_unix_ms = r->received_unix_ms;
     ring->records += l->stored_count;
     ring->bytes += l->stored_bytes;
+}
+
+/* What newer records supersede, and what has to go besides, gives way.  Cannot fail. */
+static void give_way(const layout *l, nd_route *route)
+{
+    nd_ring *ring = route->ring;
+    nd_removed swept;
+    nd_supersede_sweep(ring, &l->superseded, route->holes, &swept);
+    route->superseded = joined(swept, route->superseded);
+    ring->sweep_credit = l->sweep_credit;
     if (l->drop_bytes > 0) {
         nd_removed old;
         nd_ring_drop_reserved(ring, l->drop_bytes, &old);
@@ -281,7 +331,7 @@ static nd_status read_request(request *r, uint64_t block_bytes, uint32_t *offset
         const uint64_t meta = r->meta[i];
         if (!meta_is_possible(meta)) return ND_ERR_ARGUMENT;
         if (offsets != NULL) offsets[i] = (uint32_t)at;
-        at += meta_body_bytes(meta);
+        at += nd_meta_body_bytes(meta);
         stored += meta_stored_bytes(meta);
     }
     if (at != block_bytes) return ND_ERR_ARGUMENT;
@@ -303,31 +353,33 @@ static nd_status check_route(const nd_route *route, const request *r)
 }
 
 /* Make room in every ring.  On failure no ring has changed. */
-static nd_status lay_out_all(layout *layouts, const nd_route *routes, uint64_t routes_count, const request *r)
+static nd_status lay_out_all(nd_append *append, uint64_t holes_max)
 {
+    nd_route *routes = append->routes;
     nd_status status = ND_OK;
-    uint64_t begun = 0;
-    while (begun < routes_count && status == ND_OK) {           /* a route each turn */
+    uint64_t begun = 0, holes_left = holes_max;
+    while (begun < append->routes_count && status == ND_OK) {   /* a route each turn */
         nd_ring *ring = routes[begun].ring;
         if (ring->is_appending) {
             status = ND_ERR_ARGUMENT;
             break;
         }
         ring->is_appending = 1;
-        if (!lay_out(&layouts[begun], &routes[begun], r)) status = ND_ERR_FULL;
+        if (!lay_out(&append->layouts[begun], &routes[begun], &append->request, &holes_left)) status = ND_ERR_FULL;
         begun++;
     }
     for (uint64_t i = 0; i < begun; i++) {
         routes[i].ring->is_appending = 0;
-        if (status != ND_OK) undo_layout(&layouts[i], routes[i].ring);
+        routes[i].holes_count = append->layouts[i].superseded.holes;
+        if (status != ND_OK) undo_layout(&append->layouts[i], routes[i].ring);
     }
     return status;
 }
 
-nd_status nd_rings_append(nd_pool *pool, nd_route *routes, uint64_t routes_count,
+nd_status nd_append_begin(nd_pool *pool, nd_route *routes, uint64_t routes_count,
                           const uint8_t *block, uint64_t block_bytes,
                           const uint64_t *meta, uint64_t records_count,
-                          uint64_t received_unix_ms)
+                          uint64_t received_unix_ms, uint64_t holes_max, nd_append **out)
 {
     if (pool == NULL || (routes_count > 0 && routes == NULL)) return ND_ERR_ARGUMENT;
     if (records_count > 0 && (block == NULL || meta == NULL)) return ND_ERR_ARGUMENT;
@@ -341,24 +393,52 @@ nd_status nd_rings_append(nd_pool *pool, nd_route *routes, uint64_t routes_count
         if (status != ND_OK) return status;
         any_indices |= routes[i].indices != NULL;
     }
-    const size_t layouts_bytes = routes_count * sizeof(layout);
-    uint8_t *scratch = nd_pool_scratch(pool, layouts_bytes + (any_indices ? records_count * sizeof(uint32_t) : 0));
+    const size_t bytes = sizeof(nd_append) + routes_count * sizeof(layout);
+    uint8_t *scratch = nd_pool_scratch(pool, bytes + (any_indices ? records_count * sizeof(uint32_t) : 0));
     if (scratch == NULL) return ND_ERR_FULL;
-    layout *layouts = (layout *)(void *)scratch;
-    uint32_t *offsets = any_indices ? (uint32_t *)(void *)(scratch + layouts_bytes) : NULL;
 
-    nd_status status = read_request(&r, block_bytes, offsets);
-    if (status == ND_OK) status = lay_out_all(layouts, routes, routes_count, &r);
+    nd_status status = read_request(&r, block_bytes, any_indices ? (uint32_t *)(void *)(scratch + bytes) : NULL);
     if (status != ND_OK) return status;
-    for (uint64_t i = 0; i < routes_count; i++) {
-        nd_route *route = &routes[i];
+    nd_append *append = (nd_append *)(void *)scratch;
+    append->pool = pool;
+    append->routes = routes;
+    append->routes_count = routes_count;
+    append->request = r;
+    status = lay_out_all(append, holes_max);
+    *out = append;
+    return status;
+}
+
+void nd_append_commit(nd_append *append)
+{
+    for (uint64_t i = 0; i < append->routes_count; i++) {
+        nd_route *route = &append->routes[i];
+        layout *l = &append->layouts[i];
         route->queued_count = route->queued_bytes = 0;
         route->rejected_count = route->rejected_bytes = 0;
-        route->dropped = (nd_removed){0};
+        route->dropped = route->superseded = (nd_removed){0};
         route->lost_count = route->dropped_upto_seq = 0;
-        fill(&layouts[i], route, &r);
+        fill(l, route, &append->request);
+        give_way(l, route);
+        nd_superseded_free(&l->superseded, append->pool);
     }
-    return ND_OK;
+}
+
+void nd_append_cancel(nd_append *append)
+{
+    for (uint64_t i = 0; i < append->routes_count; i++) undo_layout(&append->layouts[i], append->routes[i].ring);
+}
+
+nd_status nd_rings_append(nd_pool *pool, nd_route *routes, uint64_t routes_count,
+                          const uint8_t *block, uint64_t block_bytes,
+                          const uint64_t *meta, uint64_t records_count,
+                          uint64_t received_unix_ms)
+{
+    nd_append *append;
+    const nd_status status = nd_append_begin(pool, routes, routes_count, block, block_bytes, meta, records_count,
+                                             received_unix_ms, UINT64_MAX, &append);
+    if (status == ND_OK) nd_append_commit(append);
+    return status;
 }
 
 int nd_ring_has_room(const nd_ring *ring, const uint64_t *meta, uint64_t records_count)

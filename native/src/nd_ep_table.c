@@ -22,17 +22,7 @@ void nd_ep_table_free(nd_ep_table *table)
 uint64_t nd_ep_hash(const nd_record *record, uint64_t key)
 {
     const uint8_t *ep = nd_record_body(record) + ND_LITERAL_BYTES(ND_BODY_HEAD);
-    uint64_t hash = nd_mix64(key) ^ record->ep_bytes;
-    uint32_t left = record->ep_bytes;
-    while (left > 0) {                                          /* eight bytes a turn */
-        uint64_t word = 0;
-        const uint32_t step = left < 8 ? left : 8;
-        memcpy(&word, ep, step);
-        hash = nd_mix64(hash ^ word) + ND_GOLDEN;
-        ep += step;
-        left -= step;
-    }
-    hash = nd_mix64(hash) & ~(uint64_t)ORDER_MASK;
+    const uint64_t hash = nd_hash_bytes(ep, record->ep_bytes, key) & ~(uint64_t)ORDER_MASK;
     return hash != 0 ? hash : ORDER_MASK + 1;
 }
 

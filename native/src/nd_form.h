@@ -24,6 +24,7 @@ nd_array_head nd_array_head_of(uint8_t kind);
 uint32_t nd_decimal_bytes(uint64_t value);
 
 enum {
+    ND_KIND_NOTIFICATION         = 0,
     ND_KIND_REGISTRATION         = 1,
     ND_KIND_REG_UPDATE           = 2,
     ND_KIND_DE_REGISTRATION      = 3,

@@ -119,9 +119,13 @@ nd_status nd_journal_room(const nd_journal *journal, uint64_t bytes)
 {
     if (journal == NULL) return ND_ERR_ARGUMENT;
     if (journal->is_poisoned) return ND_ERR_POISONED;
-    const uint64_t most = journal->options.group_bytes_max;
-    if (bytes > most - sizeof(nd_group_header)) return ND_ERR_ARGUMENT;
-    return bytes <= most - journal->open.used ? ND_OK : ND_NO_ROOM;
+    if (bytes > nd_journal_room_max(journal)) return ND_ERR_ARGUMENT;
+    return bytes <= journal->options.group_bytes_max - journal->open.used ? ND_OK : ND_NO_ROOM;
+}
+
+uint64_t nd_journal_room_max(const nd_journal *journal)
+{
+    return journal->options.group_bytes_max - sizeof(nd_group_header);
 }
 
 /* Take room in the open group; its bytes are those of an older group. */

@@ -2,6 +2,8 @@
 
 #include "nd_logged_append.h"
 
+#include <string.h>
+
 #include "nd_assert.h"
 #include "nd_ring.h"
 
@@ -45,6 +47,46 @@ static void gather_hole(nd_journal *journal, const nd_route *route, uint64_t cha
     ND_ASSERT(nd_journal_gather_channel(journal, &hole) == ND_OK);
 }
 
+static void gather_superseded(nd_journal *journal, const nd_route *route, uint64_t channel, uint64_t epoch)
+{
+    if (route->holes_count == 0) return;
+    const uint64_t bytes = route->holes_count * sizeof(nd_hole);
+    void *unit;
+    ND_ASSERT(nd_journal_gather(journal, ND_UNIT_SUPERSEDED, sizeof(nd_superseded_unit) + bytes, &unit) == ND_OK);
+    nd_superseded_unit *stored = unit;
+    stored->channel = channel;
+    stored->incarnation = nd_ring_incarnation(route->ring);
+    stored->epoch = epoch;
+    stored->holes = route->holes_count;
+    memcpy(stored + 1, route->holes, bytes);
+}
+
+/* Room in the journal for what the routes will leave to tell, and memory for their entries
+ * and holes.  *stored: memory for as many routes.  Unless it is ND_OK, nothing changed. */
+static nd_status make_room(nd_journal *journal, nd_route *routes, uint64_t routes_count, uint64_t records_count,
+                           uint64_t bytes, nd_journal_route **stored)
+{
+    uint64_t entries = 0, holes = 0;
+    for (uint64_t i = 0; i < routes_count; i++) {
+        entries += records_of(&routes[i], records_count);
+        holes += routes[i].holes_count;
+    }
+    const nd_status status = nd_journal_room(journal, bytes + holes * sizeof(nd_hole));
+    if (status != ND_OK) return status;
+    *stored = nd_journal_scratch(journal, routes_count * sizeof **stored + holes * sizeof(nd_hole)
+                                              + entries * sizeof(uint32_t));
+    if (*stored == NULL) return ND_ERR_FULL;
+    nd_hole *hole = (nd_hole *)(void *)(*stored + routes_count);
+    uint32_t *entry = (uint32_t *)(void *)(hole + holes);
+    for (uint64_t i = 0; i < routes_count; i++) {
+        routes[i].entries = entry;
+        entry += records_of(&routes[i], records_count);
+        routes[i].holes = hole;
+        hole += routes[i].holes_count;
+    }
+    return ND_OK;
+}
+
 nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,
                            const uint64_t *channels, uint64_t routes_count,
                            const uint8_t *block, uint64_t block_bytes,
@@ -55,22 +97,24 @@ nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,
     uint64_t entries = 0;
     for (uint64_t i = 0; i < routes_count; i++) entries += records_of(&routes[i], records_count);
     const uint64_t bytes = nd_journal_request_bytes(block_bytes, records_count, routes_count, entries)
-                           + routes_count * sizeof(nd_channel_unit);
-    nd_status status = nd_journal_room(journal, (routes_count > 0 ? bytes : 0) + reserved_bytes);
+                           + routes_count * (sizeof(nd_channel_unit) + sizeof(nd_superseded_unit)) + reserved_bytes;
+    nd_status status = nd_journal_room(journal, routes_count > 0 ? bytes : reserved_bytes);
     if (status != ND_OK) return status;
     if (routes_count == 0) {
         return nd_rings_append(pool, routes, 0, block, block_bytes, meta, records_count, received_unix_ms);
     }
 
-    nd_journal_route *stored = nd_journal_scratch(journal, routes_count * sizeof *stored + entries * sizeof(uint32_t));
-    if (stored == NULL) return ND_ERR_FULL;
-    uint32_t *entry = (uint32_t *)(void *)(stored + routes_count);
-    for (uint64_t i = 0; i < routes_count; i++) {
-        routes[i].entries = entry;
-        entry += records_of(&routes[i], records_count);
-    }
-    status = nd_rings_append(pool, routes, routes_count, block, block_bytes, meta, records_count, received_unix_ms);
+    nd_append *append;
+    status = nd_append_begin(pool, routes, routes_count, block, block_bytes, meta, records_count, received_unix_ms,
+                             (nd_journal_room_max(journal) - bytes) / sizeof(nd_hole), &append);
     if (status != ND_OK) return status;
+    nd_journal_route *stored;
+    status = make_room(journal, routes, routes_count, records_count, bytes, &stored);
+    if (status != ND_OK) {
+        nd_append_cancel(append);
+        return status;
+    }
+    nd_append_commit(append);
 
     uint64_t stored_count = 0;
     for (uint64_t i = 0; i < routes_count; i++) {
@@ -90,6 +134,9 @@ nd_status nd_logged_append(nd_journal *journal, nd_pool *pool, nd_route *routes,
         .routes_count = stored_count,
     };
     ND_ASSERT(nd_journal_gather_request(journal, &request) == ND_OK);
-    for (uint64_t i = 0; i < routes_count; i++) gather_hole(journal, &routes[i], channels[i], epoch);
+    for (uint64_t i = 0; i < routes_count; i++) {
+        gather_hole(journal, &routes[i], channels[i], epoch);
+        gather_superseded(journal, &routes[i], channels[i], epoch);
+    }
     return ND_OK;
 }

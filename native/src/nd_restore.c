@@ -12,7 +12,7 @@
 #define ITEMS_MIN 64u
 #define CHANNEL_TYPES                                                                              \
     (1u << ND_UNIT_REQUEST | 1u << ND_UNIT_MOVED | 1u << ND_UNIT_STATE | 1u << ND_UNIT_DROPPED     \
-     | 1u << ND_UNIT_DELETED | 1u << ND_UNIT_FROZEN)
+     | 1u << ND_UNIT_DELETED | 1u << ND_UNIT_FROZEN | 1u << ND_UNIT_SUPERSEDED)
 #define SCAN_TYPES (CHANNEL_TYPES | 1u << ND_UNIT_ANSWER)
 #define RECORD_TYPES (1u << ND_UNIT_REQUEST)
 
@@ -194,19 +194,19 @@ static nd_status scan_moved(nd_restore *restore, const nd_moved_unit *unit, uint
 
 /* A channel whose oldest are dropped behind what is in flight drops on where it stopped;
  * all of that is one hole. */
-static nd_status scan_dropped(nd_restore *restore, channel *c, const nd_channel_unit *unit)
+static nd_status scan_dropped(nd_restore *restore, channel *c, uint64_t first_seq, uint64_t last_seq)
 {
-    if (unit->first_seq > unit->last_seq) return ND_OK;
+    if (first_seq > last_seq) return ND_OK;
     if (c->drop_newest > 0) {
         drop *newest = drop_at(restore, c->drop_newest - 1);
-        if (unit->first_seq >= newest->first_seq && unit->first_seq <= newest->last_seq + 1) {
-            raise_to(&newest->last_seq, unit->last_seq);
+        if (first_seq >= newest->first_seq && first_seq <= newest->last_seq + 1) {
+            raise_to(&newest->last_seq, last_seq);
             return ND_OK;
         }
     }
     if (!list_reserve(&restore->io, &restore->drops, sizeof(drop), restore->drops.count + 1)) return ND_ERR_FULL;
     *drop_at(restore, restore->drops.count) = (drop){
-        .channel = index_of(restore, c), .first_seq = unit->first_seq, .last_seq = unit->last_seq,
+        .channel = index_of(restore, c), .first_seq = first_seq, .last_seq = last_seq,
     };
     restore->drops.count++;
     c->drop_newest = restore->drops.count;
@@ -235,8 +235,21 @@ static nd_status scan_channel(nd_restore *restore, const nd_channel_unit *unit)
         known->frozen_form = unit->form;
         return ND_OK;
     default:
-        return scan_dropped(restore, c, unit);
+        return scan_dropped(restore, c, unit->first_seq, unit->last_seq);
     }
+}
+
+static nd_status scan_superseded(nd_restore *restore, const nd_superseded_unit *unit)
+{
+    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    if (c == NULL) return ND_ERR_FULL;
+    raise_to(&c->known.epoch, unit->epoch);
+    for (uint64_t i = 0; i < unit->holes; i++) {
+        const nd_hole *hole = &nd_superseded_holes(unit)[i];
+        const nd_status status = scan_dropped(restore, c, hole->first_seq, hole->last_seq);
+        if (status != ND_OK) return status;
+    }
+    return ND_OK;
 }
 
 static int compare(uint64_t a, uint64_t b)
@@ -304,6 +317,7 @@ static nd_status scan_unit(nd_restore *restore, const nd_unit *unit)
     switch (unit->type) {
     case ND_UNIT_REQUEST: return scan_request(restore, unit->unit);
     case ND_UNIT_MOVED: return scan_moved(restore, unit->unit, unit->segment, unit->offset);
+    case ND_UNIT_SUPERSEDED: return scan_superseded(restore, unit->unit);
     default: return scan_channel(restore, unit->unit);
     }
 }
@@ -455,20 +469,30 @@ static nd_status restore_parts(nd_restore *restore, channel *c, const nd_request
     uint32_t *indices = restore->indices.items;
     const uint32_t *entries = nd_route_entries(route);
     const uint64_t known_seq = restored_seq(c);
+    const uint64_t *const meta = s.meta;
+    uint64_t begin = 0;                                         /* the record at which the stretch begins */
     s.indices = indices;
+    s.block_bytes = s.records = 0;
     for (uint32_t i = 0; i <= route->seqs; i++) {
         const uint64_t seq = route->first_seq + i;
         const uint32_t index = i == route->seqs ? ND_LOST : entries != NULL ? entries[i] : i;
         const int is_live = index != ND_LOST && seq > c->known.settled_seq && seq > known_seq
                             && !is_dropped(restore, c, seq);
         if (is_live) {
-            if (s.count == 0) s.first_seq = seq;
-            indices[s.count] = index;
+            if (s.count == 0) {                                 /* without what only others had */
+                for (; begin < index; begin++) s.block += meta[begin] & 0xffffffu;
+                s.meta = meta + begin;
+                s.first_seq = seq;
+            }
+            for (; begin + s.records <= index; s.records++) s.block_bytes += s.meta[s.records] & 0xffffffu;
+            indices[s.count] = (uint32_t)(index - begin);
             s.count++;
         } else if (s.count > 0) {
             const nd_status status = restore_stretch(restore, c, &s);
             if (status != ND_OK) return status;
-            s.count = 0;
+            begin += s.records;
+            s.block += s.block_bytes;
+            s.count = s.records = s.block_bytes = 0;
         }
     }
     return ND_OK;

@@ -204,7 +204,7 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
 {
     if (pool == NULL || out == NULL) return ND_ERR_ARGUMENT;
     if (queue_bytes == 0 || queue_bytes > QUEUE_BYTES_MAX) return ND_ERR_ARGUMENT;
-    if (overflow != ND_OVERFLOW_DROP_OLDEST && overflow != ND_OVERFLOW_REJECT) return ND_ERR_ARGUMENT;
+    if ((unsigned)overflow > ND_OVERFLOW_KEEP_LATEST) return ND_ERR_ARGUMENT;
     nd_ring *ring = nd_pool_allocate(pool, sizeof *ring);
     if (ring == NULL) return ND_ERR_FULL;
     ring->pool = pool;
@@ -212,6 +212,7 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
     ring->epoch = epoch;
     ring->shown_seq = UINT64_MAX;
     ring->queue_bytes = queue_bytes;
+    ring->sweep_credit = nd_sweep_credit(ring, UINT64_MAX);
     ring->overflow = (uint8_t)overflow;
     *out = ring;
     return ND_OK;

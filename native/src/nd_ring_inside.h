@@ -53,7 +53,7 @@ struct nd_ring {
     uint64_t    last_seq;
     uint64_t    newest_unix_ms;
     uint64_t    moved_seq;      /* records up to here may have moved: no place leads to them */
-    uint64_t    unswept_bytes;  /* that came in since superseded records were last looked for */
+    uint64_t    sweep_credit;   /* bytes that may be looked through for superseded records */
     nd_place    slice_end;
 };
 
@@ -95,6 +95,12 @@ uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq);
 
 /* A run's records. */
 nd_span nd_run_span(const run *item);
+
+/* What of so many bytes can be saved up as sweep_credit (nd_supersede.h). */
+static inline uint64_t nd_sweep_credit(const nd_ring *ring, uint64_t bytes)
+{
+    return bytes < 2 * ring->queue_bytes ? bytes : 2 * ring->queue_bytes;
+}
 
 /* Drop records behind what is in flight, from the oldest, until bytes_min are gone or
  * none is left.  One run must be reserved. */

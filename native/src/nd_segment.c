@@ -48,7 +48,7 @@ nd_status nd_segment_check(const nd_segment_header *header, uint64_t segment_id,
     if (memcmp(header, &zeros, sizeof zeros) == 0) return ND_EMPTY;
     if (header->magic != ND_SEGMENT_MAGIC) return ND_ERR_CORRUPT;
     if (header->crc32c != sum_of(header, sizeof *header, crc)) return ND_ERR_CORRUPT;
-    if (header->version != ND_SEGMENT_VERSION) return ND_ERR_ARGUMENT;
+    if (header->version == 0 || header->version > ND_SEGMENT_VERSION) return ND_ERR_ARGUMENT;
     if (header->segment_id != segment_id || header->segment_bytes > file_bytes) return ND_ERR_CORRUPT;
     return header->segment_bytes < ND_SEGMENT_BYTES_MIN || header->first_group == 0 ? ND_ERR_CORRUPT : ND_OK;
 }
@@ -136,6 +136,21 @@ static int answer_is_valid(const uint8_t *at, uint64_t bytes)
     return bytes - sizeof *answer == nd_round_up((uint64_t)answer->key_bytes + answer->answer_bytes, 8);
 }
 
+static int superseded_is_valid(const uint8_t *at, uint64_t bytes)
+{
+    const nd_superseded_unit *superseded = (const nd_superseded_unit *)(const void *)at;
+    if (bytes < sizeof *superseded) return 0;
+    const uint64_t left = bytes - sizeof *superseded;
+    if (left % sizeof(nd_hole) != 0 || superseded->holes != left / sizeof(nd_hole)) return 0;
+    uint64_t seq = 0;
+    for (uint64_t i = 0; i < superseded->holes; i++) {
+        const nd_hole *hole = &nd_superseded_holes(superseded)[i];
+        if (hole->first_seq <= seq || hole->last_seq < hole->first_seq || hole->last_seq == UINT64_MAX) return 0;
+        seq = hole->last_seq;
+    }
+    return 1;
+}
+
 int nd_unit_is_valid(const uint8_t *at, uint64_t bytes_left)
 {
     const nd_unit_header *unit = (const nd_unit_header *)(const void *)at;
@@ -145,6 +160,7 @@ int nd_unit_is_valid(const uint8_t *at, uint64_t bytes_left)
     case ND_UNIT_REQUEST: return request_is_valid(at, unit->bytes);
     case ND_UNIT_MOVED: return moved_is_valid(at, unit->bytes);
     case ND_UNIT_ANSWER: return answer_is_valid(at, unit->bytes);
+    case ND_UNIT_SUPERSEDED: return superseded_is_valid(at, unit->bytes);
     case ND_UNIT_STATE:
     case ND_UNIT_DROPPED:
     case ND_UNIT_DELETED:

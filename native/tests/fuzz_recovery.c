@@ -46,7 +46,10 @@ static void write_segment(fake_disk *disk, const uint8_t *units, uint64_t count)
         nd_unit_header *unit = (nd_unit_header *)(void *)((uint8_t *)(group + 1) + at);
         unit->bytes = (unit->bytes & 0x1f8u) + 8;
         if (unit->bytes > count - at) unit->bytes = (uint32_t)(count - at);
-        unit->type = (uint16_t)(1 + unit->type % 7);
+        unit->type = (uint16_t)(1 + unit->type % 8);
+        if (unit->type == ND_UNIT_SUPERSEDED && unit->bytes >= sizeof(nd_superseded_unit)) {
+            ((nd_superseded_unit *)(void *)unit)->holes = (unit->bytes - sizeof(nd_superseded_unit)) / sizeof(nd_hole);
+        }
         at += unit->bytes;
     }
     *group = (nd_group_header){
@@ -74,8 +77,7 @@ static void restore_all(nd_recovery *recovery)
     }
     CHECK(scanned == ND_EMPTY && answers_bytes <= 255ull * SEGMENT_BYTES);
     for (; count < RINGS_MAX && count < nd_restore_channels(restore); count++) {
-        const nd_overflow overflow = count % 2 == 0 ? ND_OVERFLOW_DROP_OLDEST : ND_OVERFLOW_REJECT;
-        CHECK_EQUAL(nd_ring_open(pool, count, 0, 100000, overflow, &rings[count]), ND_OK);
+        CHECK_EQUAL(nd_ring_open(pool, count, 0, 100000, (nd_overflow)(count % 3), &rings[count]), ND_OK);
         CHECK_EQUAL(nd_restore_bind(restore, count, rings[count]), ND_OK);
     }
     const nd_status status = nd_restore_load(restore, pool);

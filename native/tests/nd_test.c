@@ -66,6 +66,11 @@ void test_memory_end(const test_memory *memory)
 
 test_request test_notifications(uint64_t count, uint32_t body_bytes)
 {
+    return test_values(count, 0, 100000000, body_bytes);
+}
+
+test_request test_values(uint64_t count, uint64_t first, uint64_t resources, uint32_t body_bytes)
+{
     CHECK(body_bytes >= 64);
     test_request request = {
         .block = malloc(count * body_bytes + 1),
@@ -76,7 +81,7 @@ test_request test_notifications(uint64_t count, uint32_t body_bytes)
     for (uint64_t i = 0; i < count; i++) {
         char *body = (char *)request.block + i * body_bytes;
         const int head = snprintf(body, 64, "{\"ep\":\"d\",\"path\":\"/%08llu\",\"payload\":\"",
-                                  (unsigned long long)(i % 100000000));
+                                  (unsigned long long)((first + i) % resources));
         memset(body + head, 'A', body_bytes - (uint32_t)head - 2);
         memcpy(body + body_bytes - 2, "\"}", 2);
         request.meta[i] = body_bytes | 1ull << 40;

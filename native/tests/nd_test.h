@@ -68,6 +68,9 @@ typedef struct {
 /* count notifications with bodies of body_bytes, at least 64. */
 test_request test_notifications(uint64_t count, uint32_t body_bytes);
 
+/* The same of so many resources, in turn from the first-th on. */
+test_request test_values(uint64_t count, uint64_t first, uint64_t resources, uint32_t body_bytes);
+
 /* One record given in full. */
 test_request test_record(uint32_t kind, const char *ep, const char *body, const char *tail);
 

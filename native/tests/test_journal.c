@@ -420,20 +420,63 @@ static void segments_of_another_journal_are_not_taken(void)
     fake_disk_free(disk);
 }
 
-static void a_newer_format_is_refused(void)
+/* A journal whose first segment says that it is of another version. */
+static fake_disk *journal_of_version(uint32_t version)
 {
     fake_disk *disk = small_journal(20);
     uint64_t count;
     nd_segment_header *header = (nd_segment_header *)(void *)fake_disk_bytes(disk, "00000001.seg", &count);
-    header->version = ND_SEGMENT_VERSION + 1;
+    header->version = version;
     nd_segment_seal(header, nd_crc32c_records_best());
-    nd_recovery *recovery;
-    CHECK(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery)
-          == ND_ERR_ARGUMENT);
+    return disk;
+}
+
+static void a_newer_format_is_refused(void)
+{
+    static const uint32_t versions[] = {0, ND_SEGMENT_VERSION + 1};
+    for (int i = 0; i < 2; i++) {
+        fake_disk *disk = journal_of_version(versions[i]);
+        nd_recovery *recovery;
+        CHECK(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery)
+              == ND_ERR_ARGUMENT);
+        fake_disk_free(disk);
+    }
+}
+
+static void an_older_format_is_read(void)
+{
+    fake_disk *disk = journal_of_version(1);
+    check_counts_up(recover(disk), 20);
     fake_disk_free(disk);
 }
 
 /* --- the larger units ---------------------------------------------------------------- */
+
+static void a_superseded_unit_says_what_can_be(void)
+{
+    struct {
+        nd_superseded_unit unit;
+        nd_hole            holes[2];
+    } good = {
+        .unit = {.unit = {.bytes = sizeof good, .type = ND_UNIT_SUPERSEDED}, .channel = 1, .holes = 2},
+        .holes = {{3, 3}, {5, 9}},
+    };
+    CHECK(sizeof good == 40 + 2 * 16);
+    CHECK(nd_unit_is_valid((const uint8_t *)&good, sizeof good));
+    static const nd_hole bad[][2] = {{{0, 3}, {5, 9}}, {{3, 2}, {5, 9}}, {{3, 5}, {5, 9}}, {{5, 9}, {3, 3}},
+                                     {{3, 3}, {5, UINT64_MAX}}};
+    for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memcpy(good.holes, bad[i], sizeof good.holes);
+        CHECK(!nd_unit_is_valid((const uint8_t *)&good, sizeof good));
+    }
+    memcpy(good.holes, (const nd_hole[2]){{3, 3}, {5, 9}}, sizeof good.holes);
+    good.unit.holes = 1;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&good, sizeof good));
+    good.unit.holes = UINT64_MAX;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&good, sizeof good));
+    good.unit.unit.bytes = 32;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&good, sizeof good));
+}
 
 static void a_request_and_an_answer_come_back_as_they_were(void)
 {
@@ -532,6 +575,8 @@ int main(void)
     RUN(a_segment_that_is_gone_is_named);
     RUN(segments_of_another_journal_are_not_taken);
     RUN(a_newer_format_is_refused);
+    RUN(an_older_format_is_read);
+    RUN(a_superseded_unit_says_what_can_be);
     RUN(a_request_and_an_answer_come_back_as_they_were);
     RUN(units_that_lie_about_their_lengths_are_refused);
     return 0;

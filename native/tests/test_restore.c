@@ -41,8 +41,10 @@ static void open_rings(world *w, uint64_t epoch)
     CHECK_EQUAL(nd_pool_open(nd_io_posix(), 16u << 20, &w->pool), ND_OK);
     CHECK_EQUAL(nd_framer_open(w->pool, &w->framer), ND_OK);
     for (uint64_t i = 0; i < CHANNELS; i++) {
-        const nd_overflow overflow = i == 2 ? ND_OVERFLOW_REJECT : ND_OVERFLOW_DROP_OLDEST;
-        CHECK_EQUAL(nd_ring_open(w->pool, 100 + i, epoch, 6000, overflow, &w->rings[i]), ND_OK);
+        static const nd_overflow overflows[CHANNELS] = {
+            ND_OVERFLOW_DROP_OLDEST, ND_OVERFLOW_KEEP_LATEST, ND_OVERFLOW_REJECT,
+        };
+        CHECK_EQUAL(nd_ring_open(w->pool, 100 + i, epoch, 6000, overflows[i], &w->rings[i]), ND_OK);
     }
 }
 
@@ -283,7 +285,8 @@ static void more_than_a_queue_holds_costs_the_oldest(void)
     CHECK_EQUAL(stats.lost_records, 20 - kept);
     CHECK_EQUAL(nd_ring_check(again.rings[2]), ND_OK);
     CHECK_EQUAL(stats_of(again.rings[2]).last_seq, 20);
-    for (uint64_t seq = 1; seq <= 20; seq++) CHECK_EQUAL(nd_ring_has(again.rings[2], seq), seq > 20 - kept);
+    nd_span near = {0};
+    for (uint64_t seq = 1; seq <= 20; seq++) CHECK_EQUAL(nd_ring_has(again.rings[2], seq, &near), seq > 20 - kept);
     route = (nd_route){.ring = again.rings[2]};
     CHECK_EQUAL(test_append(again.pool, again.rings[2], &request, 2000, &route), ND_OK);
     CHECK_EQUAL(route.rejected_count, 10);                      /* it refuses again */
@@ -354,6 +357,40 @@ static void room_that_was_reserved_is_there_behind_a_request_or_nothing_is_store
     }
     CHECK(stored > 10 && stored < turns);
     test_request_free(&request);
+}
+
+/* Every other record is of one resource: each leaves a hole of its own. */
+static void what_has_no_room_to_be_told_is_not_superseded_yet(void)
+{
+    world w = begin(1);
+    const uint64_t channel = 1;
+    nd_route route = {.ring = w.rings[1]};
+    for (uint64_t i = 0; i < 62; i++) {
+        test_request value = test_values(1, i % 2 == 0 ? 0 : i, 1000, 64);
+        CHECK_EQUAL(append(&w, &value, &route, &channel, 1), ND_OK);
+        test_request_free(&value);
+        if (i % 20 == 19) write_group(&w);
+    }
+    test_request last = test_values(1, 0, 1000, 64);
+    const uint64_t bytes = nd_journal_request_bytes(64, 1, 1, 1) + sizeof(nd_channel_unit) + sizeof(nd_superseded_unit);
+    const nd_channel_unit filler = {.type = ND_UNIT_STATE, .channel = 2, .incarnation = 102, .epoch = EPOCH};
+    while (nd_journal_room(w.journal, bytes + 31 * sizeof(nd_hole)) == ND_OK) {
+        CHECK_EQUAL(nd_journal_gather_channel(w.journal, &filler), ND_OK);
+    }
+    CHECK_EQUAL(nd_journal_room(w.journal, bytes), ND_OK);
+    const nd_ring_stats_t before = stats_of(w.rings[1]);
+    CHECK_EQUAL(append(&w, &last, &route, &channel, 1), ND_NO_ROOM);
+    const nd_ring_stats_t after = stats_of(w.rings[1]);
+    CHECK(memcmp(&before, &after, sizeof before) == 0);
+    CHECK_EQUAL(nd_ring_check(w.rings[1]), ND_OK);
+    write_group(&w);
+    CHECK_EQUAL(append(&w, &last, &route, &channel, 1), ND_OK);
+    CHECK_EQUAL(route.superseded.count, 31);
+    CHECK_EQUAL(route.holes_count, 31);
+    write_group(&w);
+    check_restores(&w);
+    test_request_free(&last);
+    end(&w);
 }
 
 /* A moved unit with the records first..last of a channel, as they lie in its ring. */
@@ -619,6 +656,7 @@ int main(void)
     RUN(a_channel_that_was_deleted_is_told);
     RUN(a_request_that_the_journal_has_no_room_for_reaches_no_ring);
     RUN(room_that_was_reserved_is_there_behind_a_request_or_nothing_is_stored);
+    RUN(what_has_no_room_to_be_told_is_not_superseded_yet);
     RUN(moved_records_take_their_old_places);
     RUN(cleaning_keeps_what_is_live_and_frees_the_rest);
     RUN(answers_move_as_long_as_their_account_keeps_them);

@@ -514,7 +514,7 @@ static void opening_checks_its_arguments(void)
     CHECK_EQUAL(nd_ring_open(NULL, 1, 1, 1, ND_OVERFLOW_REJECT, &other), ND_ERR_ARGUMENT);
     CHECK_EQUAL(nd_ring_open(pool, 1, 1, 0, ND_OVERFLOW_REJECT, &other), ND_ERR_ARGUMENT);
     CHECK_EQUAL(nd_ring_open(pool, 1, 1, (1ull << 40) + 1, ND_OVERFLOW_REJECT, &other), ND_ERR_ARGUMENT);
-    CHECK_EQUAL(nd_ring_open(pool, 1, 1, 1, (nd_overflow)2, &other), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(nd_ring_open(pool, 1, 1, 1, (nd_overflow)3, &other), ND_ERR_ARGUMENT);
     memory.fail_at = memory.requests + 1;
     CHECK_EQUAL(nd_ring_open(pool, 1, 1, 1, ND_OVERFLOW_REJECT, &other), ND_ERR_FULL);
     nd_ring_close(NULL);

@@ -30,18 +30,27 @@ from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
 from dispatcher.wire.uid import uid
 
 SIZES = JournalSizes(segment_bytes=64 << 10, group_bytes_max=48 << 10, allowance_bytes=320 << 10)
-FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED = range(1, 7)
+FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED, LATEST = range(1, 8)
 OPTIONS = {
     number: QueueOptions(
         incarnation=100 + number,
         owner=1,
-        queue_bytes=12_000 if number == HOLEY else 50_000_000,
-        overflow=Overflow.DROP_OLDEST,
+        queue_bytes=12_000 if number in (HOLEY, LATEST) else 50_000_000,
+        overflow=Overflow.KEEP_LATEST if number == LATEST else Overflow.DROP_OLDEST,
     )
-    for number in (FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED)
+    for number in (FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED, LATEST)
 }
 KNOWN = {number: options for number, options in OPTIONS.items() if number != DELETED}
-UNIT_TYPES = {1: "request", 2: "moved", 3: "state", 4: "dropped", 5: "deleted", 6: "frozen", 7: "answer"}
+UNIT_TYPES = {
+    1: "request",
+    2: "moved",
+    3: "state",
+    4: "dropped",
+    5: "deleted",
+    6: "frozen",
+    7: "answer",
+    8: "superseded",
+}
 FORM = Form(mixed_kinds=True, include_uid=True)
 FLIPS = 5  # of each kind
 
@@ -121,6 +130,8 @@ async def write_every_type_of_unit(folder: Path) -> None:
         for first in range(60, 300, 40):
             await publish(queue, first, 40, HOLEY, FAST, SLOW)
             gather_answer(queue, first)
+        for first in (0, 15, 30, 5, 20, 10):
+            await publish(queue, first, 30, LATEST)
         await publish(queue, 300, 5, SLOW, FROZEN)
 
 
@@ -190,7 +201,8 @@ async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
         assert any(f" {damaged} groups" in finding.text for finding in said if finding.is_wrong) == bool(
             damaged
         )
-        whole.pop(HOLEY)  # full: it would drop its oldest for anything new
+        for channel in (HOLEY, LATEST):  # full, or nearly: some would go for anything new
+            whole.pop(channel)
         for channel in whole:
             await publish(queue, 90_000, 3, channel)
     async with opened(folder) as (queue, again):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from support.daemon import DISPATCHER, READY_S, log_shown, new_tenant, open_daemon
+from support.metrics import assert_balanced, scraped
 from support.plain_websocket import open_websocket
 from support.receiver import answer, open_receiver
 from support.tenants import key_of, websocket_tenant
@@ -167,21 +168,8 @@ async def test_the_records_balance_in_one_scrape(tmp_path: Path) -> None:
         gone = await websocket_tenant(daemon)
         await gone.gateway.post_events([event(n) for n in range(7)])
         assert (await gone.application.send("DELETE", WEBSOCKET)).status == 204
-        metrics = samples((await daemon.anyone.send("GET", "/metrics")).body.decode())
-    names = ("acked", "expired", "dropped", "superseded", "parked", "deleted")
-    settled = sum(metrics.get(f"dispatcher_records_{name}_total", 0) for name in names)
+        metrics = await scraped(daemon)
+    assert_balanced(metrics)
     assert metrics["dispatcher_events_accepted_total"] == 117
     assert metrics["dispatcher_records_queued_total"] == 117
     assert metrics["dispatcher_records_deleted_total"] == 7
-    assert settled + metrics["dispatcher_queue_records"] == 117
-
-
-def samples(text: str) -> dict[str, float]:
-    """Values by name, labels summed up."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            name = name.partition("{")[0]
-            found[name] = found.get(name, 0.0) + float(value)
-    return found

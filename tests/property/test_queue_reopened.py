@@ -181,7 +181,7 @@ class ReopenedComparison(QueueComparison):
     def open_all(self) -> None:
         """Channels that are not there begin, with something in them."""
         for channel in set(CHANNELS) - set(self.model._channels):
-            overflow = Overflow.REJECT if channel == 3 else Overflow.DROP_OLDEST
+            overflow = list(Overflow)[channel - 1]
             self.open_channel(channel, 3_000 * channel, overflow)
             self.append(notifications(15), {channel: None}, 1, as_bytearray=False)
 
@@ -223,6 +223,7 @@ class ReopenedComparison(QueueComparison):
         """A channel of the model as it is opened again: nothing is in flight but a frozen batch."""
         again = self.model._channels[number] = channel.copy()
         again.in_flight_seq = 0
+        again.sweep_credit = 2 * again.options.queue_bytes
         found = self.call(self.native.stats, number)
         self.model._ledger.recovered(found.records, found.record_bytes)
         first_seq = again.records[0].seq if again.records else again.last_seq + 1

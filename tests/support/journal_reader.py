@@ -145,7 +145,7 @@ class _Segment:
             "<IIIIQQQQQQ", header.ljust(64, b"\0")
         )
         is_right = magic == int.from_bytes(b"NDSG", "little") and crc == crc32c(header)
-        if is_right and version == 1 and segment_id == self.id and segment_bytes <= len(self.data):
+        if is_right and version in (1, 2) and segment_id == self.id and segment_bytes <= len(self.data):
             self.first_group = first_group
             self.journal_id = journal_id
             self.data = self.data[:segment_bytes]
@@ -221,6 +221,11 @@ def _apply(channels: Channels, unit: bytes) -> None:
             state.dropped.append((first, last))
         else:
             state.is_deleted = True
+    elif kind == 8:
+        channel, incarnation, _, holes = struct.unpack_from("<QQQQ", unit, 8)
+        assert len(unit) == 40 + 16 * holes
+        state = channels.setdefault((channel, incarnation), ChannelState())
+        state.dropped += [struct.unpack_from("<QQ", unit, 40 + 16 * at) for at in range(holes)]
 
 
 def _answer(unit: bytes) -> StoredAnswer:

@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher import config
 from dispatcher.errors import ConfigError
-from dispatcher.model import ChannelLimits
+from dispatcher.model import ChannelLimits, Overflow
 
 
 def write(folder: Path, text: str) -> Path:
@@ -56,6 +56,12 @@ def test_a_tier_of_ones_own_starts_from_the_commercial_defaults(tmp_path: Path) 
     assert set(settings.tiers) == {"commercial", "free", "gold"}
 
 
+@pytest.mark.parametrize("overflow", Overflow)
+def test_a_tier_names_what_its_full_queues_do(tmp_path: Path, overflow: Overflow) -> None:
+    settings, _ = config.load(write(tmp_path, f'[tiers.free]\noverflow = "{overflow}"\n'))
+    assert settings.tiers["free"].overflow is overflow
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -65,7 +71,7 @@ def test_a_tier_of_ones_own_starts_from_the_commercial_defaults(tmp_path: Path) 
         ('[server]\nlisten = "a:99999"\n', ("d.toml:2", "65535")),
         ("[tiers.free]\nqueue_bytes = -1\n", ("d.toml:2", "queue_bytes", "bytes")),
         ("[tiers.free]\nbatch_events = 20001\n", ("d.toml:2", "20000")),
-        ('[tiers.free]\noverflow = "panic"\n', ("d.toml:2", "drop-oldest or reject")),
+        ('[tiers.free]\noverflow = "panic"\n', ("d.toml:2", "drop-oldest, reject or keep-latest")),
         ("[tiers.free]\nretry_initial_s = 200\n", ("tiers.free", "retry_initial_s")),
         ('[callbacks]\nallow_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
         ('[server]\ntls_key = "k"\n', ("tls_certificate", "tls_key", "both")),

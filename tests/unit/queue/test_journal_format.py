@@ -23,9 +23,9 @@ KNOWN = {
         incarnation=100 + number,
         owner=1,
         queue_bytes=30_000,
-        overflow=Overflow.REJECT if number == 3 else Overflow.DROP_OLDEST,
+        overflow=overflow,
     )
-    for number in (1, 2, 3)
+    for number, overflow in enumerate(Overflow, 1)
 }
 SIZES = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=256 << 10)
 FORM = Form(mixed_kinds=True, include_uid=True, include_timestamp=True)
@@ -90,7 +90,7 @@ async def live_a_little(queue: NativeQueue, dice: random.Random, now_ms: int) ->
             case 2:
                 queue.release(channel)
             case _:
-                records = records_of(notifications(dice.randrange(1, 60), first=turn * 100))
+                records = records_of(notifications(dice.randrange(1, 60), first=dice.randrange(60)))
                 routes = [Route(number) for number in (1, 2, 3) if dice.random() < 0.7]
                 _, ticket = queue.append(records, routes, now_ms + turn)
                 if dice.random() < 0.6:

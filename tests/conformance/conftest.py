@@ -1,0 +1,23 @@
+"""Every kind of queue, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.one_channel import EPOCH
+from support.queues import KINDS, Maker, open_maker
+
+from dispatcher.queue.interface import ChannelQueue
+
+
+@pytest.fixture(params=KINDS)
+async def maker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Maker]:
+    async with open_maker(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def queue(maker: Maker) -> ChannelQueue:
+    return await maker.make(EPOCH, 64 << 20)
