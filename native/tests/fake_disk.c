@@ -38,6 +38,13 @@ static nd_status begin_call(fake_disk *disk)
     return disk->fail_at != 0 && disk->calls == disk->fail_at ? disk->fail_status : ND_OK;
 }
 
+/* A call that takes no space: it fails in another way. */
+static nd_status begin_plain_call(fake_disk *disk)
+{
+    const nd_status status = begin_call(disk);
+    return status == ND_ERR_NOSPACE ? ND_ERR_IO : status;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -81,7 +88,7 @@ static nd_status fake_create(void *context, const char *path, int32_t *out)
 static nd_status fake_open(void *context, const char *path, int32_t *out, uint64_t *bytes_out)
 {
     fake_disk *disk = context;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     file *f = find(disk, base_name(path));
     if (f == NULL || !f->exists) return ND_EMPTY;
@@ -139,7 +146,7 @@ static nd_status fake_read(void *context, int32_t number, uint8_t *bytes, uint64
                            uint64_t offset, uint64_t *got)
 {
     fake_disk *disk = context;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     const file *f = &disk->files[number];
     const uint64_t left = offset < f->count ? f->count - offset : 0;
@@ -152,7 +159,7 @@ static nd_status fake_read(void *context, int32_t number, uint8_t *bytes, uint64
 static nd_status fake_sync(void *context, int32_t number)
 {
     fake_disk *disk = context;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     file *f = &disk->files[number];
     resize(&f->synced, &f->synced_count, f->count);
@@ -164,7 +171,7 @@ static nd_status fake_sync_folder(void *context, const char *folder)
 {
     fake_disk *disk = context;
     (void)folder;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     for (uint64_t i = 0; i < disk->files_count; i++) disk->files[i].existed = disk->files[i].exists;
     return ND_OK;
@@ -173,7 +180,7 @@ static nd_status fake_sync_folder(void *context, const char *folder)
 static nd_status fake_unlink(void *context, const char *path)
 {
     fake_disk *disk = context;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     file *f = find(disk, base_name(path));
     if (f == NULL || !f->exists) return ND_EMPTY;
@@ -186,7 +193,7 @@ static nd_status fake_list(void *context, const char *folder,
 {
     fake_disk *disk = context;
     (void)folder;
-    const nd_status status = begin_call(disk);
+    const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
     visit(visitor, "not-a-segment");
     for (uint64_t i = disk->files_count; i-- > 0;) {
