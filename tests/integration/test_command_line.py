@@ -130,12 +130,6 @@ async def test_serve_with_wrong_settings_exits_2_with_one_line(
     assert reason in done.stderr.decode()
 
 
-async def test_a_second_daemon_on_the_same_folder_exits_1_with_one_line(daemon: Daemon) -> None:
-    done = await run(*SERVE, "--data", str(daemon.data))
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.splitlines()[-1].startswith(b"dispatcher: ")
-
-
 async def test_every_command_tells_what_it_does() -> None:
     for command in ("serve", "demo", "keys", "publish", "tail", "config"):
         done = await run(command, "--help")
