@@ -25,7 +25,7 @@ from dispatcher.model import Durability
 ROUNDS = int(os.environ.get("DISPATCHER_KILL_ROUNDS", "100"))
 RANDOM_S_MAX = 0.5
 POINT_S_MAX = 10.0  # until a named point is passed
-NTH_MAX = {"group": 30, "recovery": 4, "clean": 4, "prepare": 4, "header": 4}
+NTH_MAX = {"recovery": 4, "secure": 2, "prepare": 4, "header": 4, "group": 30, "clean": 4}
 DELIVERY_S = 30.0
 
 
@@ -33,7 +33,7 @@ def deaths(dice: random.Random) -> Iterator[Death | None]:
     """Where the lives end; None: at a random moment."""
     for point in dice.sample(KILL_POINTS, len(KILL_POINTS)):
         yield Death(point)
-        if point.startswith("recovery"):
+        if point.startswith(("recovery", "secure")):
             yield Death(point)
     while True:
         point = dice.choice(KILL_POINTS)

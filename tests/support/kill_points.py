@@ -20,6 +20,9 @@ STEPS: dict[str, str] = {
     "recovery.list": "the journal's folder is read at the start",
     "recovery.open": "a segment is opened at the start",
     "recovery.read": "a part of it is read",
+    "secure.reopen": "the newest segment is opened again, to write",
+    "secure.write": "its last group is written once more, in its place",
+    "secure.sync": "it is synced: what was found is durable, and may be seen",
     "prepare.create": "the file of the next segment is made",
     "prepare.preallocate": "its place on the disk is taken",
     "prepare.sync": "it is synced, all zeros",
@@ -34,7 +37,7 @@ STEPS: dict[str, str] = {
 }
 """What happens at each step.  ``tests/README.md`` has the same names."""
 
-TORN = ("header.write", "group.write")  # steps that may be done by half
+TORN = ("secure.write", "header.write", "group.write")  # steps that may be done by half
 
 KILL_POINTS = tuple(
     f"{step}.{moment}"
@@ -75,6 +78,7 @@ class _MortalCalls:
         self._passed = 0
         self._real = lib.nd_files_posix()
         self._is_writing = False  # recovery is over
+        self._secured = -1  # the file that is written again before that
         self._new_files: set[int] = set()  # not synced yet
         self._is_cleaning = False  # a name went, and the folder was not synced since
         types = {name: field.type for name, field in ffi.typeof("nd_files").fields}
@@ -101,12 +105,18 @@ class _MortalCalls:
         step = "clean.open" if self._is_writing else "recovery.open"
         return self._take_step(step, self._real.open, path, file_out, bytes_out)
 
+    def _reopen(self, _: Any, path: Any, file_out: Any) -> int:
+        status = self._take_step("secure.reopen", self._real.reopen, path, file_out)
+        self._secured = file_out[0]
+        return status
+
     def _read(self, _: Any, file: int, into: Any, count: int, offset: int, read_out: Any) -> int:
         step = "clean.read" if self._is_writing else "recovery.read"
         return self._take_step(step, self._real.read, file, into, count, offset, read_out)
 
     def _create(self, _: Any, path: Any, file_out: Any) -> int:
         self._is_writing = True
+        self._secured = -1
         status = self._take_step("prepare.create", self._real.create, path, file_out)
         self._new_files.add(file_out[0])
         return status
@@ -115,7 +125,7 @@ class _MortalCalls:
         return self._take_step("prepare.preallocate", self._real.preallocate, file, count)
 
     def _write(self, _: Any, file: int, data: Any, count: int, offset: int, written_out: Any) -> int:
-        step = "group.write" if offset else "header.write"
+        step = "secure.write" if file == self._secured else "group.write" if offset else "header.write"
         if self._death.point == f"{step}.half":
             if self._passed + 1 == self._death.nth:
                 self._real.write(ffi.NULL, file, data, count // 2, offset, written_out)
@@ -123,7 +133,11 @@ class _MortalCalls:
         return self._take_step(step, self._real.write, file, data, count, offset, written_out)
 
     def _sync(self, _: Any, file: int) -> int:
-        step = "prepare.sync" if file in self._new_files else "group.sync"
+        step = "group.sync"
+        if file == self._secured:
+            step = "secure.sync"
+        elif file in self._new_files:
+            step = "prepare.sync"
         self._new_files.discard(file)
         return self._take_step(step, self._real.sync, file)
 
