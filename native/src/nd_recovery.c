@@ -19,6 +19,7 @@ typedef struct {
     uint64_t epoch;
     uint32_t is_synced;
     uint32_t is_damaged;        /* its header is; the first valid group serves instead */
+    uint32_t is_unbegun;        /* its header never reached the disk, and nobody was told of its groups */
 } segment;
 
 /* A group of the loaded segment that is kept. */
@@ -238,16 +239,6 @@ static nd_status read_groups(nd_recovery *recovery, const segment *s)
     return status;
 }
 
-/* A segment without a good header was either never written to, or was damaged since. */
-static nd_status find_first_group(nd_recovery *recovery, segment *s)
-{
-    const nd_status status = read_groups(recovery, s);
-    if (status != ND_OK || recovery->groups_count == 0) return status;
-    s->first_group = recovery->groups[0].number;
-    s->is_damaged = 1;
-    return ND_OK;
-}
-
 static int is_zero(const uint8_t *bytes, uint64_t count)
 {
     static const uint8_t zeros[ND_BLOCK_BYTES];
@@ -256,6 +247,40 @@ static int is_zero(const uint8_t *bytes, uint64_t count)
         if (memcmp(bytes + at, zeros, part) != 0) return 0;
     }
     return 1;
+}
+
+/* Where the groups of a segment end because those of a later one begin; 0: none does. */
+static uint64_t successor_group(const nd_recovery *recovery, uint64_t index)
+{
+    for (uint64_t i = index + 1; i < recovery->segments_count; i++) {
+        if (recovery->segments[i].first_group > 0) return recovery->segments[i].first_group;
+    }
+    return 0;
+}
+
+/* The highest group that those of the loaded segment name as durable. */
+static uint64_t durable_group(const nd_recovery *recovery)
+{
+    uint64_t durable = 0;
+    for (uint64_t i = 0; i < recovery->groups_count; i++) {
+        const uint64_t named = header_of(&recovery->groups[i])->durable;
+        if (named > durable) durable = named;
+    }
+    return durable;
+}
+
+/* A segment without a good header was never written to, or torn as it was begun, or damaged since. */
+static nd_status find_first_group(nd_recovery *recovery, uint64_t index)
+{
+    segment *s = &recovery->segments[index];
+    const nd_status status = read_groups(recovery, s);
+    if (status != ND_OK || recovery->groups_count == 0) return status;
+    const uint64_t first = recovery->groups[0].number;
+    const int is_last = successor_group(recovery, index) == 0;
+    s->is_unbegun = is_last && durable_group(recovery) < first && is_zero(recovery->bytes, sizeof(nd_segment_header));
+    s->is_damaged = !s->is_unbegun;
+    if (s->is_damaged) s->first_group = first;
+    return ND_OK;
 }
 
 static void note_damage(nd_recovery *recovery, uint64_t segment_id, uint64_t first, uint64_t end)
@@ -314,11 +339,7 @@ static void judge_sealed(nd_recovery *recovery, const segment *s, uint64_t end)
 /* The last segment: it ends where a group is missing that nobody calls durable. */
 static void judge_last(nd_recovery *recovery, const segment *s)
 {
-    uint64_t durable = 0;
-    for (uint64_t i = 0; i < recovery->groups_count; i++) {
-        const uint64_t named = header_of(&recovery->groups[i])->durable;
-        if (named > durable) durable = named;
-    }
+    const uint64_t durable = durable_group(recovery);
     uint64_t count = 0;
     for (; count < recovery->groups_count; count++) {
         const uint64_t number = recovery->groups[count].number;
@@ -328,15 +349,6 @@ static void judge_last(nd_recovery *recovery, const segment *s)
     }
     cut(recovery, count);
     if (!ends_in_zeros(recovery, s)) recovery->report.is_clean_end = 0;
-}
-
-/* Where the groups of a segment end because those of a later one begin; 0: none does. */
-static uint64_t successor_group(const nd_recovery *recovery, uint64_t index)
-{
-    for (uint64_t i = index + 1; i < recovery->segments_count; i++) {
-        if (recovery->segments[i].first_group > 0) return recovery->segments[i].first_group;
-    }
-    return 0;
 }
 
 /* What the segment's file or header says, before its groups are judged.  One that was made
@@ -390,8 +402,8 @@ nd_status nd_recovery_open(const nd_io *io, const nd_files *files, const char *f
     for (uint64_t i = 0; i < recovery->segments_count && status == ND_OK; i++) {
         status = read_header(recovery, &recovery->segments[i]);
     }
-    for (uint64_t i = 0; i < recovery->segments_count && status == ND_OK; i++) {
-        if (recovery->segments[i].first_group == 0) status = find_first_group(recovery, &recovery->segments[i]);
+    for (uint64_t i = recovery->segments_count; i-- > 0 && status == ND_OK;) {
+        if (recovery->segments[i].first_group == 0) status = find_first_group(recovery, i);
     }
     if (status != ND_OK) {
         nd_recovery_close(recovery);
@@ -442,6 +454,7 @@ nd_status nd_recovery_load(nd_recovery *recovery)
     const nd_status status = read_groups(recovery, s);
     if (status != ND_OK) return status;
     recovery->loaded++;
+    if (s->is_unbegun) cut(recovery, 0);
     begin_segment(recovery, s, index);
     const uint64_t end = successor_group(recovery, index);
     if (end > 0) judge_sealed(recovery, s, end);

@@ -191,12 +191,15 @@ def stored_bytes(record: StoredRecord) -> int:
 async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
     """Open what was damaged: all is there but the missing groups; then go on with it, twice."""
     said = list(journal_findings(folder))
+    second = read_journal(folder)
     channels = made.journal.channels_without(missing)
     async with opened(folder) as (queue, report):
         whole = {channel: await delivered(queue, channel) for channel in KNOWN}
         assert whole == {channel: expected(channels, channel)[0] for channel in KNOWN}
         assert report.lost_records == sum(expected(channels, channel)[1] for channel in KNOWN)
         assert any(finding.is_wrong for finding in said) == report.journal.is_damaged
+        assert len(second.damaged) == report.journal.damaged_groups
+        assert second.is_clean_end == report.journal.is_clean_end
         damaged = report.journal.damaged_groups
         assert any(f" {damaged} groups" in finding.text for finding in said if finding.is_wrong) == bool(
             damaged
@@ -345,6 +348,30 @@ async def test_a_tail_cut_from_an_older_segment_is_damage(
     assert report.journal.damaged_groups == len(missing) > 0
     assert report.journal.damaged_group == min(missing)
     assert report.journal.damaged_segment == segment
+
+
+async def test_a_header_that_was_erased_is_damage_and_costs_nothing(made: Made, tmp_path: Path) -> None:
+    folder = copy_of(made, tmp_path)
+    erase_header(folder, last_segment(made))
+    report = await check(made, folder, set())
+    assert (report.journal.damaged_segments, report.journal.damaged_groups) == (1, 0)
+
+
+async def test_a_segment_torn_as_it_was_begun_is_no_damage(made: Made, tmp_path: Path) -> None:
+    """Its first group reached the disk, and its header did not: nobody was told of the group."""
+    folder = copy_of(made, tmp_path)
+    segment = last_segment(made)
+    (folder / f"{segment + 1:08}.seg").unlink()  # the spare is made when the group is durable
+    zero(folder, segment, cuts(made, segment)[2])
+    erase_header(folder, segment)
+    report = await check(made, folder, behind(made, segment, 0))
+    assert not report.journal.is_damaged
+    assert not report.journal.is_clean_end
+
+
+def erase_header(folder: Path, segment: int) -> None:
+    path = folder / f"{segment:08}.seg"
+    path.write_bytes(bytes(64) + path.read_bytes()[64:])
 
 
 @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "emptied"])

@@ -115,11 +115,14 @@ def read_journal(folder: Path) -> Journal:
         segment.find_groups(max(ids, default=0))
     segments = [segment for segment in segments if segment.first_group is not None]
     journal = Journal(groups={}, damaged=[], is_clean_end=True)
+    is_torn = bool(segments) and segments[-1].was_never_begun()
+    if is_torn:
+        segments.pop()
     expected = segments[0].first_group if segments else 1
     for segment, successor in zip(segments, [*segments[1:], None], strict=True):
         if successor is None:
             end = _end_of_last(segment, expected)
-            journal.is_clean_end = not any(segment.data[segment.end_before(end) :])
+            journal.is_clean_end = not is_torn and not any(segment.data[segment.end_before(end) :])
         else:
             assert successor.first_group is not None
             end = successor.first_group
@@ -155,7 +158,9 @@ class _Segment:
         while offset < len(self.data):
             length = self._group_bytes(offset, journal_id)
             if length:
-                self.groups[struct.unpack_from("<Q", self.data, offset + 24)[0]] = offset
+                (number,) = struct.unpack_from("<Q", self.data, offset + 24)
+                if number > max(self.groups, default=0):
+                    self.groups[number] = offset
             offset += -(-length // BLOCK) * BLOCK if length else BLOCK
         if self.first_group is None and self.groups:
             self.first_group = min(self.groups)
@@ -164,6 +169,10 @@ class _Segment:
         return max(
             (struct.unpack_from("<Q", self.data, at + 32)[0] for at in self.groups.values()), default=0
         )
+
+    def was_never_begun(self) -> bool:
+        """Of the last one: nobody was told of what stands in it."""
+        return not any(self.data[:64]) and self.durable() < min(self.groups)
 
     def end_before(self, number: int) -> int:
         """Where the last group before this number ends."""
