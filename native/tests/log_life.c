@@ -8,6 +8,7 @@
 #include "nd_logged_append.h"
 #include "nd_recovery.h"
 #include "nd_restore.h"
+#include "nd_secure.h"
 
 #define CHANNELS       3u
 #define SEGMENT_BYTES  (64u * 1024)
@@ -46,6 +47,7 @@ struct log_life {
     nd_cleaner *cleaner;
     uint64_t    cleaned_group;          /* the oldest segment may go when this one is durable; 0: it is not cleaned */
     int         is_sealed;
+    int         is_cut;                 /* the next stop is a power cut */
     int         may_fail;               /* something was told to */
     channel_picture now[CHANNELS];      /* incarnation and frozen batch; the rest is in the rings */
     picture    *pictures[PICTURES_MAX]; /* by the number of their group */
@@ -412,6 +414,11 @@ static nd_status recover(log_life *life, nd_recovery_report_t *report)
     if (status == ND_OK) status = nd_restore_scan(restore);
     if (status == ND_OK) {
         nd_recovery_report(recovery, report);
+        if (life->is_synced) {
+            status = nd_secure(&life->memory.io, fake_disk_files(life->disk), "journal", report->newest_segment);
+        }
+    }
+    if (status == ND_OK) {
         CHECK(report->last_group < PICTURES_MAX && life->pictures[report->last_group] != NULL);
         status = load(life, restore, life->pictures[report->last_group]);
     }
@@ -468,7 +475,8 @@ static void open_all(log_life *life)
 void log_life_restart(log_life *life)
 {
     close_all(life);
-    if (life->is_synced) fake_disk_power_cut(life->disk);
+    if (life->is_synced && life->is_cut) fake_disk_power_cut(life->disk);
+    life->is_cut = !life->is_cut;
     fake_disk_fail_at(life->disk, 0, ND_OK);
     fake_disk_hold_at_most(life->disk, 0);
     life->epoch++;
@@ -485,6 +493,7 @@ log_life *log_life_begin(uint64_t seed, uint32_t is_synced)
     test_memory_begin(&life->memory);
     life->disk = fake_disk_new(seed);
     life->is_synced = is_synced;
+    life->is_cut = (int)(seed & 1u);
     life->epoch = 1;
     life->now_ms = 1000;
     life->pictures[0] = calloc(1, sizeof *life->pictures[0]);

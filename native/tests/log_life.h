@@ -26,7 +26,8 @@ void log_life_do(log_life *life, uint8_t operation, uint8_t choice);
 /* From now on something may fail, because the test saw to it. */
 void log_life_may_fail(log_life *life);
 
-/* Stop, recover, and compare with the pictures; the next life goes on from there. */
+/* Stop, every other time as if the power went, recover, and compare with the pictures; the
+ * next life goes on from there. */
 void log_life_restart(log_life *life);
 
 /* Stop for good; nothing may be left. */

@@ -53,7 +53,7 @@ static void each_call_of_the_disk_fails_in_turn(void)
     for (uint32_t seed = 1; seed <= SEEDS; seed++) {
         uint64_t fail_at = 1;
         for (; fail_at < LIVES_MAX; fail_at++) {
-            log_life *life = log_life_begin(seed, 1);
+            log_life *life = log_life_begin(fail_at / 2, 1);
             fake_disk_fail_at(log_life_disk(life), fail_at, fail_at % 2 == 0 ? ND_ERR_IO : ND_ERR_NOSPACE);
             log_life_may_fail(life);
             live(life, seed);
