@@ -38,6 +38,7 @@ from dispatcher.queue.native_form import form_flags
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
+from dispatcher.queue.segment_books import Contents
 
 _ROUTES_AT_FIRST = 16
 _HEADER_BYTES = 32  # FORMAT.md, the record
@@ -151,6 +152,12 @@ class NativeQueue:
         ``lost`` are records of theirs, and their bytes, that the memory had no room for;
         ``answers`` come oldest first.  Nothing was received after ``received_unix_ms``.
         """
+        earlier = Contents(
+            {number: self._stats(channel).last_seq for number, channel in self._channels.items()}
+        )
+        for scope, kept in answers:
+            self.answers.restore(scope, kept)
+            earlier.answered_unix_ms[scope.account_id] = kept.answered_unix_ms
         self.log = QueueLog(
             journal,
             self._channels,
@@ -159,9 +166,8 @@ class NativeQueue:
             disk,
             lambda: self._ledger.record_bytes,
             now_unix_ms,
+            earlier,
         )
-        for scope, kept in answers:
-            self.answers.restore(scope, kept)
         for channel in self._channels.values():
             lib.nd_ring_begin_epoch(channel.ring, self.epoch)
             stats = self._stats(channel)

@@ -21,7 +21,7 @@ from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.interface import Route
 from dispatcher.queue.native_journal import NativeJournal, SegmentCleaner
 from dispatcher.queue.native_ring import ChannelRing
-from dispatcher.queue.segment_books import SegmentBooks
+from dispatcher.queue.segment_books import Contents, SegmentBooks
 
 _KEY_BYTES = 32  # a scope's digest
 _ANSWER_BYTES: int = lib.nd_journal_answer_bytes(_KEY_BYTES, limits.IDEMPOTENCY_ANSWER_BYTES_MAX)
@@ -47,7 +47,9 @@ class QueueLog:
         disk: Disk,
         live_bytes: Callable[[], int],
         now_unix_ms: Callable[[], int],
+        earlier: Contents,
     ) -> None:
+        """``earlier``: what segments of an earlier run may hold."""
         self._journal = journal
         self._channels = channels
         self._answers = answers
@@ -55,7 +57,7 @@ class QueueLog:
         self._disk = disk
         self._live_bytes = live_bytes
         self._now_unix_ms = now_unix_ms
-        self._segments = SegmentBooks()
+        self._segments = SegmentBooks(earlier)
         self._changed: dict[int, ChannelRing] = {}
         self._holes: list[_Hole] = []
         self._deleted: list[ChannelRing] = []
@@ -226,15 +228,17 @@ class QueueLog:
         """Clean the oldest segments until the disk holds at most twice what is live, and an allowance.
 
         Segments in which nothing is live are unlinked without a look into them; when the
-        disk is full these alone go, and all of them.
+        disk is full these alone go, and all of them.  One that cannot be read holds up
+        those behind it until nothing in it is live.
         """
         while not self.commit.has_failed and self._has_too_much():
             segment = self._journal.stats().oldest_segment
-            if segment == self._damaged_segment:
-                return
-            if not self._is_dead(segment) and not await self._move_live(segment, commit):
-                self._damaged_segment = segment
-                return
+            if not self._is_dead(segment):
+                if segment == self._damaged_segment:
+                    return
+                if not await self._move_live(segment, commit):
+                    self._damaged_segment = segment
+                    return
             for number in self._segments.stated_last_in(segment):
                 if number in self._channels:
                     self._changed[number] = self._channels[number]
@@ -257,8 +261,6 @@ class QueueLog:
     def _is_dead(self, segment: int) -> bool:
         """Whether every record in a segment is known to be settled, and every answer forgotten."""
         contents = self._segments.contents(segment)
-        if contents is None:
-            return False
         for number, last_seq in contents.last_seqs.items():
             channel = self._channels.get(number)
             if channel is not None:

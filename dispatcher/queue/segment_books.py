@@ -17,14 +17,16 @@ class Contents(msgspec.Struct):
 class SegmentBooks:
     """The contents of each segment, and where each channel's newest state stands.
 
-    Of segments that an earlier run wrote nothing is known.
+    A segment that an earlier run wrote may hold anything that was there when this run
+    began, and nothing that came since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Contents) -> None:
+        """``earlier``: all that was there when this run began."""
+        self._earlier = earlier
         self._contents: dict[int, Contents] = {}
         self._stated: dict[int, set[int]] = {}  # segment -> channels that have a state in it
         self._newest: dict[int, int] = {}  # channel -> the segment that has its newest state
-        self._unknown: set[int] = set()  # segments with contents that were moved out of an earlier run's
 
     def wrote(self, segment: int, last_seqs: Mapping[int, int]) -> None:
         """A group that stands in a segment has records of these channels."""
@@ -43,15 +45,12 @@ class SegmentBooks:
     def moved(self, origin: int, segment: int) -> None:
         """What was live in one segment was written again in another."""
         from_here = self.contents(origin)
-        if from_here is None:
-            self._unknown.add(segment)
-        else:
-            self.wrote(segment, from_here.last_seqs)
-            self.wrote_answers(segment, from_here.answered_unix_ms)
+        self.wrote(segment, from_here.last_seqs)
+        self.wrote_answers(segment, from_here.answered_unix_ms)
 
-    def contents(self, segment: int) -> Contents | None:
-        """What a segment speaks of; None when nobody knows."""
-        return None if segment in self._unknown else self._contents.get(segment)
+    def contents(self, segment: int) -> Contents:
+        """What a segment speaks of, at most."""
+        return self._contents.get(segment, self._earlier)
 
     def stated_last_in(self, segment: int) -> list[int]:
         """Channels of which no later segment says how they stand."""
@@ -61,7 +60,6 @@ class SegmentBooks:
         """A segment is gone."""
         self._contents.pop(segment, None)
         self._stated.pop(segment, None)
-        self._unknown.discard(segment)
 
     def forget_channel(self, channel: int) -> None:
         """A channel is gone."""

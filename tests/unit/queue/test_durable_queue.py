@@ -192,6 +192,32 @@ async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder:
         assert queue.stats(1).last_seq == 40_000
 
 
+async def test_a_damaged_segment_stays_while_something_in_it_is_live_and_no_longer(folder: Folder) -> None:
+    known = {1: options(), 2: options(78)}
+    first_segment = folder.path / "00000001.seg"
+    async with folder.opened(known, sizes=SMALL) as (queue, _):
+        await publish(queue, 100)
+        await publish(queue, 10, channel=2)
+    data = bytearray(first_segment.read_bytes())
+    data[4096 + 200] ^= 1  # in the first group, which the second one calls durable
+    first_segment.write_bytes(data)
+    async with folder.opened(known, sizes=SMALL) as (queue, report):
+        assert report.journal.is_damaged
+        assert report.records == 10
+
+        async def write_much() -> None:
+            for start in range(1, 20_001, 500):
+                await publish(queue, 500, start=start)
+                queue.settle(1, Position(queue.epoch, queue.stats(1).last_seq))
+
+        await write_much()
+        assert first_segment.exists()
+        queue.settle(2, Position(queue.epoch, queue.stats(2).last_seq))
+        await write_much()
+        assert not first_segment.exists()
+        assert disk_bytes(folder) <= SMALL.allowance_bytes + 2 * SMALL.segment_bytes
+
+
 async def test_a_request_that_no_group_can_hold_is_refused_whole(folder: Folder) -> None:
     async with folder.opened(sizes=SMALL) as (queue, _):
         with pytest.raises(BodyTooLarge):

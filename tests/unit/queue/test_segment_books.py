@@ -6,18 +6,22 @@ from dispatcher.queue.segment_books import Contents, SegmentBooks
 
 
 def test_a_segment_speaks_of_the_channels_of_its_groups_up_to_their_highest_seq() -> None:
-    books = SegmentBooks()
+    books = SegmentBooks(Contents())
     books.wrote(3, {1: 10, 2: 5})
     books.wrote(3, {1: 12})
     assert books.contents(3) == Contents({1: 12, 2: 5})
 
 
-def test_of_a_segment_that_an_earlier_run_wrote_nothing_is_known() -> None:
-    assert SegmentBooks().contents(3) is None
+def test_a_segment_of_an_earlier_run_may_hold_all_that_was_there_when_this_one_began() -> None:
+    earlier = Contents({1: 7, 2: 0}, {9: 1_000})
+    books = SegmentBooks(earlier)
+    books.wrote(4, {1: 9})
+    assert books.contents(3) == earlier
+    assert books.contents(4) == Contents({1: 9})
 
 
 def test_records_that_were_moved_are_known_where_they_went() -> None:
-    books = SegmentBooks()
+    books = SegmentBooks(Contents())
     books.wrote(3, {1: 12, 2: 5})
     books.wrote(4, {})  # a group of moved records alone
     books.moved(3, 4)
@@ -26,7 +30,7 @@ def test_records_that_were_moved_are_known_where_they_went() -> None:
 
 
 def test_a_segment_speaks_of_the_accounts_whose_answers_it_has_up_to_their_newest() -> None:
-    books = SegmentBooks()
+    books = SegmentBooks(Contents())
     books.wrote_answers(3, {7: 1_000, 8: 900})
     books.wrote_answers(3, {7: 1_100})
     books.wrote_answers(4, {7: 1_200})
@@ -36,27 +40,22 @@ def test_a_segment_speaks_of_the_accounts_whose_answers_it_has_up_to_their_newes
 
 
 def test_moved_records_add_to_what_a_segment_speaks_of() -> None:
-    books = SegmentBooks()
+    books = SegmentBooks(Contents())
     books.wrote(3, {1: 12, 2: 5})
     books.wrote(4, {1: 20, 3: 1})
     books.moved(3, 4)
     assert books.contents(4) == Contents({1: 20, 2: 5, 3: 1})
 
 
-def test_nothing_is_known_of_a_segment_with_records_moved_out_of_an_unknown_one() -> None:
-    books = SegmentBooks()
+def test_what_was_moved_out_of_an_earlier_runs_segment_may_be_any_that_was_there() -> None:
+    books = SegmentBooks(Contents({1: 7, 2: 3}, {9: 1_000}))
     books.moved(3, 4)
     books.wrote(4, {1: 20})
-    assert books.contents(4) is None
-    books.moved(4, 5)
-    assert books.contents(5) is None
-    books.forget_segment(4)
-    books.wrote(4, {1: 20})
-    assert books.contents(4) == Contents({1: 20})
+    assert books.contents(4) == Contents({1: 20, 2: 3}, {9: 1_000})
 
 
 def test_a_channels_state_is_sought_where_it_was_written_last_whatever_records_came_later() -> None:
-    books = SegmentBooks()
+    books = SegmentBooks(Contents())
     books.wrote(3, {3: 9})
     books.wrote_states(3, {1: 12, 2: 5})
     assert books.contents(3) == Contents({1: 12, 2: 5, 3: 9})
