@@ -7,7 +7,7 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -102,7 +102,9 @@ async def open_dispatcher(
         nursery = await stack.enter_async_context(open_owner())
         hub = _assemble(settings, world, clock, secret, registry, contents, queue, nursery)
         if isinstance(queue, NativeQueue) and queue.log is not None:
-            nursery.start_soon(queue.log.commit.run)
+            writing = trio.CancelScope(shield=True)  # what is confirmed while the block ends is written too
+            stack.callback(writing.cancel)
+            nursery.start_soon(_run_within, writing, queue.log.commit.run)
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
         nursery.start_soon(hub.parts.devices.write)
@@ -171,6 +173,11 @@ async def _open_queue(
         random_bytes=world.random_bytes,
         now_unix_ms=clock.unix_ms,
     )
+
+
+async def _run_within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
 
 
 async def _write_last(queue: ChannelQueue, settings: Settings) -> None:

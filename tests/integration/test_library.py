@@ -93,6 +93,25 @@ async def test_a_consumer_that_never_acknowledges_is_given_a_bounded_number_of_b
             await anext(batches)
 
 
+async def test_a_program_that_is_cancelled_ends_at_once_and_keeps_what_it_acknowledged(
+    tmp_path: Path,
+) -> None:
+    with trio.CancelScope() as scope:
+        async with dispatcher.open_dispatcher(settings(tmp_path)) as hub:
+            app = await application_of(hub)
+            async with hub.consume(app) as batches:
+                await hub.publish_many(app, numbered(3))
+                (await anext(batches)).ack()
+                scope.cancel()
+                cancelled_s = trio.current_time()
+                await trio.lowlevel.checkpoint()
+    assert trio.current_time() - cancelled_s < 5.0
+    async with dispatcher.open_dispatcher(settings(tmp_path)) as hub:
+        statistics = hub.statistics(await application_of(hub))
+        assert statistics is not None
+        assert statistics.records == 0
+
+
 async def test_bytes_of_a_message_are_events_too(hub: dispatcher.Hub) -> None:
     app = await application_of(hub)
     async with hub.consume(app) as batches:
