@@ -35,7 +35,7 @@ class DiskBooks:
 
     def __init__(self, learned: Callable[[SafeRecord], None]) -> None:
         self._learned = learned
-        self._groups: set[tuple[int, int]] = set()  # known, by segment and number
+        self._groups: set[tuple[int, int, int]] = set()  # known, by segment, number and checksum
 
     def learn(self, data: bytearray, first: int, end: int) -> None:
         """These bytes of a segment are safe, whole."""
@@ -57,15 +57,15 @@ class DiskBooks:
         while at < end:
             step = BLOCK
             if data.startswith(b"NDGR", at):
-                _, _, _, segment, number, _, length, _ = _GROUP.unpack_from(data, at)
-                if _GROUP.size <= length <= end - at and (segment, number) not in self._groups:
+                _, crc, _, segment, number, _, length, _ = _GROUP.unpack_from(data, at)
+                if _GROUP.size <= length <= end - at and (segment, number, crc) not in self._groups:
                     yield bytes(data[at : at + length])
                     step = -(-length // BLOCK) * BLOCK
             at += step
 
     def _take(self, group: bytes, *, is_promised: bool) -> None:
-        _, _, _, segment, number, _, length, _ = _GROUP.unpack_from(group)
-        self._groups.add((segment, number))
+        _, crc, _, segment, number, _, length, _ = _GROUP.unpack_from(group)
+        self._groups.add((segment, number, crc))
         at = _GROUP.size
         while at < length:
             unit_bytes, kind, _ = _UNIT.unpack_from(group, at)

@@ -154,15 +154,22 @@ class Life:
 
     async def _until_its_end(self) -> None:
         ending = self._ending
-        if ending is not None and ending.cause in (Cause.STOP, Cause.TIME):
+        if ending is not None and ending.cause in (Cause.STOP, Cause.CANCEL, Cause.TIME):
             with trio.move_on_after(ending.at):
                 await self._stop.wait()
-            if self._stop.is_set() or self._ending is not None:
-                if ending.cause is Cause.TIME and not self._stop.is_set():
-                    self.die()
-                    await trio.lowlevel.checkpoint()
+            if self._ending is not None and not self._stop.is_set():
+                await self._end_as_told(ending)
                 return
         await self._stop.wait()
+
+    async def _end_as_told(self, ending: Ending) -> None:
+        if ending.cause is Cause.TIME:
+            self.die()
+        elif ending.cause is Cause.CANCEL:
+            self._machine.chronicle.note("cancelled")
+            self.hub = None
+            self._scope.cancel()
+        await trio.lowlevel.checkpoint()
 
     async def _operate(self, hub: Hub) -> None:
         """The operator stops a dispatcher whose journal broke, to start it again."""

@@ -211,8 +211,10 @@ class Promises:
 
     def closed(self, mount: Mount, host: Host, *, is_whole: bool) -> None:
         """The dispatcher was closed in order; ``is_whole``: its journal could be written to the end."""
+        has_begun = self._has_begun
         self._end(mount)
-        self._was_whole = self._was_whole or is_whole
+        if has_begun:
+            self._was_whole = is_whole
         if not self.has_disk:
             for model in self.models.values():
                 model.promise_nothing()

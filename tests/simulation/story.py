@@ -29,6 +29,7 @@ class Cause(StrEnum):
     """What ends a life of the dispatcher."""
 
     STOP = "stop"  # in order
+    CANCEL = "cancel"  # in order, but all at once
     TIME = "time"
     CALL = "call"  # at a system call of the journal
     STEP = "step"  # at a step of one of its tasks
@@ -130,9 +131,10 @@ def _sizes(dice: Random, *, is_large: bool) -> JournalSizes:
 
 
 def _ending(dice: Random) -> Ending:
-    cause = dice.choice((Cause.STOP, Cause.TIME, Cause.CALL, Cause.CALL, Cause.STEP, Cause.STEP))
+    cause = dice.choice((Cause.STOP, Cause.CANCEL, *(Cause.TIME, Cause.CALL, Cause.STEP) * 2))
     at = {
         Cause.STOP: dice.uniform(1.0, 15.0),
+        Cause.CANCEL: dice.uniform(1.0, 15.0),
         Cause.TIME: dice.uniform(0.5, 15.0),
         Cause.CALL: int(10 ** dice.uniform(0.0, 2.3)),
         Cause.STEP: int(10 ** dice.uniform(1.0, 3.7)),
