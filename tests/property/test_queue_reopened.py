@@ -205,6 +205,8 @@ class ReopenedComparison(QueueComparison):
                 self.take(channel, form, *answers)
                 after = answers[0].last
             self.settle(channel, self.model._channels[channel].last_seq, of_batch=False)
+            self.call(self.native.freeze, channel, None)
+        trio.from_thread.run(self.home.drain)
         self.batches = []
         self.frozen = {}
         assert self.native.epoch > self.model.epoch
@@ -253,7 +255,7 @@ class ReopenedComparison(QueueComparison):
 async def test_a_queue_that_is_opened_again_goes_on_as_if_it_had_never_been_closed(
     tmp_path: Path, durability: Durability
 ) -> None:
-    chosen = settings(max_examples=15, stateful_step_count=50, deadline=None)
+    chosen = settings(max_examples=12, stateful_step_count=50, deadline=None)
     async with trio.open_nursery() as nursery:
         home = Journaled(nursery, tmp_path, durability)
         await trio.to_thread.run_sync(
