@@ -24,7 +24,7 @@ import dispatcher
 from dispatcher import limits
 from dispatcher.errors import StorageFull, UnprocessableKey
 from dispatcher.http.caller import Caller, authenticate
-from dispatcher.http.ingest_api import IngestApi
+from dispatcher.http.ingest_api import IngestApi, Intake
 from dispatcher.http.message import Headers, ReadyBody, Request, Response
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
@@ -162,7 +162,7 @@ class House:
     def __init__(self, hub: dispatcher.Hub, disk: HeldDisk, caller: Caller, application: Any) -> None:
         self.hub = hub
         self.disk = disk
-        self.api = IngestApi(hub)
+        self.api = IngestApi(hub, Intake(hub))
         self.caller = caller
         self.application = application
         self.answers: list[Response] = []
