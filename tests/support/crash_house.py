@@ -139,7 +139,7 @@ class House:
                 else:
                     await hub.register_websocket(application, form)
                 everything = (dispatcher.Presubscription(endpoint_name="*"),)
-                await hub.parts.registrations.set_presubscriptions(application, everything)
+                await hub.parts.subscriptions.set_presubscriptions(application, everything)
             gateways = [await hub.create_key(dispatcher.Role.GATEWAY, account=each) for each in (near, far)]
         keys = [Key(id=g.id, key=g.key, role="gateway", account=None, application=None) for g in gateways]
         books = (self.callback, self.websocket)
