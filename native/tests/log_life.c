@@ -17,6 +17,9 @@
 #define QUEUE_BYTES    6000u
 #define RECORDS_MAX    64u              /* of the smallest size in a queue */
 #define PICTURES_MAX   1024u
+#define ACCOUNT        7u
+#define ANSWERS_MAX    40u
+#define ANSWER_KEY_BYTES 8u
 #define ATTEMPTS_MAX   4u               /* at a thing that may fail once */
 #define RESTARTS_MAX   60u              /* each takes a segment, of which a fake disk has 256 */
 
@@ -33,6 +36,7 @@ typedef struct {
 
 typedef struct {
     channel_picture channels[CHANNELS];
+    uint64_t last_answer;
 } picture;
 
 struct log_life {
@@ -50,6 +54,7 @@ struct log_life {
     int         is_cut;                 /* the next stop is a power cut */
     int         may_fail;               /* something was told to */
     channel_picture now[CHANNELS];      /* incarnation and frozen batch; the rest is in the rings */
+    uint64_t    first_answer, last_answer;      /* that are kept: their number is their time */
     picture    *pictures[PICTURES_MAX]; /* by the number of their group */
     uint64_t    durable_group;
     log_life_counts counts;
@@ -106,6 +111,7 @@ static picture *picture_of(const log_life *life)
     picture *p = calloc(1, sizeof *p);
     if (p == NULL) abort();
     for (uint64_t i = 0; i < CHANNELS; i++) p->channels[i] = draw(life->rings[i], &life->now[i]);
+    p->last_answer = life->last_answer;
     return p;
 }
 
@@ -196,6 +202,20 @@ static int has_room(log_life *life)
 
 /* --- what happens to the rings ------------------------------------------------------- */
 
+/* The answer to a request, and the oldest ones forgotten. */
+static void gather_answer(log_life *life)
+{
+    static const uint8_t sha[32];
+    life->last_answer++;
+    if (life->last_answer - life->first_answer >= ANSWERS_MAX) life->first_answer += ANSWERS_MAX / 2;
+    const nd_journal_answer answer = {
+        .account = ACCOUNT, .answered_unix_ms = life->last_answer, .body_sha256 = sha,
+        .key = (const uint8_t *)&life->last_answer, .key_bytes = ANSWER_KEY_BYTES,
+        .answer = (const uint8_t *)"{}", .answer_bytes = 2,
+    };
+    CHECK_EQUAL(nd_journal_gather_answer(life->journal, &answer), ND_OK);
+}
+
 /* Records to some of the channels, whole or by indices. */
 static void append(log_life *life, uint8_t operation, uint8_t choice)
 {
@@ -223,8 +243,9 @@ static void append(log_life *life, uint8_t operation, uint8_t choice)
     life->now_ms += choice % 3;
     const nd_status status = nd_logged_append(life->journal, life->pool, routes, channels, routes_count, request.block,
                                               request.block_bytes, request.meta, request.count, life->now_ms,
-                                              life->epoch);
+                                              life->epoch, nd_journal_answer_bytes(ANSWER_KEY_BYTES, 2));
     if (status == ND_OK) {
+        gather_answer(life);
         for (uint64_t i = 0; i < routes_count; i++) gather_state(life, channels[i]);
     } else {
         CHECK(status == ND_ERR_FULL && life->may_fail);
@@ -327,7 +348,8 @@ static void move_some(log_life *life)
             .channel = i, .incarnation = life->now[i].incarnation, .ring = life->rings[i],
         };
     }
-    const nd_status status = nd_cleaner_move(life->cleaner, life->journal, live, CHANNELS, 0);
+    const nd_live_account account = {.account = ACCOUNT, .answered_from_unix_ms = life->first_answer};
+    const nd_status status = nd_cleaner_move(life->cleaner, life->journal, live, CHANNELS, &account, 1);
     CHECK(status == ND_OK || status == ND_EMPTY || status == ND_NO_ROOM);
     if (status == ND_NO_ROOM) (void)write_group(life);
     if (status != ND_EMPTY || !has_room(life) || life->cleaner == NULL) return;
@@ -401,9 +423,33 @@ static nd_status load(log_life *life, nd_restore *restore, const picture *expect
     return nd_restore_load(restore, life->pool);
 }
 
+/* Read the log once; which of the kept answers are in it. */
+static nd_status scan(const log_life *life, nd_restore *restore, uint8_t found_answers[ANSWERS_MAX])
+{
+    nd_journal_answer answer;
+    nd_status status;
+    while ((status = nd_restore_scan(restore, life->first_answer, &answer)) == ND_OK) {     /* an answer each turn */
+        uint64_t number = 0;
+        memcpy(&number, answer.key, ANSWER_KEY_BYTES);
+        CHECK(answer.account == ACCOUNT && answer.answered_unix_ms == number && answer.answer_bytes == 2);
+        CHECK(number >= life->first_answer && number < life->first_answer + ANSWERS_MAX);
+        found_answers[number - life->first_answer] = 1;
+    }
+    return status == ND_EMPTY ? ND_OK : status;
+}
+
+static void check_answers(log_life *life, const uint8_t found_answers[ANSWERS_MAX], uint64_t last_answer)
+{
+    for (uint64_t i = 0; i < ANSWERS_MAX; i++) {
+        CHECK_EQUAL(found_answers[i], life->first_answer + i <= last_answer);
+    }
+    life->last_answer = last_answer >= life->first_answer ? last_answer : life->first_answer - 1;
+}
+
 /* Read the log into rings; nothing but want of memory or a failing call may prevent it. */
 static nd_status recover(log_life *life, nd_recovery_report_t *report)
 {
+    uint8_t found_answers[ANSWERS_MAX] = {0};
     nd_recovery *recovery = NULL;
     nd_restore *restore = NULL;
     nd_status status = open_memory(life);
@@ -411,7 +457,7 @@ static nd_status recover(log_life *life, nd_recovery_report_t *report)
         status = nd_recovery_open(&life->memory.io, fake_disk_files(life->disk), "journal", 0, UINT64_MAX, &recovery);
     }
     if (status == ND_OK) status = nd_restore_open(&life->memory.io, recovery, &restore);
-    if (status == ND_OK) status = nd_restore_scan(restore);
+    if (status == ND_OK) status = scan(life, restore, found_answers);
     if (status == ND_OK) {
         nd_recovery_report(recovery, report);
         if (life->is_synced) {
@@ -420,6 +466,7 @@ static nd_status recover(log_life *life, nd_recovery_report_t *report)
     }
     if (status == ND_OK) {
         CHECK(report->last_group < PICTURES_MAX && life->pictures[report->last_group] != NULL);
+        check_answers(life, found_answers, life->pictures[report->last_group]->last_answer);
         status = load(life, restore, life->pictures[report->last_group]);
     }
     if (status == ND_OK) {
@@ -496,6 +543,7 @@ log_life *log_life_begin(uint64_t seed, uint32_t is_synced)
     life->is_cut = (int)(seed & 1u);
     life->epoch = 1;
     life->now_ms = 1000;
+    life->first_answer = 1;
     life->pictures[0] = calloc(1, sizeof *life->pictures[0]);
     if (life->pictures[0] == NULL) abort();
     for (uint64_t i = 0; i < CHANNELS; i++) life->pictures[0]->channels[i].incarnation = ++life->incarnations;
