@@ -293,8 +293,10 @@ static void freeze(log_life *life, uint64_t channel, uint8_t choice)
 
 static nd_status open_ring(log_life *life, uint64_t channel, uint64_t epoch)
 {
-    const nd_overflow overflow = channel == 2 ? ND_OVERFLOW_REJECT : ND_OVERFLOW_DROP_OLDEST;
-    return nd_ring_open(life->pool, life->now[channel].incarnation, epoch, QUEUE_BYTES, overflow,
+    static const nd_overflow overflows[CHANNELS] = {
+        ND_OVERFLOW_DROP_OLDEST, ND_OVERFLOW_KEEP_LATEST, ND_OVERFLOW_REJECT,
+    };
+    return nd_ring_open(life->pool, life->now[channel].incarnation, epoch, QUEUE_BYTES, overflows[channel],
                         &life->rings[channel]);
 }
 
