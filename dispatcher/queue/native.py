@@ -42,6 +42,7 @@ from dispatcher.queue.segment_books import Contents
 
 _ROUTES_AT_FIRST = 16
 _HEADER_BYTES = 32  # FORMAT.md, the record
+_EVERYTHING = 2**64 - 1  # as a seq to go up to
 
 
 class DurableInMemory:
@@ -317,7 +318,8 @@ class NativeQueue:
         """Plan a batch of the records after a position.  Memory is never cold: no checkpoint."""
         found = self._channel(channel)
         raw = ffi.new("nd_batch *")
-        arguments = (self._seq(found, after), limits.events_max, limits.bytes_max, form_flags(form), raw)
+        bounds = (_EVERYTHING, limits.events_max, limits.bytes_max)
+        arguments = (self._seq(found, after), *bounds, form_flags(form), raw)
         while (status := lib.nd_frame_plan(self._framer, found.ring, *arguments)) == lib.ND_ERR_CORRUPT:
             self._isolate(found, raw.next_seq)
         if status == lib.ND_EMPTY:
@@ -381,7 +383,8 @@ class NativeQueue:
     def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
         """Remove every record received before a moment."""
         found = self._channel(channel)
-        if lib.nd_ring_expire(found.ring, max(0, received_before_unix_ms), self._removed) == lib.ND_EMPTY:
+        before_unix_ms = max(0, received_before_unix_ms)
+        if lib.nd_ring_expire(found.ring, before_unix_ms, _EVERYTHING, self._removed) == lib.ND_EMPTY:
             return None
         if self.log is not None:
             self.log.changed(found)

@@ -32,7 +32,8 @@ typedef enum {
     ND_FORM_DEREGISTRATIONS_AS_OBJECT = 2,
     ND_FORM_UID                      = 4,
     ND_FORM_TIMESTAMP                = 8,
-    ND_FORM_ORIGINAL_EP              = 16
+    ND_FORM_ORIGINAL_EP              = 16,
+    ND_FORM_GAPS                     = 32       /* the caller has begun the first message: {"gaps":[...] */
 } nd_form;
 
 typedef struct nd_framer nd_framer;
@@ -42,7 +43,7 @@ typedef struct nd_framer nd_framer;
 typedef struct {
     uint64_t epoch;                     /* of all its records */
     uint64_t first_seq, last_seq;
-    uint64_t bytes_count;               /* of all messages */
+    uint64_t bytes_count;               /* of all messages, without what the caller began */
     uint64_t kind_bytes[6];             /* of "name":[...], in message order */
     uint32_t kind_events[6];
     uint8_t  kinds[6];                  /* in message order */
@@ -69,17 +70,18 @@ nd_status nd_framer_open(nd_pool *pool, nd_framer **out);
 /* NULL is nothing to do. */
 void nd_framer_close(nd_framer *framer);
 
-/* Plan a batch of the records after a seq, and hold them: they are in flight.
+/* Plan a batch of the records after a seq, and up to another, and hold them: they are in flight.
  *
  * Ends before events_max or bytes_max (of the messages) would be passed, but takes
- * one record always.  May end earlier for the rule of kinds above.
+ * one record always.  May end earlier for the rule of kinds above.  upto_seq is where a gap
+ * stands that has to be told before what is behind it; UINT64_MAX: nowhere.
  *
  *   Blocks  no.
  *   Cost    O(records taken).
  *   Returns ND_OK, ND_EMPTY (no records there), ND_ERR_ARGUMENT, ND_ERR_CORRUPT
  *           (out->next_seq is the damaged record: nd_ring_isolate it and plan again).
  */
-nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq,
+nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, uint64_t upto_seq,
                         uint64_t events_max, uint64_t bytes_max, uint32_t form, nd_batch *out);
 
 /* Plan a batch that was planned before, from its first to its last seq, and hold it.

@@ -49,6 +49,7 @@ typedef struct {
     uint64_t count;
     uint64_t bytes;                     /* as stored, headers included */
     uint64_t first_seq, last_seq;       /* 0 when count is 0 */
+    uint64_t first_unix_ms, last_unix_ms;       /* received times of these two; 0: not known, or not asked */
 } nd_removed;
 
 typedef struct {
@@ -77,7 +78,7 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
  */
 void nd_ring_close(nd_ring *ring);
 
-/* Remove every record up to and including a seq.
+/* Remove every record up to and including a seq.  Received times are not looked for.
  *
  *   Blocks  no.
  *   Cost    O(chunks removed), and the records of the last one.
@@ -86,8 +87,9 @@ void nd_ring_close(nd_ring *ring);
  */
 nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out);
 
-/* Remove every record received before a moment, in flight or not.  As nd_ring_settle. */
-nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, nd_removed *out);
+/* Remove every record up to a seq that was received before a moment, in flight or not.
+ * As nd_ring_settle. */
+nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_seq, nd_removed *out);
 
 /* Drop the oldest records that are not in flight, until bytes_min are gone.
  *
@@ -141,6 +143,12 @@ uint64_t nd_ring_seq_of(const nd_ring *ring, uint64_t epoch, uint64_t seq);
 /* No slice goes further than this seq, because what is behind it is not durable yet
  * (INV-2).  Without this call all is shown at once. */
 void nd_ring_show(nd_ring *ring, uint64_t upto_seq);
+
+/* The first seq from this one on of which a record is here; 0: there is none.
+ *
+ *   Cost    O(log chunks); where seqs have holes also the records of one chunk.
+ */
+uint64_t nd_ring_next_seq(const nd_ring *ring, uint64_t seq);
 
 /* The ring's figures.
  *

@@ -252,6 +252,8 @@ static nd_removed joined(nd_removed earlier, nd_removed later)
         .bytes = earlier.bytes + later.bytes,
         .first_seq = earlier.first_seq,
         .last_seq = later.last_seq,
+        .first_unix_ms = earlier.first_unix_ms,
+        .last_unix_ms = later.last_unix_ms,
     };
 }
 
@@ -285,7 +287,8 @@ static void fill(const layout *l, nd_route *route, const request *r)
         route->queued_bytes += bytes;
         if (becomes != STORED) {
             route->lost_count++;
-            removed_add(becomes == LOST ? &route->dropped : &route->superseded, 1, bytes, seq, seq);
+            removed_add(becomes == LOST ? &route->dropped : &route->superseded,
+                        leaving_one(bytes, seq, r->received_unix_ms));
             continue;
         }
         if (run_at(ring, index)->last_seq < seq) {

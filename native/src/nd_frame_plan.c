@@ -7,7 +7,7 @@
 #include "nd_ep_table.h"
 #include "nd_form.h"
 
-#define FORMS_ALL 31u
+#define FORMS_ALL 63u
 
 struct nd_framer {
     nd_ep_table table;
@@ -111,7 +111,12 @@ static int keeps_order(nd_framer *framer, const plan *p, const nd_record *record
     return order == 0 || nd_ep_table_put(&framer->table, hash, order);
 }
 
-nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq,
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, uint64_t upto_seq,
                         uint64_t events_max, uint64_t bytes_max, uint32_t form, nd_batch *out)
 {
     if (framer == NULL || ring == NULL || out == NULL) return ND_ERR_ARGUMENT;
@@ -128,7 +133,7 @@ nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq,
         const nd_status status = nd_ring_span(ring, out->next_seq, &place, &span);
         if (status == ND_EMPTY) break;
         if (status != ND_OK) return status;
-        if (out->events == 0) limit = nd_ring_slice_limit(ring, span.first_seq);
+        if (out->events == 0) limit = smaller(upto_seq, nd_ring_slice_limit(ring, span.first_seq));
         while (span.records > 0 && out->events < events_max) {  /* a record each turn */
             is_cut = span.first_seq > limit;
             if (is_cut) break;

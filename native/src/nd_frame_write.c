@@ -117,12 +117,18 @@ static int is_mixed(const nd_batch *batch)
     return (batch->form & ND_FORM_MIXED_KINDS) != 0;
 }
 
-/* `{"name":[` or, for a further kind of the same message, `,"name":[`.  NULL: no room. */
+/* Whether something stands in the message before the kind at hand. */
+static int goes_on(const nd_batch *batch)
+{
+    return batch->kind_at > 0 ? is_mixed(batch) : (batch->form & ND_FORM_GAPS) != 0;
+}
+
+/* `{"name":[` or, behind another array of the same message, `,"name":[`.  NULL: no room. */
 static uint8_t *put_opening(uint8_t *at, const uint8_t *end, nd_batch *batch)
 {
     const nd_array_head head = nd_array_head_of(batch->kinds[batch->kind_at]);
     if ((uint64_t)(end - at) < head.bytes + 1u) return NULL;
-    *at++ = is_mixed(batch) && batch->kind_at > 0 ? ',' : '{';
+    *at++ = goes_on(batch) ? ',' : '{';
     return put(at, head.text, head.bytes);
 }
 

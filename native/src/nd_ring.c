@@ -96,6 +96,7 @@ nd_span nd_run_span(const run *item)
 typedef struct {
     nd_span  rest;              /* the records behind it */
     uint64_t before_seq;        /* of the record before it, if there is one */
+    uint64_t before_unix_ms;    /* when that was received; 0: not known */
 } cut;
 
 static cut cut_of(const run *item)
@@ -131,6 +132,7 @@ static int cut_at(const nd_ring *ring, const run *item, uint64_t seq, const nd_p
         const nd_record *record = nd_span_next(&out->rest);
         if (record == NULL) return 0;
         out->before_seq = record->seq;
+        out->before_unix_ms = record->received_unix_ms;
     }
     return 1;
 }
@@ -141,12 +143,24 @@ static void cut_move(cut *at, const run *item, uint64_t bytes_min)
     const uint8_t *begin = at->rest.bytes;
     while (at->rest.records > 0 && (uint64_t)(at->rest.bytes - begin) < bytes_min) {    /* at most the run's records */
         const nd_record *record = nd_span_next(&at->rest);
-        if (record == NULL) at->rest.records = 0;
-        else at->before_seq = record->seq;
+        if (record == NULL) {
+            at->rest.records = 0;
+        } else {
+            at->before_seq = record->seq;
+            at->before_unix_ms = record->received_unix_ms;
+        }
     }
     if (at->rest.records > 0) return;
     at->rest.bytes = item->chunk + item->end;
     at->before_seq = item->last_seq;
+    at->before_unix_ms = item->newest_unix_ms;
+}
+
+/* When the record at a place was received; 0: there is none, or its header is damaged. */
+static uint64_t received_at(nd_span rest)
+{
+    const nd_record *record = rest.records > 0 ? nd_span_next(&rest) : NULL;
+    return record != NULL ? record->received_unix_ms : 0;
 }
 
 nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out)
@@ -181,6 +195,16 @@ uint64_t nd_ring_count(const nd_ring *ring, uint64_t first_seq, uint64_t last_se
         count += count_in(ring, item, from, to);
     }
     return count;
+}
+
+uint64_t nd_ring_next_seq(const nd_ring *ring, uint64_t seq)
+{
+    const uint32_t index = nd_run_reaching(ring, seq);
+    if (index == ring->count) return 0;
+    const run *item = run_at(ring, index);
+    if (seq <= item->first_seq) return item->first_seq;
+    cut at;
+    return run_is_dense(item) || !cut_at(ring, item, seq, NULL, &at) ? seq : at.rest.first_seq;
 }
 
 int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
@@ -294,8 +318,11 @@ void nd_ring_release(nd_ring *ring, uint64_t after_seq)
 static void run_cut_front(run *item, const cut *at, nd_removed *removed)
 {
     ND_ASSERT(at->rest.records > 0 && at->rest.records < item->count);
-    removed_add(removed, item->count - at->rest.records, cut_offset(at, item) - item->begin, item->first_seq,
-                at->before_seq);
+    removed_add(removed, (leaving){
+        .count = item->count - at->rest.records, .bytes = cut_offset(at, item) - item->begin,
+        .first_seq = item->first_seq, .last_seq = at->before_seq,
+        .first_unix_ms = received_at(nd_run_span(item)), .last_unix_ms = at->before_unix_ms,
+    });
     item->begin = cut_offset(at, item);
     item->count = at->rest.records;
     item->first_seq = at->rest.first_seq;
@@ -303,7 +330,10 @@ static void run_cut_front(run *item, const cut *at, nd_removed *removed)
 
 static void run_count_whole(const run *item, nd_removed *removed)
 {
-    removed_add(removed, item->count, run_bytes(item), item->first_seq, item->last_seq);
+    removed_add(removed, (leaving){
+        .count = item->count, .bytes = run_bytes(item), .first_seq = item->first_seq, .last_seq = item->last_seq,
+        .first_unix_ms = received_at(nd_run_span(item)), .last_unix_ms = item->newest_unix_ms,
+    });
 }
 
 nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
@@ -334,37 +364,53 @@ nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
     return status;
 }
 
-nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, nd_removed *out)
+/* Settle, and say when the first and the last of what went were received. */
+static nd_status settle_received(nd_ring *ring, uint64_t upto_seq, uint64_t last_unix_ms, nd_removed *out)
 {
-    *out = (nd_removed){0};
-    uint64_t upto_seq = 0;
+    const uint64_t first_unix_ms = oldest_unix_ms(ring);
+    const nd_status status = nd_ring_settle(ring, upto_seq, out);
+    if (out->count > 0) {
+        out->first_unix_ms = first_unix_ms;
+        out->last_unix_ms = last_unix_ms;
+    }
+    return status;
+}
+
+nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_seq, nd_removed *out)
+{
+    uint64_t last_seq = 0, last_unix_ms = 0;
     for (uint32_t i = 0; i < ring->count; i++) {
         const run *item = run_at(ring, i);
-        if (item->newest_unix_ms < before_unix_ms) {
-            upto_seq = item->last_seq;
+        if (item->newest_unix_ms < before_unix_ms && item->last_seq <= upto_seq) {
+            last_seq = item->last_seq;
+            last_unix_ms = item->newest_unix_ms;
             continue;
         }
         nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* at most the run's records */
             const nd_record *record = nd_span_next(&span);
-            if (record == NULL || record->received_unix_ms >= before_unix_ms) {
-                return nd_ring_settle(ring, upto_seq, out);
+            if (record == NULL || record->received_unix_ms >= before_unix_ms || record->seq > upto_seq) {
+                return settle_received(ring, last_seq, last_unix_ms, out);
             }
-            upto_seq = record->seq;
+            last_seq = record->seq;
+            last_unix_ms = record->received_unix_ms;
         }
     }
-    return nd_ring_settle(ring, upto_seq, out);
+    return settle_received(ring, last_seq, last_unix_ms, out);
 }
 
-/* Remove records from a place on from within a run whose first part stays.  The run is
- * split when a part behind them stays too; a run for it is reserved. */
+/* Remove records from a place on from within a run whose first part stays, and was walked.
+ * The run is split when a part behind them stays too; a run for it is reserved. */
 static void remove_inside(nd_ring *ring, uint32_t index, const cut *at, uint64_t bytes_min, nd_removed *removed)
 {
     run *item = run_at(ring, index);
     cut end = *at;
     cut_move(&end, item, bytes_min);
-    removed_add(removed, at->rest.records - end.rest.records, (uint64_t)(end.rest.bytes - at->rest.bytes),
-                at->rest.first_seq, end.before_seq);
+    removed_add(removed, (leaving){
+        .count = at->rest.records - end.rest.records, .bytes = (uint64_t)(end.rest.bytes - at->rest.bytes),
+        .first_seq = at->rest.first_seq, .last_seq = end.before_seq,
+        .first_unix_ms = received_at(at->rest), .last_unix_ms = end.before_unix_ms,
+    });
 
     if (end.rest.records > 0) {
         ND_ASSERT(ring->head + ring->count < ring->capacity);
@@ -378,6 +424,7 @@ static void remove_inside(nd_ring *ring, uint32_t index, const cut *at, uint64_t
     item->end = cut_offset(at, item);
     item->count -= at->rest.records;
     item->last_seq = at->before_seq;
+    item->newest_unix_ms = at->before_unix_ms;
 }
 
 void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
@@ -388,7 +435,7 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     uint32_t to = from;
     if (from < ring->count && run_at(ring, from)->first_seq < seq) {
         cut at;
-        if (cut_at(ring, run_at(ring, from), seq, &ring->slice_end, &at)) {
+        if (cut_at(ring, run_at(ring, from), seq, NULL, &at)) {
             remove_inside(ring, from, &at, bytes_min, out);
             from++;
         } else {                        /* damaged: the run goes whole, with what of it is in flight */
@@ -448,5 +495,6 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
     ring->records -= out->count;
     ring->bytes -= out->bytes;
     ring->held_bytes = bytes_before(ring, &(nd_place){.seq = ring->in_flight_seq + 1});
+    out->first_unix_ms = out->last_unix_ms = 0;         /* what is damaged says nothing of itself */
     return ND_OK;
 }

@@ -19,12 +19,13 @@ static nd_status check_run(const nd_ring *ring, const run *item, nd_removed *see
         crc(&lane, 1, &sum);
         if (record->crc32c != sum) return ND_ERR_CORRUPT;
         if (record->received_unix_ms < *newest_unix_ms) return ND_ERR_CORRUPT;
-        if (record->received_unix_ms > item->newest_unix_ms) return ND_ERR_CORRUPT;
         *newest_unix_ms = record->received_unix_ms;
         if (record->seq <= ring->in_flight_seq) *held_bytes += nd_record_stored_bytes(record->body_bytes);
     }
-    if (span.bytes_count != 0) return ND_ERR_CORRUPT;
-    removed_add(seen, item->count, run_bytes(item), item->first_seq, item->last_seq);
+    if (span.bytes_count != 0 || *newest_unix_ms != item->newest_unix_ms) return ND_ERR_CORRUPT;
+    removed_add(seen, (leaving){
+        .count = item->count, .bytes = run_bytes(item), .first_seq = item->first_seq, .last_seq = item->last_seq,
+    });
     return ND_OK;
 }
 

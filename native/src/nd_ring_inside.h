@@ -26,7 +26,7 @@ typedef struct {
     uint32_t begin, end;        /* offsets in the chunk */
     uint32_t count;             /* of records; never 0 */
     uint64_t first_seq, last_seq;
-    uint64_t newest_unix_ms;    /* no record in it was received later */
+    uint64_t newest_unix_ms;    /* when its last record was received, unless a header is damaged */
 } run;
 
 /* The epoch of the records up to a seq, behind those of the one before. */
@@ -74,14 +74,32 @@ static inline int run_is_dense(const run *item)
     return item->last_seq - item->first_seq < item->count;
 }
 
-static inline void removed_add(nd_removed *removed, uint64_t count, uint64_t bytes, uint64_t first_seq,
-                               uint64_t last_seq)
+/* Records that leave together. */
+typedef struct {
+    uint64_t count, bytes;
+    uint64_t first_seq, last_seq;
+    uint64_t first_unix_ms, last_unix_ms;
+} leaving;
+
+static inline void removed_add(nd_removed *removed, leaving part)
 {
-    if (count == 0) return;
-    if (removed->count == 0) removed->first_seq = first_seq;
-    removed->count += count;
-    removed->bytes += bytes;
-    removed->last_seq = last_seq;
+    if (part.count == 0) return;
+    if (removed->count == 0) {
+        removed->first_seq = part.first_seq;
+        removed->first_unix_ms = part.first_unix_ms;
+    }
+    removed->count += part.count;
+    removed->bytes += part.bytes;
+    removed->last_seq = part.last_seq;
+    removed->last_unix_ms = part.last_unix_ms;
+}
+
+static inline leaving leaving_one(uint64_t bytes, uint64_t seq, uint64_t received_unix_ms)
+{
+    return (leaving){
+        .count = 1, .bytes = bytes, .first_seq = seq, .last_seq = seq,
+        .first_unix_ms = received_unix_ms, .last_unix_ms = received_unix_ms,
+    };
 }
 
 /* Make room for more runs behind the last.  False: no memory, nothing changed. */

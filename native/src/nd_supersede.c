@@ -278,7 +278,7 @@ void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole 
             const uint64_t seq = record->seq;
             const int is_waiting = seq > ring->in_flight_seq;
             if (is_waiting && number < superseded->waiting && nd_is_gone(superseded, number)) {
-                removed_add(out, 1, bytes, seq, seq);
+                removed_add(out, leaving_one(bytes, seq, record->received_unix_ms));
                 if (holes != NULL && hole == NULL) *(hole = holes++) = (nd_hole){.first_seq = seq};
                 if (hole != NULL) hole->last_seq = seq;
             } else {

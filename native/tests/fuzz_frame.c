@@ -50,7 +50,7 @@ static void check_batch(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes)
     for (uint32_t i = 0; i < batch->kinds_count; i++) sum += batch->kind_bytes[i];
     const uint64_t around = (batch->form & ND_FORM_MIXED_KINDS) ? 1u + batch->kinds_count : 2u * batch->kinds_count;
     CHECK_EQUAL(sum + around, batch->bytes_count);
-    CHECK(whole[0] == '{' && whole[batch->bytes_count - 1] == '}');
+    CHECK(whole[0] == ((batch->form & ND_FORM_GAPS) ? ',' : '{') && whole[batch->bytes_count - 1] == '}');
     CHECK(strstr(whole, ",,") == NULL && strstr(whole, "[,") == NULL && strstr(whole, "{,") == NULL);
     free(whole);
     free(pieces);
@@ -62,8 +62,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 5) return 0;
-    const uint32_t form = data[0] % 32;
+    const uint32_t form = data[0] % 64;
     const uint64_t bytes_max = 1 + data[1] * 16u, events_max = 1 + data[2] % 40, piece_bytes = data[3];
+    const uint64_t gap_step = data[0] / 64 * 3u;                /* a gap behind each so many records; 0: none */
     const uint8_t *choices = data + 4;
     const uint64_t count = size - 4 < RECORDS_MAX ? size - 4 : RECORDS_MAX;
 
@@ -84,7 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t after = 0;
     while (after < count) {                                     /* every slice takes a record */
         nd_batch batch;
-        CHECK_EQUAL(nd_frame_plan(framer, ring, after, events_max, bytes_max, form, &batch), ND_OK);
+        const uint64_t upto = gap_step > 0 ? (after / gap_step + 1) * gap_step : UINT64_MAX;
+        CHECK_EQUAL(nd_frame_plan(framer, ring, after, upto, events_max, bytes_max, form, &batch), ND_OK);
+        CHECK(batch.last_seq <= upto);
         CHECK_EQUAL(batch.first_seq, after + 1);
         CHECK_EQUAL(batch.events, batch.last_seq - after);
         CHECK(batch.events <= events_max);

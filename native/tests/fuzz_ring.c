@@ -72,7 +72,7 @@ static void slice(nd_framer *framer, book *b, input *in)
     nd_ring_stats(b->ring, &stats);
     nd_batch batch;
     const uint64_t after = stats.settled_seq + take(in) % 32;
-    const nd_status status = nd_frame_plan(framer, b->ring, after, take(in) % 20 + 1, 1 + take(in) * 200u,
+    const nd_status status = nd_frame_plan(framer, b->ring, after, UINT64_MAX, take(in) % 20 + 1, 1 + take(in) * 200u,
                                            take(in) % 32, &batch);
     if (status != ND_OK) {
         CHECK_EQUAL(status, ND_EMPTY);
@@ -100,7 +100,7 @@ static void leave(book *b, input *in, uint64_t unix_ms)
     const uint32_t amount = take(in);
     switch (take(in) % 5) {
     case 0: nd_ring_settle(b->ring, stats.settled_seq + amount % 40, &removed); break;
-    case 1: nd_ring_expire(b->ring, unix_ms - amount % 8, &removed); break;
+    case 1: nd_ring_expire(b->ring, unix_ms - amount % 8, UINT64_MAX, &removed); break;
     case 2: nd_ring_drop(b->ring, amount * 100, &removed); break;
     case 3: nd_ring_release(b->ring, stats.settled_seq + amount % 40); break;
     default: nd_ring_isolate(b->ring, stats.settled_seq + amount % 40, &removed); break;

@@ -40,7 +40,7 @@ static void add(uint32_t kind, const char *ep, const char *body, const char *tai
 
 static nd_status plan(uint64_t after, uint64_t events_max, uint64_t bytes_max, uint32_t form)
 {
-    return nd_frame_plan(framer, ring, after, events_max, bytes_max, form, &batch);
+    return nd_frame_plan(framer, ring, after, UINT64_MAX, events_max, bytes_max, form, &batch);
 }
 
 /* All messages of all records in a form, whatever the pieces that they are read through. */
@@ -209,7 +209,34 @@ static void limits_count_what_is_sent(void)
     CHECK_EQUAL(batch.events, 3);
     CHECK_EQUAL(plan(4, 3, 1 << 20, 0), ND_EMPTY);
     CHECK_EQUAL(plan(0, 0, 1, 0), ND_ERR_ARGUMENT);
-    CHECK_EQUAL(plan(0, 1, 1, 32), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(plan(0, 1, 1, 64), ND_ERR_ARGUMENT);
+    end();
+}
+
+static void a_first_message_goes_on_behind_the_gaps_that_its_caller_wrote(void)
+{
+    begin();
+    add(NOTIFICATION, "a", A_NOTE, "");
+    add(REGISTRATION, "b", "{\"ep\":\"b\"}", "");
+    sends(ND_FORM_GAPS | ND_FORM_MIXED_KINDS,
+          ",\"notifications\":[" A_NOTE "],\"registrations\":[{\"ep\":\"b\"}]}");
+    sends(ND_FORM_GAPS, ",\"notifications\":[" A_NOTE "]}{\"registrations\":[{\"ep\":\"b\"}]}");
+    end();
+}
+
+static void a_slice_ends_where_a_gap_has_to_be_told(void)
+{
+    begin();
+    for (int i = 0; i < 6; i++) add(NOTIFICATION, "a", A_NOTE, "");
+    CHECK_EQUAL(nd_frame_plan(framer, ring, 1, 4, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.first_seq, 2);
+    CHECK_EQUAL(batch.last_seq, 4);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, 9, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.last_seq, 6);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, 3, 3, 100, 1 << 20, 0, &batch), ND_EMPTY);
+    nd_ring_show(ring, 2);                                      /* the nearer bound counts */
+    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, 4, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(batch.last_seq, 2);
     end();
 }
 
@@ -318,6 +345,8 @@ int main(void)
     RUN(the_table_of_devices_grows_and_forgets_none);
     RUN(a_table_without_memory_only_makes_slices_shorter);
     RUN(limits_count_what_is_sent);
+    RUN(a_first_message_goes_on_behind_the_gaps_that_its_caller_wrote);
+    RUN(a_slice_ends_where_a_gap_has_to_be_told);
     RUN(a_batch_is_planned_again_exactly);
     RUN(records_that_go_while_a_batch_is_read_are_noticed);
     RUN(a_damaged_record_is_never_sent);

@@ -57,7 +57,7 @@ static void an_empty_ring_takes_no_chunk(void)
     begin_with(1 << 20, 1000, ND_OVERFLOW_DROP_OLDEST);
     CHECK_EQUAL(stats().last_seq, 0);
     CHECK_EQUAL(nd_ring_settle(ring, UINT64_MAX, &removed), ND_EMPTY);
-    CHECK_EQUAL(nd_ring_expire(ring, UINT64_MAX, &removed), ND_EMPTY);
+    CHECK_EQUAL(nd_ring_expire(ring, UINT64_MAX, UINT64_MAX, &removed), ND_EMPTY);
     CHECK_EQUAL(nd_ring_drop(ring, 1, &removed), ND_EMPTY);
     nd_pool_stats_t pool_stats;
     nd_pool_stats(pool, &pool_stats);
@@ -227,17 +227,70 @@ static void expiry_goes_by_age_and_not_by_flight(void)
     append(4, 64, 300);
     hold(2);
     CHECK_EQUAL(stats().oldest_unix_ms, 100);
-    CHECK_EQUAL(nd_ring_expire(ring, 100, &removed), ND_EMPTY);
-    CHECK_EQUAL(nd_ring_expire(ring, 101, &removed), ND_OK);
+    CHECK_EQUAL(nd_ring_expire(ring, 100, UINT64_MAX, &removed), ND_EMPTY);
+    CHECK_EQUAL(nd_ring_expire(ring, 101, UINT64_MAX, &removed), ND_OK);
     CHECK_EQUAL(removed.count, 4);
     CHECK_EQUAL(stats().oldest_unix_ms, 200);
     CHECK_EQUAL(stats().held_bytes, 0);
-    CHECK_EQUAL(nd_ring_expire(ring, 201, &removed), ND_OK);
+    CHECK_EQUAL(nd_ring_expire(ring, 201, UINT64_MAX, &removed), ND_OK);
     CHECK_EQUAL(removed.count, 300);
     CHECK_EQUAL(removed.first_seq, 5);
     CHECK_EQUAL(removed.last_seq, 304);
-    CHECK_EQUAL(nd_ring_expire(ring, 1000, &removed), ND_OK);
+    CHECK_EQUAL(nd_ring_expire(ring, 1000, UINT64_MAX, &removed), ND_OK);
     CHECK_EQUAL(stats().records, 0);
+    end();
+}
+
+/* Records 1..30 of ten times, three of each. */
+static void append_in_time(uint32_t body_bytes)
+{
+    for (uint64_t i = 1; i <= 10; i++) append(3, body_bytes, i * 100);
+}
+
+static void says_when(uint64_t first_seq, uint64_t last_seq)
+{
+    CHECK_EQUAL(removed.first_seq, first_seq);
+    CHECK_EQUAL(removed.last_seq, last_seq);
+    CHECK_EQUAL(removed.first_unix_ms, (first_seq + 2) / 3 * 100);
+    CHECK_EQUAL(removed.last_unix_ms, (last_seq + 2) / 3 * 100);
+    CHECK_EQUAL(nd_ring_check(ring), ND_OK);
+}
+
+static void what_is_lost_says_when_it_was_received(void)
+{
+    static const uint32_t sizes[] = {64, 3000};                 /* in one chunk, and in many */
+    for (int i = 0; i < 2; i++) {
+        begin_with(8 << 20, 1 << 20, ND_OVERFLOW_DROP_OLDEST);
+        append_in_time(sizes[i]);
+        const uint64_t one = nd_record_stored_bytes(sizes[i]);
+        hold(4);
+        CHECK_EQUAL(nd_ring_drop(ring, 3 * one, &removed), ND_OK);      /* behind what is in flight */
+        says_when(5, 7);
+        CHECK_EQUAL(nd_ring_drop(ring, one, &removed), ND_OK);          /* where the hole ends */
+        says_when(8, 8);
+        CHECK_EQUAL(nd_ring_expire(ring, 9999, 4, &removed), ND_OK);    /* a run cut short before */
+        says_when(1, 4);
+        CHECK_EQUAL(nd_ring_expire(ring, 601, 14, &removed), ND_OK);    /* as far as it may */
+        says_when(9, 14);
+        CHECK_EQUAL(nd_ring_expire(ring, 601, UINT64_MAX, &removed), ND_OK);
+        says_when(15, 18);
+        CHECK_EQUAL(nd_ring_drop(ring, 12 * one, &removed), ND_OK);
+        says_when(19, 30);
+        end();
+    }
+}
+
+static void the_next_seq_is_that_of_a_record(void)
+{
+    begin_with(8 << 20, 1 << 20, ND_OVERFLOW_DROP_OLDEST);
+    CHECK_EQUAL(nd_ring_next_seq(ring, 1), 0);
+    append(20, 64, 1);
+    hold(4);
+    CHECK_EQUAL(nd_ring_drop(ring, 3 * 96, &removed), ND_OK);
+    CHECK_EQUAL(nd_ring_next_seq(ring, 1), 1);
+    CHECK_EQUAL(nd_ring_next_seq(ring, 5), 8);
+    CHECK_EQUAL(nd_ring_next_seq(ring, 20), 20);
+    CHECK_EQUAL(nd_ring_next_seq(ring, 21), 0);
     end();
 }
 
@@ -533,6 +586,8 @@ int main(void)
     RUN(a_record_that_never_fits_spares_the_others);
     RUN(policy_reject_gives_no_seq);
     RUN(expiry_goes_by_age_and_not_by_flight);
+    RUN(what_is_lost_says_when_it_was_received);
+    RUN(the_next_seq_is_that_of_a_record);
     RUN(time_that_falls_is_refused);
     RUN(dropping_takes_no_more_than_asked);
     RUN(one_request_goes_to_many_rings_at_once);

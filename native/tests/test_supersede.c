@@ -295,7 +295,7 @@ static void a_place_that_records_moved_away_from_is_not_used(void)
     append(10, 0, 10, 64);                                      /* 1..10, superseded later */
     append(180, 10, 1000, 64);                                  /* 11..190 */
     nd_batch batch, whole;
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 10, 170, 1 << 20, ND_FORM_MIXED_KINDS, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, 10, UINT64_MAX, 170, 1 << 20, ND_FORM_MIXED_KINDS, &batch), ND_OK);
     whole = batch;
     char *before = test_read(ring, &whole, 1 << 20);
     uint8_t piece[8192];
