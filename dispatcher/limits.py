@@ -75,6 +75,8 @@ LEARNED_BATCH_BYTES_MIN = 64 * KIB  # floor when a receiver refuses large bodies
 VERIFICATION_TIMEOUT_S = 10.0
 VERIFICATIONS_PER_MINUTE_MAX = 10  # per application
 RETRY_AFTER_S_MAX = 120.0
+GAPS_PER_CHANNEL_MAX = 64  # kept apart until they are confirmed; over it the closest of one reason are joined
+GAP_BYTES_MAX = 200  # of one gap in a message: five numbers and their names
 
 # --- memory of all queues -------------------------------------------------------------
 RELIEF_STEP_BYTES_MIN = 1 * MIB  # dropped at a time when memory is full, from the largest owner
@@ -221,6 +223,7 @@ DEMO_LOG_LINES = 20  # of the daemon's, shown after a failure
 assert REQUEST_BODY_BYTES_MAX <= REQUEST_BODIES_BYTES_MAX
 assert REQUEST_BODY_BYTES_MAX < JOURNAL_GROUP_BYTES_MAX < JOURNAL_SEGMENT_BYTES
 assert LEARNED_BATCH_BYTES_MIN <= SEND_PIECE_BYTES <= WINDOW_BYTES_MAX
+assert 2 * GAPS_PER_CHANNEL_MAX * GAP_BYTES_MAX < LEARNED_BATCH_BYTES_MIN
 assert CALLBACK_RETRIES_MAX < CALLBACK_SENDS_MAX
 assert DNS_DOUBTFUL_LOOKUPS_MAX < DNS_LOOKUPS_MAX
 assert PAYLOAD_BYTES_MAX * 4 // 3 + 4 * KIB < RECORD_BYTES_MAX

@@ -38,10 +38,42 @@ KIND_NAMES: tuple[str, ...] = (
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """A place in a channel's sequence of records.  Ordered by epoch, then seq."""
+    """A place in a channel's sequence of records and gaps.  Ordered by epoch, then seq."""
 
     epoch: int
     seq: int
+    is_behind_gap: bool = False  # also behind the gap that follows this record, before the next one
+
+
+GAP_REASONS: tuple[str, ...] = ("overflow", "memory", "rejected", "expired", "corrupt", "superseded")
+"""Why records leave a channel without being delivered.
+
+A reason's place, counted from 1, is stored in the journal (FORMAT.md): never change the order.
+"""
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that the receiver of a channel does not get, by one cause.
+
+    It stands in front of the first record whose seq is above ``behind_seq``.
+    """
+
+    behind_seq: int
+    last_seq: int  # 0 for rejected ones, which never had a number
+    count: int  # others may stand between first and last
+    reason: str  # one of GAP_REASONS
+    from_unix_ms: int = 0  # when the first was received; 0: not known
+    to_unix_ms: int = 0  # and the last
+
+    @property
+    def first_seq(self) -> int:
+        """The seq that the gap begins with."""
+        return self.behind_seq + 1
+
+    @property
+    def end_seq(self) -> int:
+        """The seq that it ends with; one less than the first when its records never had a number."""
+        return self.last_seq or self.behind_seq
 
 
 class ChannelType(StrEnum):
@@ -90,6 +122,7 @@ class Serialization(msgspec.Struct, frozen=True, kw_only=True):
     include_uid: bool = False
     include_timestamp: bool = False
     include_original_ep: bool = False
+    include_gaps: bool | None = None  # None: false
     mixed_kinds: bool | None = None  # None: true for callbacks, false for the others
 
 
@@ -101,6 +134,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     include_uid: bool = False
     include_timestamp: bool = False
     include_original_ep: bool = False
+    include_gaps: bool = False  # what the receiver does not get is told where it is missing
 
 
 class SliceLimits(msgspec.Struct, frozen=True, kw_only=True):

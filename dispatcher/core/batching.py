@@ -21,6 +21,7 @@ def form_of(channel: Channel) -> Form:
         include_uid=chosen.include_uid,
         include_timestamp=chosen.include_timestamp,
         include_original_ep=chosen.include_original_ep,
+        include_gaps=bool(chosen.include_gaps),
     )
 
 

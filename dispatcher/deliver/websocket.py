@@ -106,7 +106,7 @@ class WebSocketSink:
     async def _wait_for_room(self, batch: OutgoingBatch) -> None:
         connection = self.connection
         while connection.is_open and not connection.window.has_room(
-            self._bounds, batch.bytes_count, batch.events
+            self._bounds, batch.bytes_count, _weight(batch)
         ):
             await connection.wait_changed()
 
@@ -116,7 +116,7 @@ class WebSocketSink:
         try:
             for filled, is_last in _lay_out(batch, buffer):
                 if not ping:
-                    ping = await connection.begin_batch(batch.last, batch.bytes_count, batch.events)
+                    ping = await connection.begin_batch(batch.last, batch.bytes_count, _weight(batch))
                 end = filled
                 if is_last:
                     end += PING_FRAME_BYTES
@@ -128,6 +128,11 @@ class WebSocketSink:
                 connection.abandon_batch()
             raise
         connection.end_batch()
+
+
+def _weight(batch: OutgoingBatch) -> int:
+    """What a batch counts in the window: its events; gaps alone count as one."""
+    return max(1, batch.events)
 
 
 def _frames_bytes(batch: OutgoingBatch) -> int:

@@ -44,6 +44,7 @@ class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     owner: int  # whose memory it is: when all memory is used, the largest owner loses its oldest
     queue_bytes: int  # bound of stored bytes, record headers included
     overflow: Overflow
+    keeps_gaps: bool = False  # its receiver wants to be told of what it does not get
 
 
 class FrozenBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +52,7 @@ class FrozenBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     first: Position
     last: Position
-    events: int
+    events: int  # 0: it holds gaps alone
     form: Form
 
 
@@ -88,11 +89,13 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one channel that left it without being delivered, by one cause."""
 
     channel: int
-    reason: str  # "overflow", "superseded", "memory", "rejected", "expired", "corrupt"
+    reason: str  # one of model.GAP_REASONS
     count: int  # others may stand between first and last
-    record_bytes: int  # stored bytes
+    record_bytes: int  # stored bytes; 0 when nobody knows
     first_seq: int  # 0 for rejected ones, which never had a number
     last_seq: int
+    from_unix_ms: int = 0  # when the first was received; 0: not known
+    to_unix_ms: int = 0  # and the last
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,7 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int  # 0: none yet
     settled_seq: int  # all up to here is settled
     oldest_unix_ms: int | None  # received time of the oldest record not settled
+    gaps: int = 0  # that its receiver was not told of yet, or did not confirm
 
 
 class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,13 +144,13 @@ class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One notification message of a batch."""
 
-    kinds: tuple[Kind, ...]  # in the order in which they stand in the message
+    kinds: tuple[Kind, ...]  # in the order in which they stand in the message; none: it holds gaps alone
     events: int
     bytes_count: int  # exact length of the JSON
 
 
 class Batch(Protocol):
-    """A slice, ready to be written out as messages.
+    """A slice, ready to be written out as messages; the first begins with the gaps in front of it.
 
     Holds no copy of the events: ``read_into`` assembles them from the queue, so a
     batch of 8 MiB costs only the buffer it is read through.  The records stay in
@@ -156,7 +160,7 @@ class Batch(Protocol):
 
     first: Position
     last: Position
-    events: int
+    events: int  # 0: gaps alone
     messages: tuple[Message, ...]
     bytes_count: int  # sum over messages
 
@@ -200,6 +204,10 @@ class ChannelQueue(Protocol):
 
     def open_channel(self, channel: int, options: QueueOptions) -> None:
         """Begin a channel with an empty queue, at seq 1 of this epoch, or with what was recovered of it."""
+        ...
+
+    def keep_gaps(self, channel: int, is_wanted: bool) -> None:
+        """Whether gaps are kept from now on; those that were, are forgotten when they are not."""
         ...
 
     def delete_channel(self, channel: int) -> int:
@@ -248,6 +256,11 @@ class ChannelQueue(Protocol):
         ep already stands in the slice under a kind that comes later in that order,
         so that per-device order never changes (INV-4).  The records become in flight.
 
+        With ``form.include_gaps``, a slice also begins with the gaps in front of its first
+        record, and is cut before a record that has another gap in front of it.  A gap with no
+        record behind it makes a slice of its own.  What was told never changes, and is told
+        again, like the records, until it is settled.
+
         May wait for cold data; never waits for records to come.
         """
         ...
@@ -255,7 +268,7 @@ class ChannelQueue(Protocol):
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
     ) -> Batch | None:
-        """The same batch again, byte for byte, or None when any of its records is gone.
+        """The same batch again, byte for byte, or None when any of its records, or its gaps alone, are gone.
 
         The records become in flight.  While they were in flight all along, or released
         as a whole, the two positions say enough: such records leave from the front.

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
+from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.core.idempotency import IdempotencyTable
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
-from dispatcher.errors import ChannelGone, MemoryFull, PositionLost, Unavailable
-from dispatcher.model import KIND_NAMES, Kind, Position
+from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
+from dispatcher.model import Gap, Position
 from dispatcher.queue.interface import (
     Appended,
     ChannelStats,
@@ -22,7 +23,6 @@ from dispatcher.queue.interface import (
     FrozenBatch,
     Keep,
     Loss,
-    Message,
     QueueOptions,
     QueueTotals,
     Records,
@@ -30,8 +30,9 @@ from dispatcher.queue.interface import (
     SliceLimits,
 )
 from dispatcher.queue.ledger import Ledger
+from dispatcher.queue.losses import gap_of, joined
+from dispatcher.queue.memory_batch import MemoryBatch, messages_of, orderly
 from dispatcher.queue.memory_channel import MemoryChannel, MemoryRecord, parse
-from dispatcher.wire.uid import uid
 
 
 class DurableInMemory:
@@ -68,6 +69,12 @@ class MemoryQueue:
             raise ValueError(f"channel {channel} is open")
         self._channels[channel] = MemoryChannel(channel, options)
 
+    def keep_gaps(self, channel: int, is_wanted: bool) -> None:
+        """Keep gaps from now on, or forget them."""
+        found = self._channel(channel)
+        if is_wanted != (found.gaps is not None):
+            found.gaps = GapList() if is_wanted else None
+
     def delete_channel(self, channel: int) -> int:
         """Forget a channel."""
         found = self._channel(channel)
@@ -102,7 +109,9 @@ class MemoryQueue:
             rejected += len(outcome.refused)
             losses += [self._lost(number, "superseded", outcome.superseded)] if outcome.superseded else []
             losses += [self._lost(number, "overflow", outcome.dropped)] if outcome.dropped else []
-            losses += [_loss(number, "rejected", outcome.refused)] if outcome.refused else []
+            if outcome.refused:
+                losses.append(_loss(number, "rejected", outcome.refused))
+                self._keep_gap(losses[-1])
         self._ledger.rejected(rejected)
         appended = Appended(queued=queued, rejected=rejected, losses=tuple(losses))
         if keep is not None:
@@ -120,13 +129,21 @@ class MemoryQueue:
         """Take the records after a position."""
         found = self._channel(channel)
         waiting = [record for record in found.records if record.seq > self._seq(after)]
-        orderly = _orderly(waiting[: limits.events_max])
+        gaps: tuple[Gap, ...] = ()
+        if form.include_gaps and found.gaps is not None:
+            telling = found.gaps.telling(self._mark(after), waiting[0].seq if waiting else 0)
+            gaps = telling.gaps
+            if telling.upto_seq is not None:
+                waiting = [record for record in waiting if record.seq <= telling.upto_seq]
+        taken = orderly(waiting[: limits.events_max])
         fits = bisect_right(
-            range(1, len(orderly) + 1),
+            range(1, len(taken) + 1),
             limits.bytes_max,
-            key=lambda count: sum(map(len, _messages(orderly[:count], form, found.options, self.epoch))),
+            key=lambda count: sum(
+                map(len, messages_of(gaps, taken[:count], form, found.options, self.epoch))
+            ),
         )
-        return self._hold(found, orderly[: max(1, fits)], form)
+        return self._hold(found, gaps, taken[: max(1, fits)], form)
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
@@ -135,12 +152,15 @@ class MemoryQueue:
         found = self._channel(channel)
         if first.epoch != self.epoch or last.epoch != self.epoch:
             return None
+        told = found.gaps if form.include_gaps else None
+        if last.is_behind_gap:
+            return self._hold(found, told.told_alone(last.seq) if told is not None else (), [], form)
         records = [record for record in found.records if first.seq <= record.seq <= last.seq]
         if not records or (records[0].seq, records[-1].seq) != (first.seq, last.seq):
             return None
         if events is not None and len(records) != events:
             return None
-        return self._hold(found, records, form)
+        return self._hold(found, told.told_in_front_of(first.seq) if told is not None else (), records, form)
 
     def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
         """Nothing is remembered over a restart."""
@@ -157,6 +177,8 @@ class MemoryQueue:
         seq = self._seq(upto)
         settled = [record for record in found.records if record.seq <= seq]
         found.records = found.records[len(settled) :]
+        if found.gaps is not None:
+            found.gaps.settle(self._mark(upto))
         self._ledger.acked(len(settled), sum(record.stored_bytes for record in settled))
         return len(settled)
 
@@ -164,13 +186,20 @@ class MemoryQueue:
         """Records after this position are no longer in flight."""
         found = self._channel(channel)
         found.in_flight_seq = min(found.in_flight_seq, self._seq(after))
+        if found.gaps is not None:
+            found.gaps.release(self._mark(after))
 
     def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
         """Remove every record received before a moment."""
         found = self._channel(channel)
         expired = [record for record in found.records if record.received_unix_ms < received_before_unix_ms]
         found.records = found.records[len(expired) :]
-        return self._lost(channel, "expired", expired) if expired else None
+        parts = [
+            self._lost(channel, "expired", part)
+            for is_in_flight in (True, False)
+            if (part := [r for r in expired if (r.seq <= found.in_flight_seq) == is_in_flight])
+        ]
+        return joined(parts) if parts else None
 
     def stats(self, channel: int) -> ChannelStats:
         """One channel's figures."""
@@ -181,6 +210,7 @@ class MemoryQueue:
             last_seq=found.last_seq,
             settled_seq=found.records[0].seq - 1 if found.records else found.last_seq,
             oldest_unix_ms=found.records[0].received_unix_ms if found.records else None,
+            gaps=0 if found.gaps is None else len(found.gaps),
         )
 
     def totals(self) -> QueueTotals:
@@ -196,11 +226,16 @@ class MemoryQueue:
         self._channels.clear()
         self._is_open = False
 
-    def _hold(self, channel: MemoryChannel, records: list[MemoryRecord], form: Form) -> MemoryBatch | None:
-        if not records:
+    def _hold(
+        self, channel: MemoryChannel, gaps: tuple[Gap, ...], records: list[MemoryRecord], form: Form
+    ) -> MemoryBatch | None:
+        if not records and not gaps:
             return None
-        channel.in_flight_seq = max(channel.in_flight_seq, records[-1].seq)
-        return MemoryBatch(channel, self.epoch, records, form)
+        batch = MemoryBatch(channel, self.epoch, gaps, records, form)
+        channel.in_flight_seq = max(channel.in_flight_seq, batch.last.seq)
+        if channel.gaps is not None:
+            channel.gaps.told(gaps, mark_of(batch.last.seq, batch.last))
+        return batch
 
     def _relieve(self) -> None:
         drops = plan_relief(self._holdings(), relief_bytes(len(self._channels)))
@@ -218,7 +253,13 @@ class MemoryQueue:
     def _lost(self, channel: int, reason: str, records: list[MemoryRecord]) -> Loss:
         loss = _loss(channel, reason, records)
         self._ledger.lost(loss)
+        self._keep_gap(loss)
         return loss
+
+    def _keep_gap(self, loss: Loss) -> None:
+        channel = self._channels[loss.channel]
+        if channel.gaps is not None:
+            channel.gaps.add(gap_of(loss, channel.last_seq))
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -237,55 +278,8 @@ class MemoryQueue:
             raise ValueError(f"{position} is of an epoch that has not begun")
         return position.seq
 
-
-class MemoryBatch:
-    """A batch of the model (``interface.Batch``)."""
-
-    def __init__(self, channel: MemoryChannel, epoch: int, records: list[MemoryRecord], form: Form) -> None:
-        self._channel = channel
-        self._pieces = _pieces(records, form, channel.options, epoch)
-        self.first = Position(epoch, records[0].seq)
-        self.last = Position(epoch, records[-1].seq)
-        self._records = records
-        self.events = len(records)
-        self.messages = _describe(records, form, [b"".join(pieces) for pieces in self._pieces])
-        self.bytes_count = sum(message.bytes_count for message in self.messages)
-        self._message = self._piece = 0
-
-    def read_into(self, buffer: bytearray, offset: int) -> int:
-        """Write whole pieces while they fit, never past the end of a message."""
-        if not self._channel.is_open:
-            raise ChannelGone(f"channel {self._channel.number} was deleted")
-        if self._message == len(self._pieces):
-            return 0
-        if any(record not in self._channel.records for record in self._records):
-            raise PositionLost(f"records of channel {self._channel.number} are gone")
-        pieces = self._pieces[self._message]
-        if len(buffer) - offset < len(pieces[self._piece]):
-            buffer.extend(bytes(offset + len(pieces[self._piece]) - len(buffer)))
-        at = offset
-        while self._piece < len(pieces) and at + len(pieces[self._piece]) <= len(buffer):
-            piece = pieces[self._piece]
-            buffer[at : at + len(piece)] = piece
-            at += len(piece)
-            self._piece += 1
-        if self._piece == len(pieces):
-            self._message, self._piece = self._message + 1, 0
-        return at - offset
-
-    def rewind(self) -> None:
-        """Start over."""
-        self._message = self._piece = 0
-
-    def tobytes(self) -> list[bytes]:
-        """All messages."""
-        self.rewind()
-        messages = []
-        for message in self.messages:
-            buffer = bytearray(message.bytes_count)
-            messages.append(bytes(buffer[: self.read_into(buffer, 0)]))
-        self.rewind()
-        return messages
+    def _mark(self, position: Position | None) -> int:
+        return mark_of(self._seq(position), position)
 
 
 def _picked(route: Route, records: list[MemoryRecord]) -> list[MemoryRecord]:
@@ -300,76 +294,6 @@ def _loss(channel: int, reason: str, records: list[MemoryRecord]) -> Loss:
         record_bytes=sum(record.stored_bytes for record in records),
         first_seq=records[0].seq,
         last_seq=records[-1].seq,
+        from_unix_ms=records[0].received_unix_ms,
+        to_unix_ms=records[-1].received_unix_ms,
     )
-
-
-def _orderly(records: list[MemoryRecord]) -> list[MemoryRecord]:
-    """As many records as can be grouped by kind without changing any device's order."""
-    order: list[Kind] = []
-    latest: dict[bytes, int] = {}  # ep -> the latest place in the order under which it stands
-    for count, record in enumerate(records):
-        if record.kind not in order:
-            order.append(record.kind)
-        place = order.index(record.kind)
-        if record.ep and latest.get(record.ep, 0) > place:
-            return records[:count]
-        if record.ep:
-            latest[record.ep] = place
-    return records
-
-
-def _kinds(records: list[MemoryRecord]) -> list[Kind]:
-    return list(dict.fromkeys(record.kind for record in records))
-
-
-def _pieces(records: list[MemoryRecord], form: Form, options: QueueOptions, epoch: int) -> list[list[bytes]]:
-    """The messages, each as the pieces that are written whole."""
-    arrays = []
-    for kind in _kinds(records):
-        head = b'"%s":[' % KIND_NAMES[kind].encode()
-        texts = [_emit(record, form, options, epoch) for record in records if record.kind is kind]
-        arrays.append([head, texts[0], *(b"," + text for text in texts[1:]), b"]"])
-    groups = [arrays] if form.mixed_kinds else [[array] for array in arrays]
-    messages = []
-    for group in groups:
-        for array in group:
-            array[0] = (b"{" if array is group[0] else b",") + array[0]
-        group[-1][-1] += b"}"
-        messages.append([piece for array in group for piece in array])
-    return messages
-
-
-def _messages(records: list[MemoryRecord], form: Form, options: QueueOptions, epoch: int) -> list[bytes]:
-    return [b"".join(pieces) for pieces in _pieces(records, form, options, epoch)]
-
-
-def _describe(records: list[MemoryRecord], form: Form, messages: list[bytes]) -> tuple[Message, ...]:
-    kinds = _kinds(records)
-    groups = [tuple(kinds)] if form.mixed_kinds else [(kind,) for kind in kinds]
-    return tuple(
-        Message(
-            kinds=group,
-            events=sum(record.kind in group for record in records),
-            bytes_count=len(message),
-        )
-        for group, message in zip(groups, messages, strict=True)
-    )
-
-
-def _emit(record: MemoryRecord, form: Form, options: QueueOptions, epoch: int) -> bytes:
-    """A record as it stands in a message."""
-    if record.kind is Kind.ASYNC_RESPONSE:
-        return record.body
-    is_leaving = record.kind in (Kind.DE_REGISTRATION, Kind.REGISTRATION_EXPIRED)
-    if is_leaving and not form.deregistrations_as_object:
-        return b'"%s"' % record.ep
-    text = record.body[: len(record.body) - 1 - len(record.tail)]
-    if form.include_uid:
-        text += b',"uid":"%s"' % uid(options.incarnation, epoch, record.seq).encode()
-    if form.include_timestamp:
-        text += b',"timestamp":%d' % record.received_unix_ms
-    if record.tail and (form.include_original_ep or record.kind in (Kind.REGISTRATION, Kind.REG_UPDATE)):
-        text += record.tail
-    elif form.include_original_ep and not record.tail:
-        text += b',"original-ep":"%s"' % record.ep
-    return text + b"}"

@@ -6,6 +6,7 @@ import json
 
 import msgspec
 
+from dispatcher.core.gap_list import GapList
 from dispatcher.model import Kind, Overflow
 from dispatcher.queue.interface import SWEEP_BYTES, QueueOptions, Records
 
@@ -53,6 +54,7 @@ class MemoryChannel:
         self.records: list[MemoryRecord] = []
         self.last_seq = 0
         self.in_flight_seq = 0
+        self.gaps = GapList() if options.keeps_gaps else None
         self.sweep_credit = 2 * options.queue_bytes  # that may be looked through for superseded records
         self.is_open = True
 

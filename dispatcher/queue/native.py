@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
@@ -33,11 +34,12 @@ from dispatcher.queue.interface import (
     Ticket,
 )
 from dispatcher.queue.ledger import Ledger
-from dispatcher.queue.native_batch import NativeBatch, check_status
-from dispatcher.queue.native_form import form_flags
+from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, rejection_of
+from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
+from dispatcher.queue.native_slices import Slicer
 from dispatcher.queue.segment_books import Contents
 
 _ROUTES_AT_FIRST = 16
@@ -79,7 +81,7 @@ class NativeQueue:
         self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
         self._pool = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
         try:
-            self._framer = made("nd_framer *", lib.nd_framer_open, self._pool)
+            self._slicer = Slicer(self._pool, epoch, isolate=self._isolate, changed=self._changed)
         except MemoryFull:
             lib.nd_pool_close(self._pool)
             raise
@@ -113,6 +115,13 @@ class NativeQueue:
         if self.log is not None:
             lib.nd_ring_show(opened.ring, 0)
             self.log.changed(opened)
+
+    def keep_gaps(self, channel: int, is_wanted: bool) -> None:
+        """Keep gaps from now on, or forget them."""
+        found = self._channel(channel)
+        if is_wanted != (found.gaps is not None):
+            found.gaps = GapList() if is_wanted else None
+            self._changed(found)
 
     def delete_channel(self, channel: int) -> int:
         """Forget a channel and give its memory back."""
@@ -174,8 +183,8 @@ class NativeQueue:
             stats = self._stats(channel)
             self._ledger.recovered(stats.records, stats.bytes)
             lib.nd_ring_show(channel.ring, stats.last_seq)
-            self._hold_frozen(channel)
             self.log.changed(channel)
+            self._hold_frozen(channel)
         self._ledger.recovered(*lost)
         self._ledger.dropped("memory", *lost)
         self._received_unix_ms = received_unix_ms
@@ -183,12 +192,7 @@ class NativeQueue:
     def _hold_frozen(self, channel: ChannelRing) -> None:
         """What has to go again as it was is in flight from the start, if all of it is there."""
         frozen = channel.frozen
-        if frozen is None:
-            return
-        raw = ffi.new("nd_batch *")
-        arguments = (frozen.first.seq, frozen.last.seq, frozen.events, form_flags(frozen.form), raw)
-        status = lib.nd_frame_plan_exact(channel.ring, *arguments)
-        if status != lib.ND_OK or raw.epoch != frozen.first.epoch:
+        if frozen is not None and self._slicer.rebuild(channel, frozen) is None:
             channel.frozen = None
 
     # --- in ---------------------------------------------------------------------------
@@ -265,12 +269,15 @@ class NativeQueue:
             queued += queued_here
             self._ledger.queued(queued_here, entry.queued_bytes)
             if entry.superseded.count:
-                losses.append(self._lost(route.channel, "superseded", entry.superseded))
+                loss = loss_of(route.channel, "superseded", entry.superseded)
+                losses.append(self._lost(loss, self._channels[route.channel]))
             if entry.dropped.count:
-                losses.append(self._lost(route.channel, "overflow", entry.dropped))
+                loss = loss_of(route.channel, "overflow", entry.dropped)
+                losses.append(self._lost(loss, self._channels[route.channel]))
             if entry.rejected_count:
                 rejected += entry.rejected_count
-                losses.append(_rejection(route.channel, entry))
+                losses.append(rejection_of(route.channel, entry, self._received_unix_ms))
+                self._keep_gap(losses[-1], self._channels[route.channel])
         self._ledger.rejected(rejected)
         return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
 
@@ -290,7 +297,8 @@ class NativeQueue:
         for drop in plan_relief(holdings, relief_bytes(len(holdings))):
             channel = self._channels[drop.channel]
             if lib.nd_ring_drop(channel.ring, drop.record_bytes, self._removed) == lib.ND_OK:
-                self._unreported.append(self._lost(drop.channel, "memory", self._removed))
+                loss = loss_of(drop.channel, "memory", self._removed)
+                self._unreported.append(self._lost(loss, channel))
                 self._log_loss(channel, self._removed)
                 freed = True
         if not freed:
@@ -317,40 +325,21 @@ class NativeQueue:
     ) -> NativeBatch | None:
         """Plan a batch of the records after a position.  Memory is never cold: no checkpoint."""
         found = self._channel(channel)
-        raw = ffi.new("nd_batch *")
-        bounds = (_EVERYTHING, limits.events_max, limits.bytes_max)
-        arguments = (self._seq(found, after), *bounds, form_flags(form), raw)
-        while (status := lib.nd_frame_plan(self._framer, found.ring, *arguments)) == lib.ND_ERR_CORRUPT:
-            self._isolate(found, raw.next_seq)
-        if status == lib.ND_EMPTY:
-            return None
-        check_status(status, channel)
-        return NativeBatch(found, raw, self._isolate)
+        return self._slicer.slice(found, self._seq(found, after), after, limits, form)
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
     ) -> NativeBatch | None:
         """Plan the same batch again.  No checkpoint."""
-        found = self._channel(channel)
-        if first.epoch != last.epoch:
-            return None
-        raw = ffi.new("nd_batch *")
-        status = lib.nd_frame_plan_exact(found.ring, first.seq, last.seq, events or 0, form_flags(form), raw)
-        if status == lib.ND_ERR_CORRUPT:
-            self._isolate(found, raw.next_seq)
-            return None
-        if status == lib.ND_ERR_TRIMMED:
-            return None
-        check_status(status, channel)
-        return NativeBatch(found, raw, self._isolate) if raw.epoch == first.epoch else None
+        wanted = FrozenBatch(first=first, last=last, events=events or 0, form=form)
+        return self._slicer.rebuild(self._channel(channel), wanted)
 
     def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
         """Remember which batch has to go again as it was."""
         found = self._channel(channel)
         if found.frozen != batch:
             found.frozen = batch
-            if self.log is not None:
-                self.log.changed(found)
+            self._changed(found)
 
     def frozen(self, channel: int) -> FrozenBatch | None:
         """The batch that has to go again as it was."""
@@ -361,46 +350,58 @@ class NativeQueue:
         found = self._channel(channel)
         seq = self._seq(found, upto)
         removed = self._removed
+        if found.gaps and found.gaps.settle(mark_of(seq, upto)):
+            self._changed(found)
         status = lib.nd_ring_settle(found.ring, seq, removed)
         if status == lib.ND_EMPTY:
             return 0
-        if self.log is not None:
-            self.log.changed(found)
+        self._changed(found)
         unreachable = 0
         if status == lib.ND_ERR_CORRUPT:  # where seqs have holes, no more than that can be said
             unreachable = min(removed.count - 1, removed.last_seq - seq)
         count: int = removed.count - unreachable
         self._ledger.acked(count, removed.bytes)
         if unreachable:
-            self._tell_later(_corruption(channel, unreachable, 0, seq + 1))
+            self._unreported.append(self._lost(corruption_of(channel, unreachable, 0, seq + 1), found))
         return count
 
     def release(self, channel: int, after: Position | None = None) -> None:
         """Records after this position are no longer in flight."""
         found = self._channel(channel)
-        lib.nd_ring_release(found.ring, self._seq(found, after))
+        seq = self._seq(found, after)
+        lib.nd_ring_release(found.ring, seq)
+        if found.gaps is not None:
+            found.gaps.release(mark_of(seq, after))
 
     def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
         """Remove every record received before a moment."""
         found = self._channel(channel)
         before_unix_ms = max(0, received_before_unix_ms)
-        if lib.nd_ring_expire(found.ring, before_unix_ms, _EVERYTHING, self._removed) == lib.ND_EMPTY:
+        # A gap never reaches from what is in flight, and may be confirmed, to what is not.
+        bounds = (_EVERYTHING,) if found.gaps is None else (found.gaps.in_flight_seq, _EVERYTHING)
+        losses = [
+            self._lost(loss_of(channel, "expired", self._removed), found)
+            for upto_seq in bounds
+            if lib.nd_ring_expire(found.ring, before_unix_ms, upto_seq, self._removed) != lib.ND_EMPTY
+        ]
+        if not losses:
             return None
-        if self.log is not None:
-            self.log.changed(found)
-        return self._lost(channel, "expired", self._removed)
+        self._changed(found)
+        return joined(losses)
 
     # --- figures ----------------------------------------------------------------------
 
     def stats(self, channel: int) -> ChannelStats:
         """One channel's figures."""
-        stats = self._stats(self._channel(channel))
+        found = self._channel(channel)
+        stats = self._stats(found)
         return ChannelStats(
             records=stats.records,
             record_bytes=stats.bytes,
             last_seq=stats.last_seq,
             settled_seq=stats.settled_seq,
             oldest_unix_ms=stats.oldest_unix_ms if stats.records else None,
+            gaps=len(found.gaps or ()),
         )
 
     def totals(self) -> QueueTotals:
@@ -420,9 +421,9 @@ class NativeQueue:
         self._channels.clear()
         if self.log is not None:
             self.log.close()
-        lib.nd_framer_close(self._framer)
+        self._slicer.close()
         lib.nd_pool_close(self._pool)
-        self._pool = self._framer = None
+        self._pool = None
 
     # --- inside -----------------------------------------------------------------------
 
@@ -459,55 +460,34 @@ class NativeQueue:
             raise MemoryFull("the machine has no memory left for the queue's books")
         if status == lib.ND_OK:
             self._log_loss(channel, removed)
-            self._tell_later(_corruption(channel.number, removed.count, removed.bytes, removed.first_seq))
+            loss = corruption_of(channel.number, removed.count, removed.bytes, removed.first_seq)
+            self._unreported.append(self._lost(loss, channel))
 
     def _log_loss(self, channel: ChannelRing, removed: Any) -> None:
         if self.log is not None:
             self.log.lost(channel, removed.first_seq, removed.last_seq)
 
-    def _tell_later(self, loss: Loss) -> None:
+    def _lost(self, loss: Loss, channel: ChannelRing) -> Loss:
+        """Take it into the books, and keep it for the receiver."""
         self._ledger.lost(loss)
-        self._unreported.append(loss)
-
-    def _lost(self, channel: int, reason: str, removed: Any) -> Loss:
-        loss = Loss(
-            channel=channel,
-            reason=reason,
-            count=removed.count,
-            record_bytes=removed.bytes,
-            first_seq=removed.first_seq,
-            last_seq=removed.last_seq,
-        )
-        self._ledger.lost(loss)
+        self._keep_gap(loss, channel)
         return loss
+
+    def _keep_gap(self, loss: Loss, channel: ChannelRing) -> None:
+        if channel.gaps is not None:
+            channel.gaps.add(gap_of(loss, self._stats(channel).last_seq))
+            self._changed(channel)
+
+    def _changed(self, channel: ChannelRing) -> None:
+        """How a channel stands is not what the journal says."""
+        if self.log is not None:
+            self.log.changed(channel)
 
 
 def _memory_full(records: Records, routes: Sequence[Route]) -> MemoryFull:
     return MemoryFull(
         f"no memory for {len(records.meta)} records in {len(routes)} channels, even if all that is not being "
         "delivered were dropped; try again later, send less at once, or raise storage.memory_bytes"
-    )
-
-
-def _rejection(channel: int, entry: Any) -> Loss:
-    return Loss(
-        channel=channel,
-        reason="rejected",
-        count=entry.rejected_count,
-        record_bytes=entry.rejected_bytes,
-        first_seq=0,
-        last_seq=0,
-    )
-
-
-def _corruption(channel: int, count: int, record_bytes: int, first_seq: int) -> Loss:
-    return Loss(
-        channel=channel,
-        reason="corrupt",
-        count=count,
-        record_bytes=record_bytes,
-        first_seq=first_seq,
-        last_seq=first_seq + count - 1,
     )
 
 

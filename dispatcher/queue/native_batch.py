@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispatcher.errors import ChannelGone, CorruptRecord, PositionLost
-from dispatcher.model import Kind, Position
+from dispatcher.model import Gap, Kind, Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import Message
 from dispatcher.queue.native_ring import ChannelRing
+from dispatcher.wire.gaps import gaps_array
 
 _KINDS = tuple(Kind)
 
 
 class NativeBatch:
-    """A planned batch (``interface.Batch``): numbers only, until it is read."""
+    """A planned batch (``interface.Batch``): numbers and its gaps only, until it is read."""
 
-    __slots__ = ("_channel", "_isolate", "_raw", "bytes_count", "events", "first", "last", "messages")
+    __slots__ = (
+        "_channel",
+        "_head",
+        "_is_head_written",
+        "_isolate",
+        "_raw",
+        "bytes_count",
+        "events",
+        "first",
+        "last",
+        "messages",
+    )
 
-    def __init__(self, channel: ChannelRing, raw: Any, isolate: Callable[[ChannelRing, int], None]) -> None:
-        """``isolate`` takes a damaged record, by its seq, out of the channel."""
+    def __init__(
+        self, channel: ChannelRing, raw: Any, isolate: Callable[[ChannelRing, int], None], head: bytes = b""
+    ) -> None:
+        """``isolate`` takes a damaged record, by its seq, out of the channel.
+
+        ``head`` is what ``gaps_head`` makes; without records, ``raw`` says where it ends.
+        """
+        is_alone = raw.events == 0
         self._channel = channel
         self._raw = raw
         self._isolate = isolate
-        self.first = Position(raw.epoch, raw.first_seq)
-        self.last = Position(raw.epoch, raw.last_seq)
+        self._head = head + b"}" if is_alone else head
+        self._is_head_written = not head
+        self.first = Position(raw.epoch, raw.first_seq, is_alone)
+        self.last = Position(raw.epoch, raw.last_seq, is_alone)
         self.events: int = raw.events
-        self.bytes_count: int = raw.bytes_count
-        self.messages = _messages(raw)
+        self.bytes_count: int = raw.bytes_count + len(self._head)
+        self.messages = _messages(raw, len(self._head))
 
     def __repr__(self) -> str:
         return (
@@ -38,11 +58,25 @@ class NativeBatch:
 
     def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next part of the current message; see the interface."""
+        if self._channel.ring is None:
+            raise ChannelGone(f"channel {self._channel.number} was deleted")
+        if self._is_head_written:
+            return self._read_records(buffer, offset)
+        if self.events:  # nothing is begun that cannot be finished
+            status = lib.nd_batch_write(self._channel.ring, self._raw, ffi.NULL, 0)
+            check_status(status if status != lib.ND_NO_ROOM else lib.ND_OK, self._channel.number)
+        head_end = offset + len(self._head)
+        if head_end > len(buffer):
+            buffer.extend(bytes(head_end - len(buffer)))
+        buffer[offset:head_end] = self._head
+        self._is_head_written = True
+        if self.events == 0 or head_end == len(buffer):
+            return len(self._head)
+        return len(self._head) + self._read_records(buffer, head_end, may_grow=False)
+
+    def _read_records(self, buffer: bytearray, offset: int, *, may_grow: bool = True) -> int:
         while True:
-            ring = self._channel.ring
-            if ring is None:
-                raise ChannelGone(f"channel {self._channel.number} was deleted")
-            raw = self._raw
+            ring, raw = self._channel.ring, self._raw
             with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
                 status = lib.nd_batch_write(ring, raw, view + offset, len(buffer) - offset)
             if status == lib.ND_OK:
@@ -52,11 +86,14 @@ class NativeBatch:
                 self._isolate(self._channel, raw.next_seq)
             if status != lib.ND_NO_ROOM:
                 check_status(status, self._channel.number)
+            if not may_grow:
+                return 0
             buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
 
     def rewind(self) -> None:
         """Start over with the first message."""
         lib.nd_batch_rewind(self._raw)
+        self._is_head_written = not self._head
 
     def tobytes(self) -> list[bytes]:
         """All messages, each in one piece; reading starts over before and after."""
@@ -72,15 +109,23 @@ class NativeBatch:
         return messages
 
 
-def _messages(raw: Any) -> tuple[Message, ...]:
+def gaps_head(gaps: Sequence[Gap]) -> bytes:
+    """What a first message begins with, up to the comma, or the brace, behind its gaps."""
+    return b"{" + b"".join(gaps_array(gaps)) if gaps else b""
+
+
+def _messages(raw: Any, head_bytes: int) -> tuple[Message, ...]:
     count = raw.kinds_count
     kinds = tuple([_KINDS[raw.kinds[at]] for at in range(count)])
-    if count == 1 or raw.form & lib.ND_FORM_MIXED_KINDS:
-        return (Message(kinds=kinds, events=raw.events, bytes_count=raw.bytes_count),)
+    if count <= 1 or raw.form & lib.ND_FORM_MIXED_KINDS:
+        return (Message(kinds=kinds, events=raw.events, bytes_count=head_bytes + raw.bytes_count),)
     braces = 2
+    heads = [head_bytes] + [0] * (count - 1)
     return tuple(
         [
-            Message(kinds=(kind,), events=raw.kind_events[at], bytes_count=raw.kind_bytes[at] + braces)
+            Message(
+                kinds=(kind,), events=raw.kind_events[at], bytes_count=heads[at] + raw.kind_bytes[at] + braces
+            )
             for at, kind in enumerate(kinds)
         ]
     )

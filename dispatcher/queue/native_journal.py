@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.gap_list import GapList
 from dispatcher.core.idempotency import KeptAnswer, KeyScope
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch
-from dispatcher.queue.native_form import form_flags
+from dispatcher.queue.native_form import form_flags, write_gap
 
 
 class GroupOutcome(Enum):
@@ -89,6 +90,7 @@ class NativeJournal:
         self._segment_bytes = disk.sizes.segment_bytes
         self._unit = ffi.new("nd_channel_unit *")
         self._stats = ffi.new("nd_journal_stats_t *")
+        self._gaps = ffi.new("nd_gap[]", limits.GAPS_PER_CHANNEL_MAX)
         out = ffi.new("nd_journal **")
         path = bytes(folder)
         status = lib.nd_journal_open(lib.nd_io_posix(), self.files, path, raw, out)
@@ -125,6 +127,17 @@ class NativeJournal:
             lib.ND_UNIT_FROZEN, channel, incarnation, batch.first.epoch, batch.first.seq, batch.last.seq
         )
         self._unit.form = self._unit.events = 0
+        return gathered
+
+    def gather_gaps(self, channel: int, incarnation: int, gaps: GapList) -> bool:
+        """Say which gaps a channel's receiver has not confirmed: all of them."""
+        if len(gaps) > len(self._gaps):
+            self._gaps = ffi.new("nd_gap[]", 2 * len(gaps))
+        for at, known in enumerate(gaps):
+            write_gap(self._gaps[at], known)
+        gathered: bool = (
+            lib.nd_journal_gather_gaps(self.raw, channel, incarnation, self._gaps, len(gaps)) == lib.ND_OK
+        )
         return gathered
 
     def gather_deleted(self, channel: int, incarnation: int, epoch: int) -> bool:

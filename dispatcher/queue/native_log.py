@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.gap_list import GapList
 from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.errors import BodyTooLarge, JournalBehind
 from dispatcher.queue._core import ffi, lib
@@ -191,20 +192,28 @@ class QueueLog:
         states = self.commit.group.states
         while self._changed:
             number, channel = self._changed.popitem()
-            lib.nd_ring_stats(channel.ring, self._stats)
-            settled_seq, last_seq = self._stats.settled_seq, self._stats.last_seq
-            if not self._journal.gather_state(
-                number, channel.incarnation, self._epoch, settled_seq, last_seq
-            ):
+            if not self._collect_state(channel):
                 self._changed[number] = channel
                 return False
-            if (channel.frozen or channel.logged_frozen) and not self._journal.gather_frozen(
-                number, channel.incarnation, self._epoch, channel.frozen
-            ):
-                self._changed[number] = channel
+            states[number] = self._stats.last_seq
+        return True
+
+    def _collect_state(self, channel: ChannelRing) -> bool:
+        """Gaps come first: records that are named and still there do less harm than the reverse."""
+        number, incarnation = channel.number, channel.incarnation
+        lib.nd_ring_stats(channel.ring, self._stats)
+        settled_seq, last_seq = self._stats.settled_seq, self._stats.last_seq
+        gaps = channel.gaps if channel.gaps is not None else GapList()
+        if gaps or channel.has_logged_gaps:
+            if not self._journal.gather_gaps(number, incarnation, gaps):
+                return False
+            channel.has_logged_gaps = len(gaps) > 0
+        if not self._journal.gather_state(number, incarnation, self._epoch, settled_seq, last_seq):
+            return False
+        if channel.frozen or channel.logged_frozen:
+            if not self._journal.gather_frozen(number, incarnation, self._epoch, channel.frozen):
                 return False
             channel.logged_frozen = channel.frozen
-            states[number] = last_seq
         return True
 
     def show(self, group: Group, segment: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.gap_list import KnownGap
 from dispatcher.core.idempotency import FoundAnswers, KeptAnswer, KeyScope
 from dispatcher.errors import DataFolderError, MemoryFull
 from dispatcher.model import Durability, Position
@@ -24,7 +25,7 @@ from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch, QueueOptions
 from dispatcher.queue.native import NativeQueue
-from dispatcher.queue.native_form import form_of
+from dispatcher.queue.native_form import form_of, read_gap
 from dispatcher.queue.native_journal import JournalOptions, NativeJournal, files_of
 from dispatcher.queue.native_ring import ChannelRing
 
@@ -68,6 +69,7 @@ class FoundChannel(msgspec.Struct, frozen=True, kw_only=True):
     settled_seq: int
     is_deleted: bool
     frozen: FrozenBatch | None  # to be sent again as it was
+    gaps: tuple[KnownGap, ...]  # that its receiver did not confirm
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +136,7 @@ class JournalReader:
                     settled_seq=raw.settled_seq,
                     is_deleted=bool(raw.is_deleted),
                     frozen=_frozen(raw),
+                    gaps=self._gaps(index, raw.gaps),
                 )
             )
         return found
@@ -147,6 +150,11 @@ class JournalReader:
                 f"{self._folder}: what was written last cannot be made safe; check the disk"
             )
         self._check(status)
+
+    def _gaps(self, index: int, count: int) -> tuple[KnownGap, ...]:
+        gaps = ffi.new("nd_gap[]", count)
+        self._check(lib.nd_restore_gaps(self._restore, index, gaps))
+        return tuple(read_gap(gap) for gap in gaps)
 
     def report(self) -> JournalReport:
         """What was found; complete after ``scan``."""
@@ -187,11 +195,12 @@ def _answer(raw: Any) -> tuple[KeyScope, KeptAnswer]:
 
 
 def _frozen(raw: Any) -> FrozenBatch | None:
-    if not raw.frozen_events:
+    if not raw.frozen_first_seq:
         return None
+    is_alone = raw.frozen_events == 0  # gaps without records
     return FrozenBatch(
-        first=Position(raw.frozen_epoch, raw.frozen_first_seq),
-        last=Position(raw.frozen_epoch, raw.frozen_last_seq),
+        first=Position(raw.frozen_epoch, raw.frozen_first_seq, is_alone),
+        last=Position(raw.frozen_epoch, raw.frozen_last_seq, is_alone),
         events=raw.frozen_events,
         form=form_of(raw.frozen_form),
     )
@@ -238,7 +247,7 @@ async def open_durable_queue(
                 for index, channel in mine.items()
             }
             for index, ring in rings.items():
-                ring.frozen = ring.logged_frozen = mine[index].frozen
+                ring.remember(mine[index].frozen, mine[index].gaps)
             restored = await disk.run(lambda: reader.load(rings, queue.pool))
             journal = NativeJournal(
                 folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms())), disk

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from dispatcher.core.gap_list import GapList, KnownGap, Telling, mark_of
 from dispatcher.errors import MemoryFull
-from dispatcher.model import Overflow
+from dispatcher.model import Overflow, Position
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import FrozenBatch, QueueOptions
+from dispatcher.queue.interface import Form, FrozenBatch, QueueOptions
 
 _OVERFLOW = {
     Overflow.DROP_OLDEST: lib.ND_OVERFLOW_DROP_OLDEST,
@@ -16,10 +18,23 @@ _OVERFLOW = {
 }
 
 
+_NOTHING = Telling(())
+
+
 class ChannelRing:
     """A ring and what the queue must know of it; the ring is None once the channel is deleted."""
 
-    __slots__ = ("frozen", "incarnation", "logged_frozen", "number", "owner", "queue_bytes", "ring")
+    __slots__ = (
+        "frozen",
+        "gaps",
+        "has_logged_gaps",
+        "incarnation",
+        "logged_frozen",
+        "number",
+        "owner",
+        "queue_bytes",
+        "ring",
+    )
 
     def __init__(self, number: int, ring: Any, options: QueueOptions) -> None:
         self.number = number
@@ -29,6 +44,26 @@ class ChannelRing:
         self.queue_bytes = options.queue_bytes
         self.frozen: FrozenBatch | None = None
         self.logged_frozen: FrozenBatch | None = None  # as far as the journal knows
+        self.gaps = GapList() if options.keeps_gaps else None
+        self.has_logged_gaps = False
+
+    def remember(self, frozen: FrozenBatch | None, gaps: Sequence[KnownGap]) -> None:
+        """What the journal knows of the channel beside its records."""
+        self.frozen = self.logged_frozen = frozen
+        self.has_logged_gaps = len(gaps) > 0
+        if self.gaps is not None:
+            self.gaps = GapList(gaps)
+
+    def telling(self, after_seq: int, after: Position | None, form: Form) -> Telling:
+        """The gaps that begin a slice of the records behind a position, which is this seq here."""
+        if not self.gaps or not form.include_gaps:
+            return _NOTHING
+        return self.gaps.telling(mark_of(after_seq, after), self.next_seq(after_seq))
+
+    def next_seq(self, after_seq: int) -> int:
+        """The seq of the record behind this one, shown or not; 0: there is none."""
+        seq: int = lib.nd_ring_next_seq(self.ring, after_seq + 1)
+        return seq
 
 
 def open_ring(pool: Any, number: int, epoch: int, options: QueueOptions) -> ChannelRing:

@@ -229,6 +229,7 @@ def _assemble(
         queue=queue,
         registry=registry,
         observer=observer,
+        wake=supervisor.wake,
         now_unix_ms=clock.unix_ms,
         startup_grace_s=settings.limits.startup_grace_s,
         up_before_s=contents.life_times.up_s,

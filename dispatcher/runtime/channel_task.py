@@ -59,12 +59,13 @@ def confirm(channel: ActiveChannel, queue: ChannelQueue, position: Position) -> 
     return 0 if channel.is_gone else queue.settle(channel.row.id, position)
 
 
-def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer) -> None:
-    """Remove what is past its lifetime, and tell of it."""
+def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer) -> bool:
+    """Remove what is past its lifetime, and tell of it; whether anything was."""
     lifetime_ms = int(channel.row.limits.event_lifetime_s * 1000)
     loss = queue.expire(channel.row.id, now_unix_ms - lifetime_ms)
     if loss is not None:
         observer.lost(channel, loss)
+    return loss is not None
 
 
 def frozen(channel: ActiveChannel, batch: OutgoingBatch) -> FrozenBatch:
@@ -83,7 +84,7 @@ async def next_batch(
     expire(channel, queue, now_unix_ms, observer)
     if channel.frozen is not None:
         wanted = channel.frozen
-        batch = await queue.rebuild(number, wanted.first, wanted.last, wanted.form)
+        batch = await queue.rebuild(number, wanted.first, wanted.last, wanted.form, wanted.events)
         if batch is not None:
             return batch
         channel.frozen = None

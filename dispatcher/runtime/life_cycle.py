@@ -44,16 +44,19 @@ class LifeCycle:
         queue: ChannelQueue,
         registry: Registry,
         observer: Observer,
+        wake: Callable[[ActiveChannel], None],
         now_unix_ms: Callable[[], int],
         startup_grace_s: float,
         up_before_s: float,
     ) -> None:
-        """``up_before_s``: how long earlier runs were up, together."""
+        """``wake`` is called for a channel that has a gap to tell; ``up_before_s``: how long
+        earlier runs were up, together."""
         now_s = trio.current_time()
         self._directory = directory
         self._queue = queue
         self._registry = registry
         self._observer = observer
+        self._wake = wake
         self._now_unix_ms = now_unix_ms
         self._offset_s = up_before_s - now_s  # from Trio's clock to up time
         self._removes_from_s = now_s + startup_grace_s
@@ -151,8 +154,8 @@ class LifeCycle:
         the records of a half-sent message away would cost the connection.
         """
         now_unix_ms = self._now_unix_ms()
-        if channel.is_at_rest:
-            expire(channel, self._queue, now_unix_ms, self._observer)
+        if channel.is_at_rest and expire(channel, self._queue, now_unix_ms, self._observer):
+            self._wake(channel)
         oldest_unix_ms = self._queue.stats(channel.row.id).oldest_unix_ms
         age_ms = 0 if oldest_unix_ms is None else now_unix_ms - oldest_unix_ms
         lifetime_ms = channel.row.limits.event_lifetime_s * 1000

@@ -173,6 +173,8 @@ class Publisher:
             channel = self._directory.find_channel(loss.channel)
             if channel is not None:
                 self._observer.lost(channel, loss)
+                if channel.form.include_gaps:
+                    self._supervisor.wake(channel)  # it may have nothing but the gap to send
 
 
 def _with_own_ids(parsed: Parsed, judged: Sequence[Judged]) -> Parsed:

@@ -98,6 +98,7 @@ class Registrations:
                 )
                 await self._registry.update_channel(row)
                 existing.replace_row(row)
+                self._queue.keep_gaps(row.id, existing.form.include_gaps)
                 return existing, False
             channel = await self._add(application, type_, serialization, url, headers or {})
             return channel, True

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dispatcher.core import batching
 from dispatcher.errors import DataFolderError
 from dispatcher.model import Channel, Durability
 from dispatcher.observe.log import LogEvent, log
@@ -28,6 +29,7 @@ def queue_options(row: Channel) -> QueueOptions:
         owner=row.account_id,
         queue_bytes=row.limits.queue_bytes,
         overflow=row.limits.overflow,
+        keeps_gaps=batching.form_of(row).include_gaps,
     )
 
 
@@ -82,7 +84,8 @@ async def open_journal_queue(
 def deliver_recovered(queue: ChannelQueue, directory: Directory, supervisor: Supervisor) -> None:
     """Start the tasks of channels that have something to send from the start."""
     for channel in directory.channels():
-        if queue.stats(channel.row.id).records:
+        stats = queue.stats(channel.row.id)
+        if stats.records or stats.gaps:
             channel.frozen = queue.frozen(channel.row.id)
             supervisor.wake(channel)
 

@@ -45,6 +45,7 @@ class _Cfg(msgspec.Struct, frozen=True):
     include_uid: bool | str | None = None
     include_timestamp: bool | str | None = None
     include_original_ep: bool | str | None = None
+    include_gaps: bool | str | None = None
     mixed_kinds: bool | str | None = None
 
 
@@ -75,6 +76,7 @@ class _CfgOut(msgspec.Struct, frozen=True):
     include_uid: bool
     include_timestamp: bool
     include_original_ep: bool
+    include_gaps: bool | UnsetType = UNSET
     mixed_kinds: bool | UnsetType = UNSET
 
 
@@ -176,6 +178,7 @@ def _serialization(found: _SerializationConfig | None) -> Serialization | None:
         include_uid=_flag(cfg.include_uid, "include_uid") or False,
         include_timestamp=_flag(cfg.include_timestamp, "include_timestamp") or False,
         include_original_ep=_flag(cfg.include_original_ep, "include_original_ep") or False,
+        include_gaps=_flag(cfg.include_gaps, "include_gaps"),
         mixed_kinds=_flag(cfg.mixed_kinds, "mixed_kinds"),
     )
 
@@ -252,6 +255,7 @@ def _serialization_out(serialization: Serialization | None) -> _SerializationOut
         serialization.include_uid,
         serialization.include_timestamp,
         serialization.include_original_ep,
+        _given(serialization.include_gaps),
         _given(serialization.mixed_kinds),
     )
     return _SerializationOut(SERIALIZATION_TYPE, _given(serialization.max_chunk_size), cfg)

@@ -151,6 +151,8 @@ uint64_t nd_journal_room_max(const nd_journal *journal);
 nd_status nd_journal_gather_request(nd_journal *journal, const nd_journal_request *request);
 nd_status nd_journal_gather_channel(nd_journal *journal, const nd_channel_unit *unit);
 nd_status nd_journal_gather_answer(nd_journal *journal, const nd_journal_answer *answer);
+nd_status nd_journal_gather_gaps(nd_journal *journal, uint64_t channel, uint64_t incarnation,
+                                 const nd_gap *gaps, uint64_t count);
 
 /* Hand the gathered group to the writer and begin the next.
  *

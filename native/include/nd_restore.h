@@ -37,9 +37,10 @@ typedef struct {
     uint64_t last_seq;
     uint64_t settled_seq;
     uint64_t frozen_epoch, frozen_first_seq, frozen_last_seq;
-    uint64_t frozen_events;     /* 0: no batch is frozen */
+    uint64_t frozen_events;     /* 0: gaps alone; with frozen_first_seq 0: no batch is frozen */
     uint32_t frozen_form;
     uint32_t is_deleted;
+    uint64_t gaps;              /* for nd_restore_gaps */
 } nd_restored_channel;
 
 typedef struct {
@@ -74,6 +75,13 @@ uint64_t nd_restore_channels(const nd_restore *restore);
 /* What the scan found of a channel, from 0.  Several may have the same number and
  * different incarnations. */
 nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_restored_channel *out);
+
+/* Read the gaps that a channel's receiver had not confirmed; out has room for all of them.
+ *
+ *   Blocks  yes.
+ *   Returns ND_OK, ND_ERR_ARGUMENT, ND_ERR_IO, ND_ERR_FULL.
+ */
+nd_status nd_restore_gaps(nd_restore *restore, uint64_t index, nd_gap *out);
 
 /* This channel exists: its live records go into this ring, which is new and empty and
  * was opened with epoch 0.  Until the load has ended it drops its oldest when it is full,

@@ -41,8 +41,29 @@ typedef enum {
     ND_UNIT_DELETED = 5,    /* a channel is gone */
     ND_UNIT_FROZEN  = 6,    /* a channel: the batch that was refused, to be sent again as it was */
     ND_UNIT_ANSWER  = 7,    /* what a request with an Idempotency-Key was answered */
-    ND_UNIT_SUPERSEDED = 8  /* a channel: all records of many stretches of seqs are gone */
+    ND_UNIT_SUPERSEDED = 8, /* a channel: all records of many stretches of seqs are gone */
+    ND_UNIT_GAPS    = 9     /* a channel: all that its receiver has yet to be told is missing */
 } nd_unit_type;
+
+/* Why records left a channel without being delivered; the numbers are stored. */
+typedef enum {
+    ND_GAP_OVERFLOW = 1,
+    ND_GAP_MEMORY   = 2,
+    ND_GAP_REJECTED = 3,
+    ND_GAP_EXPIRED  = 4,
+    ND_GAP_CORRUPT  = 5,
+    ND_GAP_SUPERSEDED = 6
+} nd_gap_reason;
+
+/* Records that a channel's receiver does not get, in front of the first one behind a seq. */
+typedef struct {
+    uint64_t behind_seq;
+    uint64_t last_seq;          /* 0: they never had a seq; else the first is behind_seq + 1 */
+    uint64_t count;             /* others may stand between first and last */
+    uint64_t from_unix_ms, to_unix_ms;      /* when these two were received; 0: not known */
+    uint32_t reason;            /* nd_gap_reason */
+    uint32_t is_told;           /* 1: a receiver may have it already, so that it does not change */
+} nd_gap;
 
 /* STATE, DROPPED, DELETED and FROZEN, as they are stored. */
 typedef struct {
@@ -54,7 +75,7 @@ typedef struct {
     uint64_t epoch;
     uint64_t first_seq;         /* STATE: settled up to here */
     uint64_t last_seq;          /* STATE: the last given */
-    uint64_t events;            /* FROZEN: how many; 0: no batch is frozen any more */
+    uint64_t events;            /* FROZEN: how many; 0: gaps alone, or, with first_seq 0, none any more */
 } nd_channel_unit;
 
 /* cffi: end */
@@ -146,6 +167,14 @@ typedef struct {
     uint32_t answer_bytes;
 } nd_answer_unit;
 
+/* Followed by the gaps, in the order in which they stand. */
+typedef struct {
+    nd_unit_header unit;
+    uint64_t channel;
+    uint64_t incarnation;
+    uint64_t gaps;
+} nd_gaps_unit;
+
 _Static_assert(sizeof(nd_segment_header) == 64, "FORMAT.md, the segment");
 _Static_assert(offsetof(nd_segment_header, journal_id) == 16, "FORMAT.md, the segment");
 _Static_assert(offsetof(nd_segment_header, created_unix_ms) == 56, "FORMAT.md, the segment");
@@ -162,6 +191,9 @@ _Static_assert(offsetof(nd_channel_unit, channel) == 8, "FORMAT.md, the channel 
 _Static_assert(sizeof(nd_superseded_unit) == 40, "FORMAT.md, superseded records");
 _Static_assert(sizeof(nd_hole) == 16, "FORMAT.md, superseded records");
 _Static_assert(sizeof(nd_answer_unit) == 64, "FORMAT.md, the answer");
+_Static_assert(sizeof(nd_gap) == 48, "FORMAT.md, the gaps");
+_Static_assert(offsetof(nd_gap, reason) == 40, "FORMAT.md, the gaps");
+_Static_assert(sizeof(nd_gaps_unit) == 32, "FORMAT.md, the gaps");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "segments are little-endian");
 
 static inline uint64_t nd_round_up(uint64_t bytes, uint64_t step)
@@ -232,6 +264,11 @@ static inline const uint8_t *nd_request_block(const nd_request_unit *request)
 static inline const nd_moved_record *nd_moved_records(const nd_moved_unit *moved)
 {
     return (const nd_moved_record *)(const void *)(moved + 1);
+}
+
+static inline const nd_gap *nd_unit_gaps(const nd_gaps_unit *unit)
+{
+    return (const nd_gap *)(const void *)(unit + 1);
 }
 
 static inline const uint8_t *nd_moved_block(const nd_moved_unit *moved)

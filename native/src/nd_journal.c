@@ -265,6 +265,22 @@ nd_status nd_journal_gather_answer(nd_journal *journal, const nd_journal_answer 
     return ND_OK;
 }
 
+nd_status nd_journal_gather_gaps(nd_journal *journal, uint64_t channel, uint64_t incarnation,
+                                 const nd_gap *gaps, uint64_t count)
+{
+    if (journal == NULL || (gaps == NULL && count > 0) || count > UINT16_MAX) return ND_ERR_ARGUMENT;
+    void *at;
+    const nd_status status = nd_journal_gather(journal, ND_UNIT_GAPS,
+                                               sizeof(nd_gaps_unit) + count * sizeof *gaps, &at);
+    if (status != ND_OK) return status;
+    nd_gaps_unit *stored = at;
+    stored->channel = channel;
+    stored->incarnation = incarnation;
+    stored->gaps = count;
+    if (count > 0) memcpy(stored + 1, gaps, count * sizeof *gaps);
+    return ND_OK;
+}
+
 void *nd_journal_scratch(nd_journal *journal, uint64_t bytes)
 {
     if (bytes <= journal->scratch_bytes) return journal->scratch;

@@ -12,7 +12,7 @@
 #define ITEMS_MIN 64u
 #define CHANNEL_TYPES                                                                              \
     (1u << ND_UNIT_REQUEST | 1u << ND_UNIT_MOVED | 1u << ND_UNIT_STATE | 1u << ND_UNIT_DROPPED     \
-     | 1u << ND_UNIT_DELETED | 1u << ND_UNIT_FROZEN | 1u << ND_UNIT_SUPERSEDED)
+     | 1u << ND_UNIT_DELETED | 1u << ND_UNIT_FROZEN | 1u << ND_UNIT_SUPERSEDED | 1u << ND_UNIT_GAPS)
 #define SCAN_TYPES (CHANNEL_TYPES | 1u << ND_UNIT_ANSWER)
 #define RECORD_TYPES (1u << ND_UNIT_REQUEST)
 
@@ -30,6 +30,7 @@ typedef struct {
     uint64_t moved_at, moved_end;       /* in the sorted moved records; those before are restored */
     uint64_t drop_newest;               /* index of its latest drop + 1, while scanning */
     uint64_t newest_unix_ms;            /* restored last */
+    uint64_t gaps_segment, gaps_at;     /* where its newest gaps stand in a segment's file */
 } channel;
 
 typedef struct {
@@ -252,6 +253,17 @@ static nd_status scan_superseded(nd_restore *restore, const nd_superseded_unit *
     return ND_OK;
 }
 
+/* The newest gaps are all that count; they are read when they are asked for. */
+static nd_status scan_gaps(nd_restore *restore, const nd_gaps_unit *unit, uint64_t segment, uint64_t unit_at)
+{
+    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    if (c == NULL) return ND_ERR_FULL;
+    c->known.gaps = unit->gaps;
+    c->gaps_segment = segment;
+    c->gaps_at = unit_at + sizeof *unit;
+    return ND_OK;
+}
+
 static int compare(uint64_t a, uint64_t b)
 {
     return a < b ? -1 : a > b;
@@ -318,6 +330,7 @@ static nd_status scan_unit(nd_restore *restore, const nd_unit *unit)
     case ND_UNIT_REQUEST: return scan_request(restore, unit->unit);
     case ND_UNIT_MOVED: return scan_moved(restore, unit->unit, unit->segment, unit->offset);
     case ND_UNIT_SUPERSEDED: return scan_superseded(restore, unit->unit);
+    case ND_UNIT_GAPS: return scan_gaps(restore, unit->unit, unit->segment, unit->offset);
     default: return scan_channel(restore, unit->unit);
     }
 }
@@ -600,6 +613,18 @@ nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_resto
     if (index >= restore->channels.count) return ND_ERR_ARGUMENT;
     *out = channel_at(restore, index)->known;
     return ND_OK;
+}
+
+nd_status nd_restore_gaps(nd_restore *restore, uint64_t index, nd_gap *out)
+{
+    if (index >= restore->channels.count) return ND_ERR_ARGUMENT;
+    const channel *c = channel_at(restore, index);
+    if (c->known.gaps == 0) return ND_OK;
+    const uint8_t *bytes;
+    const nd_status status = nd_recovery_read(restore->recovery, c->gaps_segment, c->gaps_at,
+                                              c->known.gaps * sizeof *out, &bytes);
+    if (status == ND_OK) memcpy(out, bytes, c->known.gaps * sizeof *out);
+    return status;
 }
 
 nd_status nd_restore_bind(nd_restore *restore, uint64_t index, nd_ring *ring)

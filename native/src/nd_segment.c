@@ -151,6 +151,26 @@ static int superseded_is_valid(const uint8_t *at, uint64_t bytes)
     return 1;
 }
 
+static int gap_is_valid(const nd_gap *gap)
+{
+    if (gap->count == 0 || gap->reason == 0 || gap->reason > ND_GAP_SUPERSEDED || gap->is_told > 1) return 0;
+    return gap->last_seq == 0 || (gap->last_seq > gap->behind_seq && gap->last_seq < UINT64_MAX);
+}
+
+static int gaps_are_valid(const uint8_t *at, uint64_t bytes)
+{
+    const nd_gaps_unit *unit = (const nd_gaps_unit *)(const void *)at;
+    if (bytes < sizeof *unit || (bytes - sizeof *unit) % sizeof(nd_gap) != 0) return 0;
+    if (unit->gaps != (bytes - sizeof *unit) / sizeof(nd_gap)) return 0;
+    uint64_t behind_seq = 0;
+    for (uint64_t i = 0; i < unit->gaps; i++) {
+        const nd_gap *gap = &nd_unit_gaps(unit)[i];
+        if (!gap_is_valid(gap) || gap->behind_seq < behind_seq) return 0;
+        behind_seq = gap->behind_seq;
+    }
+    return 1;
+}
+
 int nd_unit_is_valid(const uint8_t *at, uint64_t bytes_left)
 {
     const nd_unit_header *unit = (const nd_unit_header *)(const void *)at;
@@ -161,6 +181,7 @@ int nd_unit_is_valid(const uint8_t *at, uint64_t bytes_left)
     case ND_UNIT_MOVED: return moved_is_valid(at, unit->bytes);
     case ND_UNIT_ANSWER: return answer_is_valid(at, unit->bytes);
     case ND_UNIT_SUPERSEDED: return superseded_is_valid(at, unit->bytes);
+    case ND_UNIT_GAPS: return gaps_are_valid(at, unit->bytes);
     case ND_UNIT_STATE:
     case ND_UNIT_DROPPED:
     case ND_UNIT_DELETED:

@@ -50,6 +50,9 @@ static void write_segment(fake_disk *disk, const uint8_t *units, uint64_t count)
         if (unit->type == ND_UNIT_SUPERSEDED && unit->bytes >= sizeof(nd_superseded_unit)) {
             ((nd_superseded_unit *)(void *)unit)->holes = (unit->bytes - sizeof(nd_superseded_unit)) / sizeof(nd_hole);
         }
+        if (unit->type == ND_UNIT_GAPS && unit->bytes >= sizeof(nd_gaps_unit)) {
+            ((nd_gaps_unit *)(void *)unit)->gaps = (unit->bytes - sizeof(nd_gaps_unit)) / sizeof(nd_gap);
+        }
         at += unit->bytes;
     }
     *group = (nd_group_header){
@@ -76,6 +79,13 @@ static void restore_all(nd_recovery *recovery)
         for (uint64_t i = 0; i < answer.answer_bytes; i++) answers_bytes += answer.answer[i];
     }
     CHECK(scanned == ND_EMPTY && answers_bytes <= 255ull * SEGMENT_BYTES);
+    for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
+        static nd_gap gaps[SEGMENT_BYTES / sizeof(nd_gap)];
+        nd_restored_channel found;
+        CHECK_EQUAL(nd_restore_channel(restore, i, &found), ND_OK);
+        CHECK(found.gaps <= SEGMENT_BYTES / sizeof(nd_gap));
+        CHECK_EQUAL(nd_restore_gaps(restore, i, gaps), ND_OK);
+    }
     for (; count < RINGS_MAX && count < nd_restore_channels(restore); count++) {
         CHECK_EQUAL(nd_ring_open(pool, count, 0, 100000, (nd_overflow)(count % 3), &rings[count]), ND_OK);
         CHECK_EQUAL(nd_restore_bind(restore, count, rings[count]), ND_OK);

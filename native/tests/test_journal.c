@@ -420,6 +420,41 @@ static void segments_of_another_journal_are_not_taken(void)
     fake_disk_free(disk);
 }
 
+static void gaps_are_valid_when_every_one_is(void)
+{
+    struct {
+        nd_gaps_unit unit;
+        nd_gap gaps[2];
+    } good = {
+        .unit = {.unit = {.bytes = sizeof good, .type = ND_UNIT_GAPS}, .channel = 1, .incarnation = 2, .gaps = 2},
+        .gaps = {{.behind_seq = 4, .last_seq = 6, .count = 2, .reason = 1}, {.behind_seq = 6, .count = 1, .reason = 3}},
+    }, bad = good;
+    const uint64_t bytes = sizeof good;
+    CHECK(nd_unit_is_valid((const uint8_t *)&good, bytes));
+    bad.unit.gaps = 1;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.unit.unit.bytes -= 8;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.gaps[0].count = 0;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.gaps[1].reason = 0;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad.gaps[1].reason = ND_GAP_SUPERSEDED + 1;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.gaps[0].last_seq = 4;                                   /* ends before it begins */
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.gaps[1].behind_seq = 3;                                 /* out of order */
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+    bad = good;
+    bad.gaps[1].is_told = 2;
+    CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
+}
+
 /* A journal whose first segment says that it is of another version. */
 static fake_disk *journal_of_version(uint32_t version)
 {
@@ -574,6 +609,7 @@ int main(void)
     RUN(a_tail_cut_anywhere_leaves_a_prefix);
     RUN(a_segment_that_is_gone_is_named);
     RUN(segments_of_another_journal_are_not_taken);
+    RUN(gaps_are_valid_when_every_one_is);
     RUN(a_newer_format_is_refused);
     RUN(an_older_format_is_read);
     RUN(a_superseded_unit_says_what_can_be);

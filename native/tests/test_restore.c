@@ -578,6 +578,40 @@ static void answers_move_as_long_as_their_account_keeps_them(void)
     end(&w);
 }
 
+static void the_newest_gaps_of_a_channel_come_back(void)
+{
+    const nd_gap gaps[2] = {
+        {.behind_seq = 3, .last_seq = 9, .count = 5, .from_unix_ms = 100, .to_unix_ms = 200, .reason = 1, .is_told = 1},
+        {.behind_seq = 9, .count = 7, .reason = 3},
+    };
+    world w = begin(1);
+    CHECK_EQUAL(nd_journal_gather_gaps(w.journal, 1, 101, &gaps[1], 1), ND_OK);
+    write_group(&w);
+    CHECK_EQUAL(nd_journal_gather_gaps(w.journal, 1, 101, gaps, 2), ND_OK);
+    CHECK_EQUAL(nd_journal_gather_gaps(w.journal, 2, 102, gaps, 2), ND_OK);
+    CHECK_EQUAL(nd_journal_gather_gaps(w.journal, 2, 102, NULL, 0), ND_OK);
+    write_group(&w);
+    nd_recovery *recovery;
+    nd_restore *restore;
+    CHECK_EQUAL(nd_recovery_open(nd_io_posix(), fake_disk_files(w.disk), "journal", 0, UINT64_MAX, &recovery), ND_OK);
+    CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
+    uint64_t answers = 0;
+    CHECK_EQUAL(scan(restore, 0, NULL, &answers), ND_EMPTY);
+    for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
+        nd_restored_channel channel;
+        nd_gap found[2];
+        CHECK_EQUAL(nd_restore_channel(restore, i, &channel), ND_OK);
+        CHECK_EQUAL(channel.gaps, channel.channel == 1 ? 2 : 0);
+        CHECK_EQUAL(nd_restore_gaps(restore, i, found), ND_OK);
+        if (channel.gaps > 0) CHECK(memcmp(found, gaps, sizeof gaps) == 0);
+    }
+    nd_gap none[1];
+    CHECK_EQUAL(nd_restore_gaps(restore, nd_restore_channels(restore), none), ND_ERR_ARGUMENT);
+    nd_restore_close(restore);
+    nd_recovery_close(recovery);
+    end(&w);
+}
+
 static void epochs_stay_with_their_records(void)
 {
     world w = begin(1);
@@ -660,6 +694,7 @@ int main(void)
     RUN(moved_records_take_their_old_places);
     RUN(cleaning_keeps_what_is_live_and_frees_the_rest);
     RUN(answers_move_as_long_as_their_account_keeps_them);
+    RUN(the_newest_gaps_of_a_channel_come_back);
     RUN(epochs_stay_with_their_records);
     RUN(without_memory_a_restore_says_so_and_leaves_nothing);
     return 0;

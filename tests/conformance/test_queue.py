@@ -352,6 +352,8 @@ async def test_expiry_takes_what_is_too_old_even_in_flight(queue: ChannelQueue) 
         record_bytes=sum(map(stored_bytes, notifications(2))),
         first_seq=1,
         last_seq=2,
+        from_unix_ms=1_000,
+        to_unix_ms=1_000,
     )
     assert queue.stats(1).oldest_unix_ms == 2_000
     assert queue.expire(1, -5) is None
@@ -392,7 +394,16 @@ async def test_a_full_channel_drops_its_oldest_and_says_which(queue: ChannelQueu
     appended = await append(queue, notifications(2, first=5))
     assert appended.queued == 2
     assert appended.losses == (
-        Loss(channel=1, reason="overflow", count=2, record_bytes=room_for(2), first_seq=1, last_seq=2),
+        Loss(
+            channel=1,
+            reason="overflow",
+            count=2,
+            record_bytes=room_for(2),
+            first_seq=1,
+            last_seq=2,
+            from_unix_ms=NOW_MS,
+            to_unix_ms=NOW_MS,
+        ),
     )
     assert await numbers_of(queue) == [2, 3, 4, 5, 6]
     assert_balanced(queue)
@@ -446,7 +457,16 @@ async def test_policy_reject_refuses_the_new_and_gives_no_seq(queue: ChannelQueu
     appended = await append(queue, notifications(5))
     assert (appended.queued, appended.rejected) == (3, 2)
     assert appended.losses == (
-        Loss(channel=1, reason="rejected", count=2, record_bytes=room_for(2), first_seq=0, last_seq=0),
+        Loss(
+            channel=1,
+            reason="rejected",
+            count=2,
+            record_bytes=room_for(2),
+            first_seq=0,
+            last_seq=0,
+            from_unix_ms=NOW_MS,
+            to_unix_ms=NOW_MS,
+        ),
     )
     assert await numbers_of(queue) == [0, 1, 2]
     assert queue.stats(1).last_seq == 3

@@ -7,6 +7,7 @@ from array import array
 
 from support.one_channel import (
     EPOCH,
+    NOW_MS,
     PLAIN,
     append,
     assert_balanced,
@@ -34,7 +35,16 @@ async def test_policy_keep_latest_leaves_the_newest_of_each_resource(queue: Chan
     appended = await append(queue, [value(2), value(4)])
     assert (appended.queued, appended.rejected) == (2, 0)
     assert appended.losses == (
-        Loss(channel=1, reason="superseded", count=4, record_bytes=room_for(4), first_seq=1, last_seq=4),
+        Loss(
+            channel=1,
+            reason="superseded",
+            count=4,
+            record_bytes=room_for(4),
+            first_seq=1,
+            last_seq=4,
+            from_unix_ms=NOW_MS,
+            to_unix_ms=NOW_MS,
+        ),
     )
     assert await numbers_of(queue) == [3, 1, 2, 4]
     assert queue.totals().superseded == 4

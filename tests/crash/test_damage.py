@@ -37,6 +37,7 @@ OPTIONS = {
         owner=1,
         queue_bytes=12_000 if number in (HOLEY, LATEST) else 50_000_000,
         overflow=Overflow.KEEP_LATEST if number == LATEST else Overflow.DROP_OLDEST,
+        keeps_gaps=number in (HOLEY, LATEST),
     )
     for number in (FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED, LATEST)
 }
@@ -50,6 +51,7 @@ UNIT_TYPES = {
     6: "frozen",
     7: "answer",
     8: "superseded",
+    9: "gaps",
 }
 FORM = Form(mixed_kinds=True, include_uid=True)
 FLIPS = 5  # of each kind

@@ -282,3 +282,31 @@ async def test_a_channel_deleted_while_its_events_are_on_their_way_to_the_disk_t
                         await pending.durable()
                 await hub.publish_many(other, numbered(1))
                 assert (await anext(batches)).events == 1
+
+
+async def test_a_consumer_with_nothing_to_read_is_told_of_what_was_refused(tmp_path: Path) -> None:
+    """In a request that another channel takes, so that nothing becomes durable for this one."""
+    options = settings(tmp_path, queue_bytes=4_096, overflow="reject")
+    async with dispatcher.open_dispatcher(options) as hub:
+        account = await hub.ensure_account()
+        full, other = [await hub.ensure_application(account, name) for name in ("full", "other")]
+        telling = dispatcher.Serialization(include_gaps=True)
+        with trio.fail_after(5):
+            async with hub.consume(full, telling) as batches, hub.consume(other):
+                await hub.publish_many(full, [Notification("dev-2", f"/{n}", b"x" * 200) for n in range(9)])
+                taken = await anext(batches)
+                for application in (full, other):
+                    await hub.subscribe(application, "dev-1", "/1")
+
+                async def route() -> None:
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+                    receipt = hub.route(account, [Notification("dev-1", "/1", b"y" * 900)])
+                    assert (receipt.queued, receipt.rejected) == (1, 1)
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(route)
+                    batch = await anext(batches)
+                (message,) = batch.messages
+                assert [gap["reason"] for gap in json.loads(message)["gaps"]] == ["rejected"]
+                assert batch.ack() == taken.events
+                assert batch.events == 0

@@ -12,8 +12,9 @@ from dispatcher.config import TierSettings, channel_limits
 from dispatcher.deliver.sink import DeliveryFailed, OutgoingBatch, SinkStatistics
 from dispatcher.model import Channel, ChannelType, Kind, Position, Serialization
 from dispatcher.observe.metrics import RecordTotals
-from dispatcher.queue.interface import ChannelQueue, QueueOptions, Records, Route
+from dispatcher.queue.interface import ChannelQueue, Records, Route
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.storage import queue_options
 from dispatcher.wire.canonical import pack_meta
 
 NO_TOTALS = RecordTotals(
@@ -43,15 +44,7 @@ def channel_row(
 
 def open_channel(queue: ChannelQueue, row: Channel) -> ActiveChannel:
     """The channel, with an empty queue."""
-    queue.open_channel(
-        row.id,
-        QueueOptions(
-            incarnation=row.incarnation,
-            owner=row.account_id,
-            queue_bytes=row.limits.queue_bytes,
-            overflow=row.limits.overflow,
-        ),
-    )
+    queue.open_channel(row.id, queue_options(row))
     return ActiveChannel(row)
 
 

@@ -31,6 +31,18 @@ class StoredRecord(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class StoredGap(msgspec.Struct, frozen=True):
+    """One gap of one channel."""
+
+    behind_seq: int
+    last_seq: int
+    count: int
+    from_unix_ms: int
+    to_unix_ms: int
+    reason: int
+    is_told: bool
+
+
 class ChannelState(msgspec.Struct):
     """What a journal says of one channel."""
 
@@ -39,6 +51,7 @@ class ChannelState(msgspec.Struct):
     is_deleted: bool = False
     records: dict[int, StoredRecord] = {}
     dropped: list[tuple[int, int]] = []
+    gaps: list[StoredGap] = []
 
     def live(self) -> list[StoredRecord]:
         """What it holds, in order."""
@@ -235,6 +248,8 @@ def _apply(channels: Channels, unit: bytes) -> None:
         assert len(unit) == 40 + 16 * holes
         state = channels.setdefault((channel, incarnation), ChannelState())
         state.dropped += [struct.unpack_from("<QQ", unit, 40 + 16 * at) for at in range(holes)]
+    elif kind == 9:
+        _apply_gaps(channels, unit)
 
 
 def _answer(unit: bytes) -> StoredAnswer:
@@ -271,6 +286,14 @@ def _apply_moved(channels: Channels, unit: bytes) -> None:
     for (epoch, seq, received, meta), body in zip(rows, bodies, strict=True):
         state.records.setdefault(seq, StoredRecord(epoch, seq, received, meta >> 56, body))
         state.last_seq = max(state.last_seq, seq)
+
+
+def _apply_gaps(channels: Channels, unit: bytes) -> None:
+    channel, incarnation, count = struct.unpack_from("<QQQ", unit, 8)
+    assert len(unit) == 32 + 48 * count
+    rows = [struct.unpack_from("<QQQQQII", unit, 32 + 48 * at) for at in range(count)]
+    state = channels.setdefault((channel, incarnation), ChannelState())
+    state.gaps = [StoredGap(*row[:6], is_told=bool(row[6])) for row in rows]
 
 
 def _bodies(unit: bytes, at: int, meta: tuple[int, ...] | list[int]) -> Iterator[bytes]:

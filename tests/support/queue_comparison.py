@@ -41,6 +41,7 @@ forms = st.builds(
     include_uid=st.booleans(),
     include_timestamp=st.booleans(),
     include_original_ep=st.booleans(),
+    include_gaps=st.booleans(),
 )
 limits = st.builds(
     SliceLimits,
@@ -90,13 +91,19 @@ class QueueComparison(RuleBasedStateMachine):
         assert native == model, name
         return native
 
-    @rule(channel=channels, queue_bytes=queue_sizes, overflow=st.sampled_from(Overflow))
-    def open_channel(self, channel: int, queue_bytes: int, overflow: Overflow) -> None:
+    @rule(
+        channel=channels,
+        queue_bytes=queue_sizes,
+        overflow=st.sampled_from(Overflow),
+        keeps_gaps=st.sampled_from((True, True, False)),
+    )
+    def open_channel(self, channel: int, queue_bytes: int, overflow: Overflow, keeps_gaps: bool) -> None:
         options = QueueOptions(
             incarnation=0xABCD_0000 + channel + self.lives[channel] * 16,
             owner=channel % 2,
             queue_bytes=queue_bytes,
             overflow=overflow,
+            keeps_gaps=keeps_gaps,
         )
         self.same("open_channel", channel, options)
 
@@ -126,9 +133,23 @@ class QueueComparison(RuleBasedStateMachine):
     def has_room(self, channel: int, batch: list[Item]) -> None:
         self.same("has_room", channel, records_of(batch))
 
-    @rule(channel=channels, after=st.integers(-1, 60), limits=limits, form=forms, from_last=st.booleans())
-    def slice(self, channel: int, after: int, limits: SliceLimits, form: Form, from_last: bool) -> None:
-        position = None if after < 0 else Position(self.model.epoch, after)
+    @rule(channel=channels, is_wanted=st.booleans())
+    def keep_gaps(self, channel: int, is_wanted: bool) -> None:
+        self.same("keep_gaps", channel, is_wanted)
+        self.batches = [one for one in self.batches if one[0] != channel]  # their gaps may be forgotten
+
+    @rule(
+        channel=channels,
+        after=st.integers(-1, 60),
+        is_behind_gap=st.booleans(),
+        limits=limits,
+        form=forms,
+        from_last=st.booleans(),
+    )
+    def slice(
+        self, channel: int, after: int, is_behind_gap: bool, limits: SliceLimits, form: Form, from_last: bool
+    ) -> None:
+        position = None if after < 0 else Position(self.model.epoch, after, is_behind_gap)
         if from_last:
             ends = [batch.last for number, batch, _, _ in self.batches if number == channel]
             position = ends[-1] if ends else None
@@ -180,17 +201,18 @@ class QueueComparison(RuleBasedStateMachine):
         self.call(native.rewind)
         model.rewind()
 
-    @rule(channel=channels, seq=st.integers(0, 80), of_batch=st.booleans())
-    def settle(self, channel: int, seq: int, of_batch: bool) -> None:
+    @rule(channel=channels, seq=st.integers(0, 80), is_behind_gap=st.booleans(), of_batch=st.booleans())
+    def settle(self, channel: int, seq: int, is_behind_gap: bool, of_batch: bool) -> None:
+        position = Position(self.model.epoch, seq, is_behind_gap)
         if of_batch:
-            ends = [batch.last.seq for number, batch, _, _ in self.batches if number == channel]
+            ends = [batch.last for number, batch, _, _ in self.batches if number == channel]
             assume(ends)
-            seq = ends[0]
-        self.same("settle", channel, Position(self.model.epoch, seq))
+            position = ends[0]
+        self.same("settle", channel, position)
 
-    @rule(channel=channels, seq=st.integers(-1, 60))
-    def release(self, channel: int, seq: int) -> None:
-        self.same("release", channel, None if seq < 0 else Position(self.model.epoch, seq))
+    @rule(channel=channels, seq=st.integers(-1, 60), is_behind_gap=st.booleans())
+    def release(self, channel: int, seq: int, is_behind_gap: bool) -> None:
+        self.same("release", channel, None if seq < 0 else Position(self.model.epoch, seq, is_behind_gap))
 
     @rule(channel=channels, age_ms=st.sampled_from((-1, 0, 1, 500, 2_000, 10**13)))
     def expire(self, channel: int, age_ms: int) -> None:
@@ -248,6 +270,8 @@ def _check_device_order(records: Any, messages: list[bytes]) -> None:
     left: dict[str, list[Kind]] = {}
     for message in messages:
         for name, events in json.loads(message).items():
+            if name == "gaps":
+                continue
             kind = Kind(KIND_NAMES.index(name))
             for event in events:
                 ep, number = number_of(kind, event)

@@ -319,3 +319,18 @@ def test_buffers_are_used_again_and_only_so_many_are_kept():
 
 def test_a_small_send_does_not_take_a_large_buffer():
     assert len(SendBuffers().take(200)) == 200
+
+
+async def test_a_batch_of_gaps_alone_is_confirmed_by_its_pong_like_any_other(autojump_clock):
+    async with connected_pair() as pair:
+        confirmed = []
+        sink: Sink = sink_on(pair, confirmed)
+        batch = ListedBatch([[b'{"gaps":[]}']], last=7)
+        batch.events = 0
+        batch.last = Position(1, 7, is_behind_gap=True)
+        await sink.send(batch)
+        assert sink.statistics().unconfirmed_bytes == batch.bytes_count
+        assert await pair.client.next_message() == ('{"gaps":[]}',)
+        await sink.drained()
+        assert confirmed == [Position(1, 7, is_behind_gap=True)]
+        assert sink.statistics() == SinkStatistics(unconfirmed_events=0, unconfirmed_bytes=0)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.journal_reader import Journal, read_journal
+from support.journal_reader import Journal, StoredGap, read_journal
 from support.stored_records import notifications, records_of
 
-from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
+from dispatcher.model import GAP_REASONS, Durability, Form, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
@@ -24,11 +24,12 @@ KNOWN = {
         owner=1,
         queue_bytes=30_000,
         overflow=overflow,
+        keeps_gaps=number != 2,
     )
     for number, overflow in enumerate(Overflow, 1)
 }
 SIZES = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=256 << 10)
-FORM = Form(mixed_kinds=True, include_uid=True, include_timestamp=True)
+FORM = Form(mixed_kinds=True, include_uid=True, include_timestamp=True, include_gaps=True)
 
 
 async def opened(folder: Path) -> NativeQueue:
@@ -50,29 +51,48 @@ async def opened(folder: Path) -> NativeQueue:
     return queue
 
 
-async def delivered(queue: NativeQueue, channel: int) -> list[tuple[str, str, int]]:
-    found: list[tuple[str, str, int]] = []
+Events = list[tuple[str, str, int]]
+Gaps = list[dict[str, object]]
+
+
+async def delivered(queue: NativeQueue, channel: int) -> tuple[Events, Gaps]:
+    found: Events = []
+    gaps: Gaps = []
     after: Position | None = None
     while (
         batch := await queue.slice(channel, after, SliceLimits(events_max=10_000, bytes_max=1 << 30), FORM)
     ) is not None:
         for text in batch.tobytes():
-            found += [(e["path"], e["uid"], e["timestamp"]) for e in json.loads(text)["notifications"]]
+            message = json.loads(text)
+            found += [(e["path"], e["uid"], e["timestamp"]) for e in message.get("notifications", ())]
+            gaps += message.get("gaps", ())
         after = batch.last
     queue.release(channel)
-    return found
+    return found, gaps
 
 
-def expected(journal: Journal, channel: int) -> list[tuple[str, str, int]]:
-    live = journal.channels[channel, 100 + channel].live()
-    return [
+def expected(journal: Journal, channel: int) -> tuple[Events, Gaps]:
+    state = journal.channels[channel, 100 + channel]
+    events = [
         (
             json.loads(record.body)["path"],
             uid(100 + channel, record.epoch, record.seq),
             record.received_unix_ms,
         )
-        for record in live
+        for record in state.live()
     ]
+    return events, [_told(gap) for gap in state.gaps]
+
+
+def _told(gap: StoredGap) -> dict[str, object]:
+    return {
+        "first_seq": gap.behind_seq + 1,
+        "last_seq": gap.last_seq or gap.behind_seq,
+        "count": gap.count,
+        "reason": GAP_REASONS[gap.reason - 1],
+        "from_timestamp": gap.from_unix_ms,
+        "to_timestamp": gap.to_unix_ms,
+    }
 
 
 async def live_a_little(queue: NativeQueue, dice: random.Random, now_ms: int) -> None:
@@ -106,7 +126,7 @@ async def test_both_readers_find_the_same_records(tmp_path: Path, seed: int) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.log.commit.run)
             with trio.fail_after(20):
-                await live_a_little(queue, dice, 1_000 * life)
+                await live_a_little(queue, dice, 1_000 * life + 1)
                 await queue.log.commit.drain()
             nursery.cancel_scope.cancel()
         queue.close()

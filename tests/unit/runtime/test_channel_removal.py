@@ -37,12 +37,14 @@ class House:
         self.directory = Directory(b"", NOBODY)
         self.removed: list[tuple[int, Removal, float]] = []
         self.refusals: list[DispatcherError] = []  # what the next removals raise
+        self.woken: list[ActiveChannel] = []
         self.began_s = trio.current_time()
         self.life_cycle = LifeCycle(
             directory=self.directory,
             queue=self.queue,
             registry=self.registry,
             observer=Observer(Metrics(lambda: NO_TOTALS)),
+            wake=self.woken.append,
             now_unix_ms=self.unix_ms,
             startup_grace_s=startup_grace_s,
             up_before_s=up_before_s,
@@ -266,3 +268,15 @@ async def registered(house: House) -> Channel:
     account = await house.registry.ensure_account("a", "commercial")
     application = await house.registry.create_application(account.id, "a", 0)
     return replace(channel_row(), application_id=application.id)
+
+
+async def test_a_channel_whose_events_expired_is_woken_to_tell_of_them(autojump_clock: MockClock) -> None:
+    async def work(house: House) -> None:
+        channel = house.open(event_lifetime_s=60.0)
+        put(house.queue, channel, ["a"], unix_ms=house.unix_ms())
+        await trio.sleep(30)
+        assert house.woken == []
+        await trio.sleep(60)
+        assert house.woken == [channel]
+
+    await in_house(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from itertools import chain
 
@@ -221,3 +222,62 @@ async def test_confirming_a_deleted_channel_does_nothing() -> None:
     queue.delete_channel(1)
     channel.is_gone = True
     assert confirm(channel, queue, Position(1, 1)) == 0
+
+
+# --- gaps -----------------------------------------------------------------------------
+
+TELLING = Serialization(include_gaps=True)
+
+
+def gaps_of(attempt: list[bytes]) -> list[tuple[int, int, str]]:
+    gaps = json.loads(attempt[0]).get("gaps", ())
+    return [(gap["first_seq"], gap["count"], gap["reason"]) for gap in gaps]
+
+
+async def test_gaps_alone_are_sent_confirmed_and_not_sent_again(
+    house: House, autojump_clock: MockClock
+) -> None:
+    sink = house.open(serialization=TELLING)
+    put(house.queue, house.channel, ["a", "b"])
+    house.queue.expire(1, 2_000)
+    house.supervisor.wake(house.channel)
+    await wait_all_tasks_blocked()
+    assert [gaps_of(attempt) for attempt in sink.attempts] == [[(1, 2, "expired")]]
+    assert house.queue.stats(1).gaps == 0
+    house.put("c")
+    await wait_all_tasks_blocked()
+    assert len(sink.attempts) == 2
+    assert gaps_of(sink.attempts[1]) == []
+
+
+async def test_gaps_alone_that_fail_go_again_as_they_were_and_what_came_meanwhile_follows(
+    house: House, autojump_clock: MockClock
+) -> None:
+    sink = house.open(failed(500), failed(413), serialization=TELLING)
+    put(house.queue, house.channel, ["a", "b"])
+    house.queue.expire(1, 2_000)
+    house.supervisor.wake(house.channel)
+    await wait_all_tasks_blocked()
+    house.now_ms = 3_000
+    house.put("c")
+    await trio.sleep(10)
+    first, second, third, fourth = sink.attempts
+    assert first == second == third
+    assert gaps_of(first) == [(1, 2, "expired")]
+    assert "gaps" not in json.loads(fourth[0])
+
+
+async def test_a_frozen_batch_that_expires_is_told_with_the_gap_that_it_was_to_tell(
+    house: House, autojump_clock: MockClock
+) -> None:
+    sink = house.open(failed(500), serialization=TELLING, event_lifetime_s=10)
+    put(house.queue, house.channel, ["a"])
+    house.queue.expire(1, 2_000)
+    house.put("b")
+    await wait_all_tasks_blocked()
+    house.now_ms = 20_000
+    await trio.sleep(10)
+    assert [gaps_of(attempt) for attempt in sink.attempts] == [
+        [(1, 1, "expired")],
+        [(1, 1, "expired"), (2, 1, "expired")],
+    ]

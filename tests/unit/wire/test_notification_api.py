@@ -84,7 +84,13 @@ def test_a_websocket_may_be_registered_without_a_serialization(body: bytes) -> N
 
 
 def test_a_serialization_may_be_written_with_strings_as_the_examples_do() -> None:
-    flags = ["deregistrations_as_object", "include_uid", "include_timestamp", "include_original_ep"]
+    flags = [
+        "deregistrations_as_object",
+        "include_uid",
+        "include_timestamp",
+        "include_original_ep",
+        "include_gaps",
+    ]
     flags.append("mixed_kinds")
     expected = Serialization(
         max_chunk_size=100,
@@ -92,6 +98,7 @@ def test_a_serialization_may_be_written_with_strings_as_the_examples_do() -> Non
         include_uid=True,
         include_timestamp=True,
         include_original_ep=True,
+        include_gaps=True,
         mixed_kinds=True,
     )
     plain = {"type": "v2", "max_chunk_size": 100, "cfg": dict.fromkeys(flags, True)}
