@@ -185,6 +185,7 @@ LIFE_TIMES_SAVE_S = 60.0  # how much up time a crash may take from the removal c
 CHANNELS_PER_STEP = 1_000  # looked at before others get their turn: about 1 ms
 REMOVAL_RETRY_S = 60.0  # before a channel is tried again that the registry could not remove
 EXPIRY_PAUSE_S = 0.1  # before events past their lifetime are looked for again in a channel that is sending
+RECOVERY_LOSSES_LOGGED_MAX = 100  # lines at start on what a damaged journal lost; the rest is one number
 LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of one reason
 STOP_CONFIRM_S = 2.0  # for the pongs to what is on its way when the daemon stops
 STOP_RESERVE_S = 0.5  # of the grace time, to write the last acknowledgements and close files

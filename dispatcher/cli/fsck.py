@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -11,7 +11,7 @@ import msgspec
 
 from dispatcher.errors import DataFolderError
 from dispatcher.queue.disk import Disk
-from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport
+from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport, LostRecords
 from dispatcher.runtime.storage import JOURNAL_FOLDER
 
 REGISTRY_FILE = "registry.sqlite"
@@ -78,6 +78,8 @@ def journal_findings(folder: Path) -> Iterator[Finding]:
         try:
             channels = reader.scan()
             report = reader.report()
+            lost = reader.lost()
+            silent_channels = reader.silent_channels()
         finally:
             reader.close()
     except DataFolderError as error:
@@ -95,10 +97,28 @@ def journal_findings(folder: Path) -> Iterator[Finding]:
             "are found again",
             is_wrong=True,
         )
+    yield from _losses(lost, silent_channels)
     if not report.is_clean_end:
         yield Finding(
             f"journal: the last write was cut short after group {report.last_group}, and nobody was told "
             "that it had succeeded"
+        )
+
+
+def _losses(lost: Sequence[LostRecords], silent_channels: int) -> Iterator[Finding]:
+    """What the damage took, as far as the journal can say."""
+    for one in lost:
+        loss = one.loss
+        yield Finding(
+            f"journal: channel {loss.channel} lost {'' if one.is_exact else 'at most '}{loss.count} records, "
+            f"{loss.first_seq} to {loss.last_seq}",
+            is_wrong=True,
+        )
+    if silent_channels:
+        yield Finding(
+            f"journal: nothing behind the damage speaks of {silent_channels} channels: whether they lost "
+            "records is not known",
+            is_wrong=True,
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
@@ -105,6 +105,11 @@ class Metrics:
             "dispatcher_journal_sync_seconds",
             "To write one group of records and acknowledgements, and to sync it",
             buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.journal_damaged_groups = Gauge(
+            "dispatcher_journal_damaged_groups",
+            "Groups of the journal that were durable and could not be read when it was opened",
             registry=self.registry,
         )
         self.batch_events = Histogram(

@@ -152,15 +152,16 @@ class NativeQueue:
         journal: NativeJournal,
         *,
         disk: Disk,
-        lost: tuple[int, int],
+        losses: Sequence[Loss],
+        damaged_groups: int,
         answers: Iterable[tuple[KeyScope, KeptAnswer]],
         received_unix_ms: int,
         now_unix_ms: Callable[[], int],
     ) -> None:
         """Keep a journal, and go on with the channels that were recovered from it (``native_recovery``).
 
-        ``lost`` are records of theirs, and their bytes, that the memory had no room for;
-        ``answers`` come oldest first.  Nothing was received after ``received_unix_ms``.
+        ``losses`` are records of theirs that are gone; ``answers`` come oldest first.  Nothing
+        was received after ``received_unix_ms``.
         """
         earlier = Contents(
             {number: self._stats(channel).last_seq for number, channel in self._channels.items()}
@@ -185,8 +186,13 @@ class NativeQueue:
             lib.nd_ring_show(channel.ring, stats.last_seq)
             self.log.changed(channel)
             self._hold_frozen(channel)
-        self._ledger.recovered(*lost)
-        self._ledger.dropped("memory", *lost)
+        for loss in losses:
+            channel = self._channels[loss.channel]
+            self._ledger.recovered(loss.count, loss.record_bytes)
+            self._lost(loss, channel)
+            if loss.count == loss.last_seq - loss.first_seq + 1:  # else the oldest went, as the state says
+                self.log.lost(channel, loss.first_seq, loss.last_seq)
+        self.log.damaged_groups = damaged_groups
         self._received_unix_ms = received_unix_ms
 
     def _hold_frozen(self, channel: ChannelRing) -> None:

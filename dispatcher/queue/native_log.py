@@ -64,6 +64,7 @@ class QueueLog:
         self._deleted: list[ChannelRing] = []
         self._numbers = ffi.new("uint64_t[]", 16)
         self._stats = ffi.new("nd_ring_stats_t *")
+        self.damaged_groups = 0  # found when the journal was opened
         self._damaged_segment = 0
         self._on_shown: Callable[[int], None] = _nobody
         self._on_sync: Callable[[float], None] = _nobody

@@ -20,10 +20,11 @@ from dispatcher import limits
 from dispatcher.core.gap_list import KnownGap
 from dispatcher.core.idempotency import FoundAnswers, KeptAnswer, KeyScope
 from dispatcher.errors import DataFolderError, MemoryFull
-from dispatcher.model import Durability, Position
+from dispatcher.model import GAP_REASONS, Durability, Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
-from dispatcher.queue.interface import FrozenBatch, QueueOptions
+from dispatcher.queue.interface import FrozenBatch, Loss, QueueOptions
+from dispatcher.queue.losses import loss_of
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_form import form_of, read_gap
 from dispatcher.queue.native_journal import JournalOptions, NativeJournal, files_of
@@ -48,6 +49,7 @@ class JournalReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged_groups: int
     damaged_segment: int
     damaged_group: int
+    last_damaged_group: int
     damaged_segments: int
     cut_groups: int
     is_synced: bool
@@ -72,12 +74,18 @@ class FoundChannel(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[KnownGap, ...]  # that its receiver did not confirm
 
 
+class LostRecords(msgspec.Struct, frozen=True):
+    """Records that were durable and are not there any more."""
+
+    index: int  # of the channel
+    loss: Loss
+    is_exact: bool  # False: some may have been delivered, or named as another loss, before
+
+
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What was put into rings again."""
 
     records: int
-    lost_records: int  # live ones that the memory had no room for
-    lost_bytes: int
     newest_unix_ms: int  # the time of the latest record or answer in the log
 
 
@@ -86,9 +94,14 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
     journal: JournalReport
     records: int
-    lost_records: int  # live ones that the memory had no room for
+    lost: tuple[LostRecords, ...]  # of channels that exist
+    silent_channels: int  # of which nothing behind the damage speaks: what they lost is not known
     unknown_channels: int  # in the journal, not in the registry
     missing_channels: int  # in the registry, not in the journal
+
+    def lost_records(self, reason: str) -> int:
+        """How many are gone for one reason."""
+        return sum(one.loss.count for one in self.lost if one.loss.reason == reason)
 
 
 class JournalReader:
@@ -114,7 +127,10 @@ class JournalReader:
     def scan(
         self, answers: FoundAnswers | None = None, answers_from_unix_ms: int = _NO_ANSWERS
     ) -> list[FoundChannel]:
-        """Read the log once; what is known of each channel.  Answers that young are added to those given."""
+        """Read the log once, and a damaged one twice; what is known of each channel.
+
+        Answers that young are added to those given.
+        """
         out = ffi.new("nd_restore **")
         self._check(lib.nd_restore_open(lib.nd_io_posix(), self._recovery, out))
         self._restore = out[0]
@@ -123,6 +139,7 @@ class JournalReader:
             if answers is not None:
                 answers.add(*_answer(answer))
         self._check(lib.ND_OK if status == lib.ND_EMPTY else status)
+        self._check(lib.nd_restore_find_missing(self._restore))
         raw = ffi.new("nd_restored_channel *")
         found = []
         for index in range(lib.nd_restore_channels(self._restore)):
@@ -156,6 +173,25 @@ class JournalReader:
         self._check(lib.nd_restore_gaps(self._restore, index, gaps))
         return tuple(read_gap(gap) for gap in gaps)
 
+    def lost(self) -> list[LostRecords]:
+        """What the log is known to have lost, and after ``load`` what the memory had no room for."""
+        raw = ffi.new("nd_lost *")
+        channel = ffi.new("nd_restored_channel *")
+        found = []
+        for at in range(lib.nd_restore_losses(self._restore)):
+            lib.nd_restore_loss(self._restore, at, raw)
+            lib.nd_restore_channel(self._restore, raw.channel, channel)
+            loss = loss_of(channel.channel, GAP_REASONS[raw.reason - 1], raw.removed)
+            found.append(LostRecords(raw.channel, loss, bool(raw.is_exact)))
+        return found
+
+    def silent_channels(self) -> int:
+        """Channels of which nothing behind the damage speaks; counts those that do not exist too."""
+        stats = ffi.new("nd_restore_stats_t *")
+        lib.nd_restore_stats(self._restore, stats)
+        silent: int = stats.silent_channels
+        return silent
+
     def report(self) -> JournalReport:
         """What was found; complete after ``scan``."""
         raw = ffi.new("nd_recovery_report_t *")
@@ -171,12 +207,7 @@ class JournalReader:
         self._check(lib.nd_restore_load(self._restore, pool))
         stats = ffi.new("nd_restore_stats_t *")
         lib.nd_restore_stats(self._restore, stats)
-        return Restored(
-            records=stats.records,
-            lost_records=stats.lost_records,
-            lost_bytes=stats.lost_bytes,
-            newest_unix_ms=stats.newest_unix_ms,
-        )
+        return Restored(records=stats.records, newest_unix_ms=stats.newest_unix_ms)
 
     def _check(self, status: int) -> None:
         if status == lib.ND_ERR_FULL:
@@ -249,13 +280,16 @@ async def open_durable_queue(
             for index, ring in rings.items():
                 ring.remember(mine[index].frozen, mine[index].gaps)
             restored = await disk.run(lambda: reader.load(rings, queue.pool))
+            lost = tuple(one for one in reader.lost() if one.index in rings)
+            silent_channels = reader.silent_channels()
             journal = NativeJournal(
                 folder, _options(report, durability, epoch, new_journal_id, max(0, now_unix_ms())), disk
             )
             queue.adopt(
                 journal,
                 disk=disk,
-                lost=(restored.lost_records, restored.lost_bytes),
+                losses=[one.loss for one in lost],
+                damaged_groups=report.damaged_groups,
                 answers=answers.oldest_first(),
                 received_unix_ms=restored.newest_unix_ms,
                 now_unix_ms=now_unix_ms,
@@ -268,7 +302,8 @@ async def open_durable_queue(
     return queue, RecoveryReport(
         journal=report,
         records=restored.records,
-        lost_records=restored.lost_records,
+        lost=lost,
+        silent_channels=silent_channels,
         unknown_channels=len(found) - len(mine),
         missing_channels=len(known) - len(mine),
     )

@@ -348,6 +348,7 @@ def _follow_journal(
         on_shown=lambda number: supervisor.wake(directory.channel(number)),
         on_sync=metrics.journal_sync_seconds.observe,
     )
+    metrics.journal_damaged_groups.set(queue.log.damaged_groups)
     deliver_recovered(queue, directory, supervisor)
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dispatcher import limits
 from dispatcher.core import batching
 from dispatcher.errors import DataFolderError
 from dispatcher.model import Channel, Durability
@@ -101,18 +102,36 @@ def journal_folder(folder: DataFolder) -> Path:
 
 
 def _tell(report: RecoveryReport) -> None:
-    """One line on what was found; a warning when something that was durable is missing."""
+    """One line on what was found, and one on each loss; warnings when something durable is missing.
+
+    Where the log cannot say what a channel lost, ``silent_channels`` counts it.
+    """
     journal = report.journal
-    is_loss = journal.is_damaged or report.lost_records > 0
+    listed = report.lost[: limits.RECOVERY_LOSSES_LOGGED_MAX]
     log(
-        logging.WARNING if is_loss else logging.INFO,
+        logging.WARNING if journal.is_damaged or report.lost else logging.INFO,
         LogEvent.JOURNAL_RECOVERED,
         records=report.records,
         groups=journal.groups,
         segments=journal.segments,
         unknown_channels=report.unknown_channels,
-        lost_for_want_of_memory=report.lost_records,
+        lost_for_want_of_memory=report.lost_records("memory"),
+        lost_to_damage=report.lost_records("corrupt"),
+        lost_to_overflow=report.lost_records("overflow"),
+        losses_not_listed=len(report.lost) - len(listed),
+        silent_channels=report.silent_channels,
         damaged_groups=journal.damaged_groups,
         damaged_segments=journal.damaged_segments,
         first_damaged=f"{journal.damaged_segment}/{journal.damaged_group}",
     )
+    for one in listed:
+        log(
+            logging.WARNING,
+            LogEvent.CHANNEL_LOST_EVENTS,
+            channel=one.loss.channel,
+            reason=one.loss.reason,
+            count=one.loss.count,
+            first_seq=one.loss.first_seq,
+            last_seq=one.loss.last_seq,
+            is_exact=one.is_exact,
+        )

@@ -41,6 +41,7 @@ typedef struct {
     uint64_t last_epoch;            /* of the run that wrote last */
     uint64_t damaged_groups;        /* durable once, and gone */
     uint64_t damaged_segment, damaged_group;    /* the first of them; 0: none */
+    uint64_t last_damaged_group;    /* 0: none */
     uint64_t damaged_segments;      /* whose header, or file, is gone */
     uint64_t cut_groups;            /* valid ones behind the torn end */
     uint32_t is_synced;             /* the run that wrote last */

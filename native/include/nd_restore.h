@@ -47,7 +47,17 @@ typedef struct {
     uint64_t records, bytes;            /* in rings now, as stored */
     uint64_t lost_records, lost_bytes;  /* live, but the pool or the ring had no room for them */
     uint64_t newest_unix_ms;            /* the latest time of a record or an answer in the log */
+    uint64_t silent_channels;           /* of which nothing behind the damage speaks: what they lost is not known */
 } nd_restore_stats_t;
+
+/* Records that were durable and are in no ring. */
+typedef struct {
+    uint64_t   channel;         /* its index */
+    nd_removed removed;         /* bytes 0: not known */
+    uint32_t   reason;          /* corrupt: the log lost them; memory: the pool had no room; overflow: the
+                                   ring had none, because the log lost what had left it */
+    uint32_t   is_exact;        /* 0: some may have been settled, or dropped, before */
+} nd_lost;
 
 /* Prepare to read; the recovery is used until the close, and by nobody else.
  *
@@ -75,6 +85,19 @@ uint64_t nd_restore_channels(const nd_restore *restore);
 /* What the scan found of a channel, from 0.  Several may have the same number and
  * different incarnations. */
 nd_status nd_restore_channel(const nd_restore *restore, uint64_t index, nd_restored_channel *out);
+
+/* Read a damaged log once more, for the seqs that it lost: those that are in no record, not
+ * settled and not dropped.  Nothing to do when it is whole.
+ *
+ *   Blocks  yes.
+ *   Cost    O(bytes of the log), when it is damaged.
+ *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL.
+ */
+nd_status nd_restore_find_missing(nd_restore *restore);
+
+/* How many losses are known, and one of them, from 0; the load may add some. */
+uint64_t nd_restore_losses(const nd_restore *restore);
+nd_status nd_restore_loss(const nd_restore *restore, uint64_t index, nd_lost *out);
 
 /* Read the gaps that a channel's receiver had not confirmed; out has room for all of them.
  *

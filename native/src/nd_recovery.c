@@ -291,6 +291,7 @@ static void note_damage(nd_recovery *recovery, uint64_t segment_id, uint64_t fir
         recovery->report.damaged_group = first;
     }
     recovery->report.damaged_groups += end - first;
+    recovery->report.last_damaged_group = end - 1;
 }
 
 /* Keep groups [0, count) of the loaded segment. */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "nd_append.h"
-#include "nd_assert.h"
 #include "nd_mix.h"
+#include "nd_restore_inside.h"
 
 #define ITEMS_MIN 64u
 #define CHANNEL_TYPES                                                                              \
@@ -16,52 +16,9 @@
 #define SCAN_TYPES (CHANNEL_TYPES | 1u << ND_UNIT_ANSWER)
 #define RECORD_TYPES (1u << ND_UNIT_REQUEST)
 
-/* An array that doubles. */
-typedef struct {
-    void    *items;
-    uint64_t count, capacity;
-} list;
-
-typedef struct {
-    nd_restored_channel known;
-    nd_ring *ring;
-    nd_overflow overflow;               /* the ring's, again after the load */
-    uint64_t drops_at, drops_end;       /* in the sorted drops */
-    uint64_t moved_at, moved_end;       /* in the sorted moved records; those before are restored */
-    uint64_t drop_newest;               /* index of its latest drop + 1, while scanning */
-    uint64_t newest_unix_ms;            /* restored last */
-    uint64_t gaps_segment, gaps_at;     /* where its newest gaps stand in a segment's file */
-} channel;
-
-typedef struct {
-    uint64_t channel;           /* index */
-    uint64_t first_seq, last_seq;
-} drop;
-
-typedef struct {
-    uint64_t channel;           /* index */
-    uint64_t seq;
-    uint64_t segment;
-    uint64_t record_at, body_at;        /* in the segment's file */
-} moved;
-
-struct nd_restore {
-    nd_io        io;
-    nd_recovery *recovery;
-    nd_pool     *pool;
-    int          is_scanning, is_scanned;
-    list         channels;      /* channel */
-    uint64_t    *table;         /* channel indices + 1 by hash; open addressing */
-    uint64_t     table_size;
-    list         drops;         /* drop */
-    list         moves;         /* moved */
-    list         indices;       /* uint32_t: of the run being restored */
-    nd_restore_stats_t stats;
-};
-
 /* --- arrays -------------------------------------------------------------------------- */
 
-static int list_reserve(const nd_io *io, list *l, uint64_t item_bytes, uint64_t count)
+int nd_list_reserve(const nd_io *io, list *l, uint64_t item_bytes, uint64_t count)
 {
     if (count <= l->capacity) return 1;
     uint64_t capacity = l->capacity > 0 ? l->capacity : ITEMS_MIN;
@@ -81,22 +38,6 @@ static void list_free(const nd_io *io, list *l, uint64_t item_bytes)
 {
     if (l->items != NULL) io->release(io->context, l->items, l->capacity * item_bytes);
     *l = (list){0};
-}
-
-static channel *channel_at(const nd_restore *restore, uint64_t index)
-{
-    ND_ASSERT(index < restore->channels.count);
-    return (channel *)restore->channels.items + index;
-}
-
-static drop *drop_at(const nd_restore *restore, uint64_t index)
-{
-    return (drop *)restore->drops.items + index;
-}
-
-static moved *moved_at(const nd_restore *restore, uint64_t index)
-{
-    return (moved *)restore->moves.items + index;
 }
 
 /* --- channels by number and incarnation ---------------------------------------------- */
@@ -129,12 +70,12 @@ static int table_grow(nd_restore *restore)
 }
 
 /* The channel's entry, made when it is new; NULL: no memory.  Valid until the next one is made. */
-static channel *channel_of(nd_restore *restore, uint64_t number, uint64_t incarnation)
+channel *nd_restore_channel_of(nd_restore *restore, uint64_t number, uint64_t incarnation)
 {
     if (2 * (restore->channels.count + 1) > restore->table_size && !table_grow(restore)) return NULL;
     uint64_t *slot = slot_of(restore, number, incarnation);
     if (*slot != 0) return channel_at(restore, *slot - 1);
-    if (!list_reserve(&restore->io, &restore->channels, sizeof(channel), restore->channels.count + 1)) return NULL;
+    if (!nd_list_reserve(&restore->io, &restore->channels, sizeof(channel), restore->channels.count + 1)) return NULL;
     restore->channels.count++;
     *slot = restore->channels.count;
     channel *c = channel_at(restore, *slot - 1);
@@ -147,31 +88,28 @@ static uint64_t index_of(const nd_restore *restore, const channel *c)
     return (uint64_t)(c - (const channel *)restore->channels.items);
 }
 
-static void raise_to(uint64_t *value, uint64_t to)
-{
-    if (to > *value) *value = to;
-}
-
 /* --- the scan ------------------------------------------------------------------------ */
 
-static nd_status scan_request(nd_restore *restore, const nd_request_unit *request)
+static nd_status scan_request(nd_restore *restore, const nd_request_unit *request, uint64_t group)
 {
     raise_to(&restore->stats.newest_unix_ms, request->received_unix_ms);
     const nd_request_route *route = nd_request_routes(request);
     for (uint32_t i = 0; i < request->routes; i++, route = nd_route_next(route)) {
-        channel *c = channel_of(restore, route->channel, route->incarnation);
+        channel *c = nd_restore_channel_of(restore, route->channel, route->incarnation);
         if (c == NULL) return ND_ERR_FULL;
         raise_to(&c->known.last_seq, route->first_seq + route->seqs - 1);
         raise_to(&c->known.epoch, request->epoch);
+        if (c->first_request_seq == 0) c->first_request_seq = route->first_seq;
+        c->spoken_group = group;
     }
     return ND_OK;
 }
 
 static nd_status scan_moved(nd_restore *restore, const nd_moved_unit *unit, uint64_t segment, uint64_t unit_at)
 {
-    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    channel *c = nd_restore_channel_of(restore, unit->channel, unit->incarnation);
     if (c == NULL) return ND_ERR_FULL;
-    if (!list_reserve(&restore->io, &restore->moves, sizeof(moved), restore->moves.count + unit->records)) {
+    if (!nd_list_reserve(&restore->io, &restore->moves, sizeof(moved), restore->moves.count + unit->records)) {
         return ND_ERR_FULL;
     }
     uint64_t body_at = unit_at + sizeof *unit + unit->records * sizeof(nd_moved_record);
@@ -205,7 +143,7 @@ static nd_status scan_dropped(nd_restore *restore, channel *c, uint64_t first_se
             return ND_OK;
         }
     }
-    if (!list_reserve(&restore->io, &restore->drops, sizeof(drop), restore->drops.count + 1)) return ND_ERR_FULL;
+    if (!nd_list_reserve(&restore->io, &restore->drops, sizeof(drop), restore->drops.count + 1)) return ND_ERR_FULL;
     *drop_at(restore, restore->drops.count) = (drop){
         .channel = index_of(restore, c), .first_seq = first_seq, .last_seq = last_seq,
     };
@@ -214,9 +152,9 @@ static nd_status scan_dropped(nd_restore *restore, channel *c, uint64_t first_se
     return ND_OK;
 }
 
-static nd_status scan_channel(nd_restore *restore, const nd_channel_unit *unit)
+static nd_status scan_channel(nd_restore *restore, const nd_channel_unit *unit, uint64_t group)
 {
-    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    channel *c = nd_restore_channel_of(restore, unit->channel, unit->incarnation);
     if (c == NULL) return ND_ERR_FULL;
     nd_restored_channel *known = &c->known;
     raise_to(&known->epoch, unit->epoch);
@@ -224,6 +162,7 @@ static nd_status scan_channel(nd_restore *restore, const nd_channel_unit *unit)
     case ND_UNIT_STATE:
         raise_to(&known->last_seq, unit->last_seq);
         raise_to(&known->settled_seq, unit->first_seq);
+        c->spoken_group = c->stated_group = group;
         return ND_OK;
     case ND_UNIT_DELETED:
         known->is_deleted = 1;
@@ -256,7 +195,7 @@ static nd_status scan_superseded(nd_restore *restore, const nd_superseded_unit *
 /* The newest gaps are all that count; they are read when they are asked for. */
 static nd_status scan_gaps(nd_restore *restore, const nd_gaps_unit *unit, uint64_t segment, uint64_t unit_at)
 {
-    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    channel *c = nd_restore_channel_of(restore, unit->channel, unit->incarnation);
     if (c == NULL) return ND_ERR_FULL;
     c->known.gaps = unit->gaps;
     c->gaps_segment = segment;
@@ -327,11 +266,11 @@ static void sort_moves(nd_restore *restore)
 static nd_status scan_unit(nd_restore *restore, const nd_unit *unit)
 {
     switch (unit->type) {
-    case ND_UNIT_REQUEST: return scan_request(restore, unit->unit);
+    case ND_UNIT_REQUEST: return scan_request(restore, unit->unit, unit->group);
     case ND_UNIT_MOVED: return scan_moved(restore, unit->unit, unit->segment, unit->offset);
     case ND_UNIT_SUPERSEDED: return scan_superseded(restore, unit->unit);
     case ND_UNIT_GAPS: return scan_gaps(restore, unit->unit, unit->segment, unit->offset);
-    default: return scan_channel(restore, unit->unit);
+    default: return scan_channel(restore, unit->unit, unit->group);
     }
 }
 
@@ -407,6 +346,29 @@ typedef struct {
     uint64_t        count;
 } stretch;
 
+/* The same stretch as what it would have been in the ring. */
+static nd_removed removed_of(const stretch *s)
+{
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < s->count; i++) {
+        const uint64_t record = s->indices != NULL ? s->indices[i] : i;
+        bytes += nd_record_stored_bytes(s->meta[record] & 0xffffffu);
+    }
+    return (nd_removed){
+        .count = s->count, .bytes = bytes, .first_seq = s->first_seq, .last_seq = s->first_seq + s->count - 1,
+        .first_unix_ms = s->received_unix_ms, .last_unix_ms = s->received_unix_ms,
+    };
+}
+
+static nd_status lose(nd_restore *restore, const channel *c, nd_removed removed, nd_gap_reason reason)
+{
+    restore->stats.lost_records += removed.count;
+    restore->stats.lost_bytes += removed.bytes;
+    return nd_restore_lose(restore, &(nd_lost){
+        .channel = index_of(restore, c), .removed = removed, .reason = reason, .is_exact = 1,
+    });
+}
+
 /* Append a stretch; when the pool is full, at the cost of what is oldest in the ring.  So it
  * is when the ring is: a damaged log may have lost what it knew of records that are gone. */
 static nd_status append(nd_restore *restore, channel *c, const stretch *s)
@@ -420,17 +382,11 @@ static nd_status append(nd_restore *restore, channel *c, const stretch *s)
                                      c->newest_unix_ms)) == ND_ERR_FULL) {      /* each turn drops something */
         nd_removed gone;
         if (nd_ring_drop(c->ring, s->block_bytes + 1, &gone) != ND_OK) break;
-        restore->stats.lost_records += gone.count;
-        restore->stats.lost_bytes += gone.bytes;
+        if (lose(restore, c, gone, ND_GAP_MEMORY) != ND_OK) return ND_ERR_FULL;
     }
-    restore->stats.lost_records += route.dropped.count;
-    restore->stats.lost_bytes += route.dropped.bytes;
+    if (route.dropped.count > 0 && lose(restore, c, route.dropped, ND_GAP_OVERFLOW) != ND_OK) return ND_ERR_FULL;
     if (status == ND_ERR_FULL) {                /* others have all the memory: this stretch is lost */
-        for (uint64_t i = 0; i < s->count; i++) {
-            const uint64_t record = s->indices != NULL ? s->indices[i] : i;
-            restore->stats.lost_bytes += nd_record_stored_bytes(s->meta[record] & 0xffffffu);
-        }
-        restore->stats.lost_records += s->count;
+        if (lose(restore, c, removed_of(s), ND_GAP_MEMORY) != ND_OK) return ND_ERR_FULL;
         return nd_ring_resume(c->ring, s->first_seq + s->count);
     }
     return status == ND_OK ? ND_OK : ND_ERR_CORRUPT;
@@ -478,7 +434,7 @@ static nd_status restore_stretch(nd_restore *restore, channel *c, const stretch 
 /* Restore what is live of a route, a stretch of consecutive seqs after the other. */
 static nd_status restore_parts(nd_restore *restore, channel *c, const nd_request_route *route, stretch s)
 {
-    if (!list_reserve(&restore->io, &restore->indices, sizeof(uint32_t), route->seqs)) return ND_ERR_FULL;
+    if (!nd_list_reserve(&restore->io, &restore->indices, sizeof(uint32_t), route->seqs)) return ND_ERR_FULL;
     uint32_t *indices = restore->indices.items;
     const uint32_t *entries = nd_route_entries(route);
     const uint64_t known_seq = restored_seq(c);
@@ -513,7 +469,7 @@ static nd_status restore_parts(nd_restore *restore, channel *c, const nd_request
 
 static nd_status restore_route(nd_restore *restore, const nd_request_unit *request, const nd_request_route *route)
 {
-    channel *c = channel_of(restore, route->channel, route->incarnation);
+    channel *c = nd_restore_channel_of(restore, route->channel, route->incarnation);
     if (c == NULL || c->ring == NULL) return ND_OK;
     const uint64_t last_seq = route->first_seq + route->seqs - 1;
     if (last_seq <= c->known.settled_seq) return ND_OK;
@@ -599,6 +555,7 @@ void nd_restore_close(nd_restore *restore)
     list_free(&io, &restore->drops, sizeof(drop));
     list_free(&io, &restore->moves, sizeof(moved));
     list_free(&io, &restore->indices, sizeof(uint32_t));
+    list_free(&io, &restore->lost, sizeof(nd_lost));
     if (restore->table != NULL) io.release(io.context, restore->table, restore->table_size * sizeof(uint64_t));
     io.release(io.context, restore, sizeof *restore);
 }

@@ -79,6 +79,7 @@ static void restore_all(nd_recovery *recovery)
         for (uint64_t i = 0; i < answer.answer_bytes; i++) answers_bytes += answer.answer[i];
     }
     CHECK(scanned == ND_EMPTY && answers_bytes <= 255ull * SEGMENT_BYTES);
+    CHECK_EQUAL(nd_restore_find_missing(restore), ND_OK);
     for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
         static nd_gap gaps[SEGMENT_BYTES / sizeof(nd_gap)];
         nd_restored_channel found;

@@ -578,6 +578,179 @@ static void answers_move_as_long_as_their_account_keeps_them(void)
     end(&w);
 }
 
+/* --- damage --------------------------------------------------------------------------- */
+
+#define GROUPS_MAX 200u
+
+/* Spoil a byte of a group; 0: no segment has it. */
+static int spoil(fake_disk *disk, uint64_t number)
+{
+    for (uint64_t segment = 1; segment < 100; segment++) {
+        char name[ND_SEGMENT_NAME_BYTES];
+        uint64_t count;
+        nd_segment_name(segment, name);
+        uint8_t *bytes = fake_disk_bytes(disk, name, &count);
+        for (uint64_t at = ND_BLOCK_BYTES; bytes != NULL && at < count; at += ND_BLOCK_BYTES) {
+            nd_group_header *group = (nd_group_header *)(void *)(bytes + at);
+            if (group->magic != ND_GROUP_MAGIC || group->number != number) continue;
+            bytes[at + sizeof *group + 9] ^= 0x41;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What the damaged log is known to have lost, as marks on the seqs of each channel: 1, or 2
+ * when that is exact; 3: it had more for the ring than that holds. */
+typedef struct {
+    uint8_t  lost[CHANNELS][8192];
+    uint64_t silent_channels;
+    world    again;
+} aftermath;
+
+static aftermath *restored_after_damage(world *w)
+{
+    aftermath *a = calloc(1, sizeof *a);
+    a->again.disk = w->disk;
+    open_rings(&a->again, 0);
+    nd_recovery *recovery;
+    nd_restore *restore;
+    CHECK_EQUAL(nd_recovery_open(nd_io_posix(), fake_disk_files(w->disk), "journal", 0, UINT64_MAX, &recovery), ND_OK);
+    CHECK_EQUAL(nd_restore_open(nd_io_posix(), recovery, &restore), ND_OK);
+    uint64_t answers = 0;
+    CHECK_EQUAL(scan(restore, 0, NULL, &answers), ND_EMPTY);
+    CHECK_EQUAL(nd_restore_find_missing(restore), ND_OK);
+    for (uint64_t i = 0; i < nd_restore_channels(restore); i++) {
+        nd_restored_channel channel;
+        CHECK_EQUAL(nd_restore_channel(restore, i, &channel), ND_OK);
+        CHECK_EQUAL(nd_restore_bind(restore, i, a->again.rings[channel.channel]), ND_OK);
+    }
+    CHECK_EQUAL(nd_restore_load(restore, a->again.pool), ND_OK);
+    nd_restore_stats_t stats;
+    nd_restore_stats(restore, &stats);
+    a->silent_channels = stats.silent_channels;
+    nd_lost lost;
+    for (uint64_t i = 0; nd_restore_loss(restore, i, &lost) == ND_OK; i++) {
+        nd_restored_channel channel;
+        CHECK_EQUAL(nd_restore_channel(restore, lost.channel, &channel), ND_OK);
+        CHECK(lost.removed.first_seq > 0 && lost.removed.last_seq <= channel.last_seq);
+        if (lost.reason == ND_GAP_CORRUPT) {
+            CHECK_EQUAL(lost.removed.count, lost.removed.last_seq - lost.removed.first_seq + 1);
+        }
+        for (uint64_t seq = lost.removed.first_seq; seq <= lost.removed.last_seq; seq++) {
+            uint8_t *mark = &a->lost[channel.channel][seq];
+            CHECK(*mark == 0 || lost.reason == ND_GAP_OVERFLOW);
+            if (*mark == 0) *mark = lost.reason == ND_GAP_OVERFLOW ? 3 : lost.is_exact ? 2 : 1;
+        }
+    }
+    nd_restore_close(restore);
+    nd_recovery_close(recovery);
+    return a;
+}
+
+static void aftermath_end(aftermath *a)
+{
+    close_rings(&a->again);
+    free(a);
+}
+
+/* No record goes without being named, none is named that is there, and what is called exact
+ * was given a seq in the damaged group. */
+static void damage_names_what_it_took(void)
+{
+    for (uint32_t seed = 1; seed <= 40; seed++) {
+        uint32_t state = seed * 7919u;
+        const int is_cleaned = seed % 2 == 0;
+        world w = begin(seed);
+        uint64_t last_seqs[GROUPS_MAX + 1][CHANNELS] = {{0}};
+        const uint64_t turns = 20 + seed;
+        for (uint64_t turn = 0; turn < turns; turn++) {
+            const uint32_t things = 1 + random_of(&state, 4);
+            for (uint32_t i = 0; i < things; i++) do_something(&w, &state);
+            write_group(&w);
+            nd_journal_stats_t stats;
+            nd_journal_stats(w.journal, &stats);
+            CHECK(stats.durable_group <= GROUPS_MAX);
+            for (uint32_t i = 0; i < CHANNELS; i++) last_seqs[stats.durable_group][i] = stats_of(w.rings[i]).last_seq;
+            if (is_cleaned && stats.durable_segment - stats.oldest_segment >= 2) clean_oldest(&w, NULL, 0);
+        }
+        nd_journal_stats_t stats;
+        nd_journal_stats(w.journal, &stats);
+        uint64_t group = stats.durable_group - 1 - random_of(&state, (uint32_t)stats.durable_group / 2);
+        if (!spoil(w.disk, group)) {
+            end(&w);
+            continue;
+        }
+        aftermath *a = restored_after_damage(&w);
+        CHECK_EQUAL(a->silent_channels, 0);             /* the last group says how each one stands */
+        for (uint32_t i = 0; i < CHANNELS; i++) {
+            for (uint64_t seq = 1; seq <= stats_of(w.rings[i]).last_seq; seq++) {
+                const uint8_t lost = a->lost[i][seq];
+                const int is_there = nd_ring_has(a->again.rings[i], seq);
+                CHECK(!(lost && is_there));
+                CHECK(is_there || lost || !nd_ring_has(w.rings[i], seq));
+                CHECK(lost == 0 || seq > stats_of(w.rings[i]).settled_seq);
+                if (is_cleaned || lost == 0 || lost == 3) continue;
+                CHECK_EQUAL(lost, 2);
+                CHECK(seq > last_seqs[group - 1][i] && seq <= last_seqs[group][i]);
+            }
+        }
+        aftermath_end(a);
+        end(&w);
+    }
+}
+
+static void a_whole_log_has_lost_nothing(void)
+{
+    for (uint32_t seed = 1; seed <= 10; seed++) {
+        uint32_t state = seed * 31u;
+        world w = begin(seed);
+        for (uint32_t turn = 0; turn < 60; turn++) {
+            for (uint32_t i = 0; i < 3; i++) do_something(&w, &state);
+            write_group(&w);
+            nd_journal_stats_t stats;
+            nd_journal_stats(w.journal, &stats);
+            if (stats.durable_segment - stats.oldest_segment >= 2) clean_oldest(&w, NULL, 0);
+        }
+        aftermath *a = restored_after_damage(&w);
+        for (uint32_t i = 0; i < CHANNELS; i++) {
+            for (uint64_t seq = 1; seq <= stats_of(w.rings[i]).last_seq; seq++) CHECK_EQUAL(a->lost[i][seq], 0);
+        }
+        aftermath_end(a);
+        end(&w);
+    }
+}
+
+static void of_a_channel_that_nothing_speaks_of_behind_the_damage_nothing_is_claimed(void)
+{
+    world w = begin(1);
+    test_request request = test_notifications(4, 100);
+    for (uint64_t channel = 0; channel < 2; channel++) {
+        nd_route route = {.ring = w.rings[channel]};
+        CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+        CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+        CHECK_EQUAL(nd_journal_seal(w.journal), ND_OK);         /* 1..4 and 5..8 of a channel in a group */
+        CHECK_EQUAL(nd_journal_write_sync(w.journal), ND_OK);
+        CHECK_EQUAL(nd_journal_group_done(w.journal), ND_OK);
+    }
+    nd_route route = {.ring = w.rings[1]};
+    const uint64_t channel = 1;
+    CHECK_EQUAL(append(&w, &request, &route, &channel, 1), ND_OK);
+    CHECK_EQUAL(nd_journal_seal(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_write_sync(w.journal), ND_OK);
+    CHECK_EQUAL(nd_journal_group_done(w.journal), ND_OK);
+    CHECK(spoil(w.disk, 2));
+    aftermath *a = restored_after_damage(&w);
+    CHECK_EQUAL(a->silent_channels, 1);                         /* channel 0 might have had records in it */
+    for (uint64_t seq = 1; seq <= 12; seq++) {
+        CHECK_EQUAL(a->lost[0][seq], 0);
+        CHECK_EQUAL(a->lost[1][seq], seq <= 8 ? 2 : 0);
+    }
+    test_request_free(&request);
+    aftermath_end(a);
+    end(&w);
+}
+
 static void the_newest_gaps_of_a_channel_come_back(void)
 {
     const nd_gap gaps[2] = {
@@ -694,6 +867,9 @@ int main(void)
     RUN(moved_records_take_their_old_places);
     RUN(cleaning_keeps_what_is_live_and_frees_the_rest);
     RUN(answers_move_as_long_as_their_account_keeps_them);
+    RUN(damage_names_what_it_took);
+    RUN(a_whole_log_has_lost_nothing);
+    RUN(of_a_channel_that_nothing_speaks_of_behind_the_damage_nothing_is_claimed);
     RUN(the_newest_gaps_of_a_channel_come_back);
     RUN(epochs_stay_with_their_records);
     RUN(without_memory_a_restore_says_so_and_leaves_nothing);

@@ -198,7 +198,13 @@ async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
     async with opened(folder) as (queue, report):
         whole = {channel: await delivered(queue, channel) for channel in KNOWN}
         assert whole == {channel: expected(channels, channel)[0] for channel in KNOWN}
-        assert report.lost_records == sum(expected(channels, channel)[1] for channel in KNOWN)
+        assert report.lost_records("overflow") == sum(expected(channels, channel)[1] for channel in KNOWN)
+        assert lost_to_damage(report) == (
+            {number: seqs for number in KNOWN if (seqs := lost_of(channels, number))}
+            if report.journal.is_damaged
+            else {}
+        )
+        assert queue.totals().dropped.get("corrupt", 0) == report.lost_records("corrupt")
         assert any(finding.is_wrong for finding in said) == report.journal.is_damaged
         assert len(second.damaged) == report.journal.damaged_groups
         assert second.is_clean_end == report.journal.is_clean_end
@@ -219,6 +225,22 @@ async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
                 assert its_uid not in made.uids
         assert again.journal.damaged_groups == report.journal.damaged_groups
     return report
+
+
+def lost_to_damage(report: RecoveryReport) -> dict[int, set[int]]:
+    """The seqs that the native reader says are gone, by channel."""
+    found: dict[int, set[int]] = {}
+    for one in report.lost:
+        if one.loss.reason == "corrupt":
+            seqs = set(range(one.loss.first_seq, one.loss.last_seq + 1))
+            assert len(seqs) == one.loss.count
+            found.setdefault(one.loss.channel, set()).update(seqs)
+    return found
+
+
+def lost_of(channels: Channels, number: int) -> set[int]:
+    state = channels.get((number, 100 + number))
+    return state.lost() if state is not None else set()
 
 
 def sites(made: Made, unit_type: int) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from support.daemon import Daemon, Tenant, log_shown, open_daemon
+from support.daemon import Daemon, Tenant, User, log_shown, open_daemon
 from support.plain_websocket import open_websocket
 from support.receiver import Receiver, answer, open_receiver
 from support.tenants import callback_tenant, key_of, small, websocket_tenant
@@ -199,3 +199,37 @@ async def test_gaps_outlive_a_killed_daemon(tmp_path: Path) -> None:
                 while 102 not in told.numbers.values():
                     told.take(await application.message())
         assert len(told.numbers) + told.missing == 102
+
+
+async def test_a_damaged_journal_is_told_where_its_events_are_missing(tmp_path: Path) -> None:
+    config = CONFIG.replace("queue_bytes = 4096", "queue_bytes = 4000000")
+    with open_daemon(tmp_path, config=config) as daemon:
+        tenant = await websocket_tenant(daemon, cfg=TELLING)
+        for first in range(1, 301, 100):
+            await tenant.gateway.post_events([small(number) for number in range(first, first + 100)])
+    spoil_event(daemon.data / "journal", b'"max-age":150')
+    with open_daemon(tmp_path, config=config) as daemon, log_shown(daemon):
+        told = Told()
+        messages = []
+        async with open_websocket(daemon.port, key_of(tenant.application)) as application:
+            with trio.fail_after(10):
+                while 300 not in told.numbers.values():
+                    messages.append(await application.message())
+                    told.take(messages[-1])
+        assert list(told.numbers.values()) == [*range(1, 101), *range(201, 301)]
+        assert [gap["count"] for gap in told.gaps.values()] == [100]
+        assert [list(message) for message in messages] == [["notifications"], ["gaps", "notifications"]]
+        metrics = (await User(daemon.port).send("GET", "/metrics")).body.decode()
+        assert 'dispatcher_records_dropped_total{reason="corrupt"} 100.0' in metrics
+        assert "dispatcher_journal_damaged_groups 1.0" in metrics
+        assert "reason=corrupt count=100 first_seq=101 last_seq=200 is_exact=True" in daemon.log.read_text()
+
+
+def spoil_event(journal: Path, text: bytes) -> None:
+    for path in journal.glob("*.seg"):
+        content = path.read_bytes()
+        at = content.find(text)
+        if at >= 0:
+            path.write_bytes(content[:at] + b"x" + content[at + 1 :])
+            return
+    raise AssertionError("no segment has this event")

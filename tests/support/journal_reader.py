@@ -63,6 +63,13 @@ class ChannelState(msgspec.Struct):
             if seq > self.settled_seq and not any(first <= seq <= last for first, last in self.dropped)
         ]
 
+    def lost(self) -> set[int]:
+        """Seqs that were given and stand nowhere: of a damaged journal, what the damage took."""
+        given = set() if self.is_deleted else set(range(self.settled_seq + 1, self.last_seq + 1))
+        for first, last in self.dropped:
+            given.difference_update(range(first, last + 1))
+        return given.difference(self.records)
+
 
 Channels = dict[tuple[int, int], ChannelState]  # by number and incarnation
 
@@ -272,7 +279,9 @@ def _apply_request(channels: Channels, unit: bytes) -> None:
         state = channels.setdefault((channel, incarnation), ChannelState())
         state.last_seq = max(state.last_seq, first_seq + seqs - 1)
         for seq, index in enumerate(entries, first_seq):
-            if index != LOST:
+            if index == LOST:
+                state.dropped.append((seq, seq))
+            else:
                 record = StoredRecord(epoch, seq, received, meta[index] >> 56, bodies[index])
                 state.records.setdefault(seq, record)
     assert offset == block

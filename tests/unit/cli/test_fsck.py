@@ -52,6 +52,7 @@ async def test_a_damaged_group_is_named(folder: Path) -> None:
     status, said = check(folder)
     assert status == 1
     assert "1 groups that were durable are damaged, the first of them group 2 in segment 1" in said
+    assert "channel 1 lost 10 records, 11 to 20" in said
 
 
 async def test_a_write_that_was_cut_short_is_no_damage(folder: Path) -> None:

@@ -15,7 +15,7 @@ from support.stored_records import notifications, records_of, stored_bytes
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import Batch, FrozenBatch, QueueOptions, Route
-from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native import NativeQueue, ffi, lib
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
 
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
@@ -227,3 +227,129 @@ async def test_gaps_outlive_the_segment_that_they_were_written_in(tmp_path: Path
         assert not (tmp_path / "00000001.seg").exists()
     async with opened(tmp_path, *known) as (queue, _):
         assert await everything(queue) == [("expired", 3, 1, 3), *range(4, last + 1)]
+
+
+# --- damage -------------------------------------------------------------------------------
+
+
+async def test_a_damaged_group_is_a_gap_where_its_records_were(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        for first in (1, 11, 21):
+            await publish(queue, first, first + 9)
+    spoil(tmp_path, 2)
+    async with opened(tmp_path) as (queue, report):
+        (lost,) = report.lost
+        assert (lost.loss.channel, lost.loss.reason, lost.is_exact) == (1, "corrupt", True)
+        assert (lost.loss.count, lost.loss.first_seq, lost.loss.last_seq) == (10, 11, 20)
+        assert (report.silent_channels, report.lost_records("corrupt")) == (0, 10)
+        assert await everything(queue) == [*range(1, 11), ("corrupt", 10, 11, 20), *range(21, 31)]
+        assert queue.totals().recovered == 30
+        assert queue.totals().dropped == {"corrupt": 10}
+        assert balances(queue)
+        assert queue.log is not None
+        assert queue.log.damaged_groups == 1
+    async with opened(tmp_path) as (queue, report):  # the damage is still there, and is not counted twice
+        assert (report.journal.damaged_groups, report.lost) == (1, ())
+        assert await everything(queue) == [*range(1, 11), ("corrupt", 10, 11, 20), *range(21, 31)]
+        assert queue.totals().dropped == {}
+
+
+async def test_what_stood_at_the_end_is_told_by_a_later_state(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        for first in (1, 11):
+            await publish(queue, first, first + 9)
+        queue.settle(1, Position(queue.epoch, 5))
+        assert queue.log is not None
+        await queue.log.commit.drain()
+        await publish(queue, 21, 21)
+        queue.settle(1, Position(queue.epoch, 5))
+    spoil(tmp_path, 2)
+    async with opened(tmp_path) as (queue, _):
+        assert await everything(queue) == [*range(6, 11), ("corrupt", 10, 11, 20), 21]
+
+
+async def test_records_of_a_damaged_group_that_were_acked_are_not_lost(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        for first in (1, 11, 21):
+            await publish(queue, first, first + 9)
+        queue.settle(1, Position(queue.epoch, 15))
+    spoil(tmp_path, 2)
+    async with opened(tmp_path) as (queue, report):
+        assert report.lost_records("corrupt") == 5
+        assert await everything(queue) == [("corrupt", 5, 16, 20), *range(21, 31)]
+
+
+async def test_records_of_a_damaged_group_that_were_dropped_have_that_name_already(tmp_path: Path) -> None:
+    small = options(1, records_max=25)
+    async with opened(tmp_path, small) as (queue, _):
+        for first in (1, 11):
+            await publish(queue, first, first + 9)
+        await queue.slice(1, None, SliceLimits(events_max=10, bytes_max=1 << 20), FORM)
+        await publish(queue, 21, 30)  # 11 to 15 go, behind what is in flight
+    spoil(tmp_path, 2)
+    async with opened(tmp_path, small) as (queue, report):
+        assert report.lost_records("corrupt") == 5
+        assert await everything(queue) == [
+            *range(1, 11),
+            ("overflow", 5, 11, 15),
+            ("corrupt", 5, 16, 20),
+            *range(21, 31),
+        ]
+
+
+async def test_what_a_channel_without_a_word_behind_the_damage_lost_is_not_invented(tmp_path: Path) -> None:
+    known = (options(1), options(2))
+    async with opened(tmp_path, *known, is_killed=True) as (queue, _):
+        await publish(queue, 1, 10)
+        await publish(queue, 1, 10, channel=2)
+        await publish(queue, 11, 20, channel=2)
+        await publish(queue, 21, 30, channel=2)
+    spoil(tmp_path, 3)
+    async with opened(tmp_path, *known) as (queue, report):
+        assert report.silent_channels == 1  # channel 1 may have had records in it
+        assert [(one.loss.channel, one.loss.count, one.is_exact) for one in report.lost] == [(2, 10, True)]
+        assert await everything(queue) == [*range(1, 11)]
+
+
+async def test_a_channel_that_did_not_ask_is_counted_all_the_same(tmp_path: Path) -> None:
+    silent = options(1, keeps_gaps=False)
+    async with opened(tmp_path, silent) as (queue, _):
+        for first in (1, 11, 21):
+            await publish(queue, first, first + 9)
+    spoil(tmp_path, 2)
+    async with opened(tmp_path, silent) as (queue, _):
+        assert queue.totals().dropped == {"corrupt": 10}
+        assert queue.stats(1).gaps == 0
+        assert await everything(queue) == [*range(1, 11), *range(21, 31)]
+
+
+@pytest.mark.parametrize("overflow", Overflow)
+async def test_what_comes_back_beyond_the_bound_because_acks_are_lost_is_named(
+    tmp_path: Path, overflow: Overflow
+) -> None:
+    small = options(1, records_max=20, overflow=overflow)
+    async with opened(tmp_path, small) as (queue, _):
+        await publish(queue, 1, 15)
+        queue.settle(1, Position(queue.epoch, 15))
+        assert queue.log is not None
+        await queue.log.commit.drain()
+        await publish(queue, 16, 30)
+    spoil(tmp_path, 2)  # it says that 1 to 15 were acked
+    async with opened(tmp_path, small) as (queue, report):
+        assert await everything(queue) == [("overflow", 10, 1, 10), *range(11, 31)]
+        assert [(one.loss.reason, one.loss.count) for one in report.lost] == [("overflow", 10)]
+        assert balances(queue)
+
+
+async def test_damage_found_while_delivering_is_a_gap_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        await publish(queue, 1, 9)
+        ring = queue._channels[1].ring
+        raw = ffi.new("nd_batch *")
+        assert lib.nd_frame_plan_exact(ring, 1, 5, 0, 0, raw) == lib.ND_OK
+        queue._isolate(queue._channels[1], 5)
+        queue.release(1)
+        assert await everything(queue) == [1, 2, 3, 4, ("corrupt", 1, 5, 5), 6, 7, 8, 9]
+    async with opened(tmp_path) as (queue, report):
+        assert await everything(queue) == [1, 2, 3, 4, ("corrupt", 1, 5, 5), 6, 7, 8, 9]
+        assert report.lost == ()
