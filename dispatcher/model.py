@@ -216,6 +216,7 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     account_id: int | None = None
     application_id: int | None = None
+    expires_unix_ms: int | None = None  # from then on it opens nothing; None: it does not expire
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):

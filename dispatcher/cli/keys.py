@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from dispatcher import config
+from dispatcher.cli.expiry import expiry_text, parse_expiry
 from dispatcher.core import access
 from dispatcher.errors import ConfigError, DispatcherError, NotFound, ValidationError
 from dispatcher.model import AccessKey, Account, Application, Role
@@ -35,16 +36,17 @@ TIER_DEFAULT = "commercial"
 T = TypeVar("T")
 
 
-class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A key as ``list --json`` prints it; names, not numbers."""
 
     id: str
     role: Role
     account: str | None
     application: str | None
+    expires: str | None = None  # RFC 3339; left out of the JSON of a key that does not
 
 
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+class NewKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A key as ``create --json`` prints it, the only time its text is seen."""
 
     key: str
@@ -52,6 +54,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     account: str | None
     application: str | None
+    expires: str | None = None
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     application: str | None  # None: a new one, when the role is application
     tier: str | None  # None: the account's own, or the default for a new account
+    expires_unix_ms: int | None  # None: never
 
 
 _data_option = click.option(
@@ -72,6 +76,15 @@ _data_option = click.option(
     show_envvar=True,
     help="The data folder.",
 )
+
+
+def _parse_expires(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_expiry(value, _unix_ms())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
 
 
@@ -105,6 +118,13 @@ def keys() -> None:
     help=f"The tier of the account, when this makes it.  [default: {TIER_DEFAULT}]",
 )
 @click.option(
+    "--expires",
+    "expires_unix_ms",
+    callback=_parse_expires,
+    metavar="WHEN",
+    help="How long it is valid (90d, 12h, 30m, 45s) or until when (2030-01-31T00:00:00Z).  [default: always]",
+)
+@click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -118,6 +138,7 @@ def create(
     account: str | None,
     application: str | None,
     tier: str | None,
+    expires_unix_ms: int | None,
     config_file: Path | None,
     is_json: bool,
 ) -> None:
@@ -126,10 +147,19 @@ def create(
     Gateways post events with a key of role gateway, applications receive them with
     one of role application, and role admin is for the whole server.  Keep the key:
     it is not stored, and nothing can print it again.
+
+    A key that has expired is answered 401.  The channel of its application flows on, and a
+    WebSocket that was opened with it stays open; to end that, revoke the key.
     """
     _refuse_owners_of_other_roles(Role(role), account, application, tier)
     account = ACCOUNT_DEFAULT if account is None else account
-    wanted = Wanted(role=Role(role), account=account, application=application, tier=tier)
+    wanted = Wanted(
+        role=Role(role),
+        account=account,
+        application=application,
+        tier=tier,
+        expires_unix_ms=expires_unix_ms,
+    )
     with _failures_in_words():
         tiers = config.load(config_file, os.environ)[0].tiers
         _check_wanted(wanted, tiers)
@@ -144,7 +174,7 @@ def create(
 @_data_option
 @_json_option
 def list_(data: Path, is_json: bool) -> None:
-    """List the keys that are valid: ids and owners, never a key."""
+    """List the keys that are not revoked: ids, owners and when they expire, never a key."""
     with _failures_in_words():
         identities = _with_registry(open_folder(data, may_create=False), _identities)
     rows = _key_rows(identities)
@@ -186,6 +216,7 @@ async def _create(
         digest=access.digest(secret, text),
         account_id=None if account is None else account.id,
         application_id=None if application is None else application.id,
+        expires_unix_ms=wanted.expires_unix_ms,
     )
     await registry.add_key(key)
     return NewKey(
@@ -194,6 +225,7 @@ async def _create(
         role=key.role,
         account=None if account is None else account.name,
         application=None if application is None else application.name,
+        expires=_expires(key),
     )
 
 
@@ -236,10 +268,18 @@ async def _revoke(registry: SqliteRegistry, *, key_id: str) -> None:
 
 def _with_registry(folder: DataFolder, work: Callable[[SqliteRegistry], Awaitable[T]]) -> T:
     async def run() -> T:
-        async with open_registry(folder, unix_ms=lambda: time.time_ns() // 1_000_000) as registry:
+        async with open_registry(folder, unix_ms=_unix_ms) as registry:
             return await work(registry)
 
     return trio.run(run)
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _expires(key: AccessKey) -> str | None:
+    return None if key.expires_unix_ms is None else expiry_text(key.expires_unix_ms)
 
 
 @contextmanager
@@ -280,6 +320,7 @@ def _key_rows(identities: Identities) -> tuple[KeyRow, ...]:
             role=key.role,
             account=None if key.account_id is None else accounts[key.account_id],
             application=None if key.application_id is None else applications[key.application_id],
+            expires=_expires(key),
         )
         for key in identities.keys
     )
@@ -288,8 +329,11 @@ def _key_rows(identities: Identities) -> tuple[KeyRow, ...]:
 def _table(rows: Sequence[KeyRow]) -> Iterator[str]:
     if not rows:
         return
-    cells = [("ID", "ROLE", "ACCOUNT", "APPLICATION")]
-    cells += [(row.id, row.role.value, row.account or "-", row.application or "-") for row in rows]
+    cells = [("ID", "ROLE", "ACCOUNT", "APPLICATION", "EXPIRES")]
+    cells += [
+        (row.id, row.role.value, row.account or "-", row.application or "-", row.expires or "never")
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -35,7 +35,7 @@ _ARTICLES = {Role.APPLICATION: "an application", Role.GATEWAY: "a gateway", Role
 
 
 class KeyRing:
-    """The keys that are valid now.  Immutable: a change of the keys is a new ring."""
+    """The keys that are not revoked.  Immutable: a change of the keys is a new ring."""
 
     def __init__(self, secret: bytes, keys: Iterable[AccessKey]) -> None:
         self._secret = secret
@@ -49,11 +49,11 @@ class KeyRing:
         return tuple(self._by_digest.values())
 
     def holds(self, key: AccessKey) -> bool:
-        """Whether a key found earlier is still valid."""
+        """Whether a key found earlier is still in it."""
         return key.digest in self._by_digest
 
     def authenticate(self, key: str) -> AccessKey | None:
-        """What is known of this key, None when it is not (or no longer) valid.
+        """What is known of this key, None when it was never made, or is revoked.
 
         A plain lookup: who cannot compute digests cannot learn from its timing.
         """
@@ -124,13 +124,16 @@ def answer_subprotocol(offered: Sequence[str]) -> str | None:
     return offered[0] if offered and has_keys_only else None
 
 
-def authorize(access_key: AccessKey | None, role: Role) -> AccessKey:
-    """The key, when it may act in this role.
+def authorize(access_key: AccessKey | None, role: Role, now_unix_ms: int) -> AccessKey:
+    """The key, when it may act in this role now.
 
-    Raises ``InvalidAuth`` when there is none, ``Forbidden`` when it is of another role.
+    Raises ``InvalidAuth`` when there is none or it has expired, ``Forbidden`` when it is of
+    another role.
     """
     if access_key is None:
         raise InvalidAuth("Invalid access token.")
+    if access_key.expires_unix_ms is not None and access_key.expires_unix_ms <= now_unix_ms:
+        raise InvalidAuth("The access token has expired.")
     if access_key.role is not role:
         used, wanted = _ARTICLES[access_key.role], _ARTICLES[role]
         raise Forbidden(f"This needs {wanted} key; the one used is {used} key.")

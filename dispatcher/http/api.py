@@ -47,13 +47,12 @@ def internal_api(hub: Hub) -> Handle:
 
 def _handler(hub: Hub, apis: Iterable[Api]) -> Handle:
     table = RouteTable(route for api in apis for route in api.routes())
-    directory = hub.parts.directory
 
     async def handle(request: Request) -> Response | Upgrade:
         match = table.match(request.method, request.path)
         request.params = match.params
         role = match.route.scope
-        caller = NOBODY if role is None else authenticate(directory, request, role)
+        caller = NOBODY if role is None else authenticate(hub.parts, request, role)
         return await match.route.handler(request, caller)
 
     return handle

@@ -10,7 +10,7 @@ from dispatcher.core.access import authorize, choose_credentials
 from dispatcher.http.message import Request, Response, Upgrade
 from dispatcher.http.route_table import Route
 from dispatcher.model import AccessKey, Account, Application, Role
-from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.hub import Parts
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,16 +33,16 @@ def api_route(method: str, pattern: str, role: Role | None, handler: Handler) ->
     return Route(method, pattern, role, handler, handler.__name__)
 
 
-def authenticate(
-    directory: Directory, request: Request, role: Role, subprotocols: Sequence[str] = ()
-) -> Caller:
+def authenticate(parts: Parts, request: Request, role: Role, subprotocols: Sequence[str] = ()) -> Caller:
     """The caller, by the ``Authorization`` header or, for a WebSocket's handshake, by
     ``pelion_<key>`` among its subprotocols.
 
     Raises ``InvalidAuth`` and ``Forbidden``.
     """
+    directory = parts.directory
     text = choose_credentials(request.headers.get("authorization"), subprotocols)
-    key = authorize(None if text is None else directory.keys.authenticate(text), role)
+    found = None if text is None else directory.keys.authenticate(text)
+    key = authorize(found, role, parts.wall_unix_ms())
     return Caller(
         key=key,
         account=None if key.account_id is None else directory.accounts[key.account_id],

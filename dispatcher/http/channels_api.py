@@ -85,7 +85,7 @@ class ChannelsApi:
     async def connect(self, request: Request, caller: Caller) -> Upgrade:
         """The WebSocket itself; without a channel it opens and closes with 1011."""
         handshake = ws_handshake.check_upgrade(request.headers)
-        found = authenticate(self._parts.directory, request, Role.APPLICATION, handshake.subprotocols)
+        found = authenticate(self._parts, request, Role.APPLICATION, handshake.subprotocols)
         headers = [("Sec-WebSocket-Accept", handshake.accept)]
         answer = answer_subprotocol(handshake.subprotocols)
         if answer is not None:

@@ -28,7 +28,7 @@ class GatewayApi:
     async def connect(self, request: Request, caller: Caller) -> Upgrade:
         """Events up, answers and device requests down."""
         handshake = ws_handshake.check_upgrade(request.headers)
-        found = authenticate(self._hub.parts.directory, request, Role.GATEWAY, handshake.subprotocols)
+        found = authenticate(self._hub.parts, request, Role.GATEWAY, handshake.subprotocols)
         key, account = key_of(found), account_of(found)
         self._hub.parts.gateways.check_room(account)
         headers = [("Sec-WebSocket-Accept", handshake.accept)]

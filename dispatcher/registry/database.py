@@ -21,7 +21,12 @@ import trio
 from dispatcher import limits
 from dispatcher.errors import DataFolderError, DispatcherError, StorageFull, Unavailable
 
-MIGRATIONS = ("0001_initial.sql", "0002_devices.sql", "0003_device_requests.sql")
+MIGRATIONS = (
+    "0001_initial.sql",
+    "0002_devices.sql",
+    "0003_device_requests.sql",
+    "0004_key_expiry.sql",
+)
 """The n-th leads from schema n-1 to n.  Only ever added to."""
 
 APPLICATION_ID = 0x4E446973  # "NDis", SQLite's mark of whose file this is

@@ -34,7 +34,7 @@ class Identities(msgspec.Struct, frozen=True, kw_only=True):
 
     accounts: tuple[Account, ...]
     applications: tuple[Application, ...]
-    keys: tuple[AccessKey, ...]  # revoked ones are not in here
+    keys: tuple[AccessKey, ...]  # revoked ones are not in here, expired ones are
 
 
 class LifeTimes(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,7 @@ def read_identities(db: sqlite3.Connection) -> Identities:
         keys=tuple(
             _structs(
                 db.execute(
-                    "SELECT id, role, digest, account_id, application_id FROM keys "
+                    "SELECT id, role, digest, account_id, application_id, expires_unix_ms FROM keys "
                     "WHERE revoked_unix_ms IS NULL ORDER BY created_unix_ms, id"
                 ),
                 AccessKey,
@@ -109,9 +109,17 @@ def add_key(db: sqlite3.Connection, key: AccessKey, created_unix_ms: int) -> Non
     if _exists(db, "keys WHERE id = ? OR digest = ?", key.id, key.digest):
         raise refusals.key_exists(key.id)
     db.execute(
-        "INSERT INTO keys (id, role, digest, account_id, application_id, created_unix_ms) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (key.id, key.role, key.digest, key.account_id, key.application_id, created_unix_ms),
+        "INSERT INTO keys (id, role, digest, account_id, application_id, expires_unix_ms, created_unix_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            key.id,
+            key.role,
+            key.digest,
+            key.account_id,
+            key.application_id,
+            key.expires_unix_ms,
+            created_unix_ms,
+        ),
     )
 
 

@@ -308,6 +308,7 @@ def _assemble(
             secret=secret,
             random_bytes=world.random_bytes,
             now_unix_ms=clock.unix_ms,
+            wall_unix_ms=lambda: int(world.unix_s() * 1000),
             registry=registry,
             queue=queue,
             directory=directory,

@@ -53,6 +53,7 @@ class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     id: str
     role: Role
+    expires_unix_ms: int | None = None
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
     random_bytes: Callable[[int], bytes]
     now_unix_ms: Callable[[], int]
+    wall_unix_ms: Callable[[], int]  # as people set it; ``now_unix_ms`` never leaps
     registry: Registry
     queue: ChannelQueue
     directory: Directory
@@ -171,13 +173,24 @@ class Hub:
         return application
 
     async def create_key(
-        self, role: Role, *, account: Account | None = None, application: Application | None = None
+        self,
+        role: Role,
+        *,
+        account: Account | None = None,
+        application: Application | None = None,
+        expires_unix_ms: int | None = None,
     ) -> CreatedKey:
-        """Make a key: for an application, a gateway of an account, or an administrator."""
+        """Make a key: for an application, a gateway of an account, or an administrator.
+
+        From ``expires_unix_ms`` on (None: never) it opens nothing more.  What it has opened
+        stays open, and the application's channel and subscriptions go on.
+        """
         if role is Role.APPLICATION and application is None:
             raise BadRequest("an application key needs its application")
         if role is Role.GATEWAY and account is None:
             raise BadRequest("a gateway key needs its account")
+        if expires_unix_ms is not None and expires_unix_ms <= self.parts.wall_unix_ms():
+            raise BadRequest("a key has to expire in the future")
         text = make_key(self.parts.random_bytes(KEY_RANDOM_BYTES))
         key = AccessKey(
             id=make_key_id(self.parts.random_bytes(KEY_ID_RANDOM_BYTES)),
@@ -185,10 +198,11 @@ class Hub:
             digest=key_digest(self.parts.secret, text),
             account_id=application.account_id if application else account.id if account else None,
             application_id=application.id if application else None,
+            expires_unix_ms=expires_unix_ms,
         )
         await self.parts.registry.add_key(key)
         await self.reload_identities()
-        return CreatedKey(key=text, id=key.id, role=role)
+        return CreatedKey(key=text, id=key.id, role=role, expires_unix_ms=expires_unix_ms)
 
     async def revoke_key(self, key_id: str) -> bool:
         """Revoke a key and close the sockets opened with it; False when there is none."""

@@ -120,6 +120,7 @@ async def test_keys_of_every_role_come_back_as_they_were(registry: Registry) -> 
         key_for(application),
         AccessKey(id="k_2", role=Role.GATEWAY, digest=b"g" * 32, account_id=application.account_id),
         AccessKey(id="k_3", role=Role.ADMIN, digest=b"a" * 32),
+        replace(key_for(application, 4), expires_unix_ms=1),  # whether it has expired is not asked here
     )
     for key in keys:
         await registry.add_key(key)

@@ -203,7 +203,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         gateway = await hub.create_key(dispatcher.Role.GATEWAY, account=account)
         headers = Headers([(b"authorization", f"Bearer {gateway.key}".encode())])
         request = Request(method="POST", path=EVENTS, headers=headers)
-        caller = authenticate(hub.parts.directory, request, dispatcher.Role.GATEWAY)
+        caller = authenticate(hub.parts, request, dispatcher.Role.GATEWAY)
         yield House(hub, disk, caller, application)
 
 

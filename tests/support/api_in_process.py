@@ -97,7 +97,14 @@ class House:
         self.app: Caller
         self.application: Application
 
-    async def caller(self, role: Role, account: str = "acme", application: str = "app") -> Caller:
+    async def caller(
+        self,
+        role: Role,
+        account: str = "acme",
+        application: str = "app",
+        *,
+        expires_unix_ms: int | None = None,
+    ) -> Caller:
         """Someone with a new key."""
         owner = await self.hub.ensure_account(account)
         found = await self.hub.ensure_application(owner, application)
@@ -105,6 +112,7 @@ class House:
             role,
             account=owner if role is Role.GATEWAY else None,
             application=found if role is Role.APPLICATION else None,
+            expires_unix_ms=expires_unix_ms,
         )
         return Caller(self, key.key, key.id)
 

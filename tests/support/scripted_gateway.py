@@ -129,9 +129,14 @@ class Refused(Exception):
 
 
 @asynccontextmanager
-async def connect(caller: Caller, **headers: str) -> AsyncIterator[ScriptedGateway]:
-    """Open a gateway's socket in memory; at the end it vanishes without a Close frame."""
-    answer = await caller.ask("GET", "/gateway/v1/connect", **{**UPGRADE, **headers})
+async def connect(
+    caller: Caller, path: str = "/gateway/v1/connect", **headers: str
+) -> AsyncIterator[ScriptedGateway]:
+    """Open a gateway's socket in memory; at the end it vanishes without a Close frame.
+
+    With the ``path`` of applications it is one of theirs, which reads messages just so.
+    """
+    answer = await caller.ask("GET", path, **{**UPGRADE, **headers})
     if isinstance(answer, Response):
         raise Refused(answer.status)
     assert isinstance(answer, Upgrade)

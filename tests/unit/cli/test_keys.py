@@ -168,6 +168,9 @@ def test_an_account_keeps_its_tier(tmp_path: Path) -> None:
         (["--role", "gateway", "--tier", "gold"], "no tier 'gold'; the settings have commercial, free"),
         (["--role", "gateway", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (["--role", "root"], "'root' is not one of"),
+        (["--role", "admin", "--expires", "tomorrow"], "'tomorrow': want a duration such as 90d"),
+        (["--role", "admin", "--expires", "0s"], "'0s' is not in the future"),
+        (["--role", "admin", "--expires", "2001-01-01T00:00:00Z"], "is not in the future"),
         ([], "Missing option '--role'"),
     ],
 )
@@ -185,6 +188,14 @@ def test_the_data_folder_has_to_be_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(listed(tmp_path / "d")) == 1
 
 
+def test_a_key_that_expires_says_when_as_it_is_made_and_listed(tmp_path: Path) -> None:
+    answer = made(tmp_path / "d", "--role", "gateway", "--expires", "2099-01-31T01:00:00+01:00")
+    assert answer["expires"] == "2099-01-31T00:00:00Z"
+    assert [row["expires"] for row in listed(tmp_path / "d")] == ["2099-01-31T00:00:00Z"]
+    (key,) = stored(tmp_path / "d").identities.keys
+    assert key.expires_unix_ms == 4_073_500_800_000
+
+
 # --- list and revoke --------------------------------------------------------------------------
 
 
@@ -193,14 +204,22 @@ def test_a_list_names_keys_and_never_shows_one(tmp_path: Path) -> None:
         made(tmp_path / "d", "--role", "application", "--application", "app"),
         made(tmp_path / "d", "--role", "gateway"),
         made(tmp_path / "d", "--role", "admin"),
+        made(tmp_path / "d", "--role", "admin", "--expires", "90d"),
     ]
     texts = [str(answer.pop("key")) for answer in answers]
     rows = listed(tmp_path / "d")
     assert sorted(rows, key=str) == sorted(answers, key=str)
     plain = run("list", "--data", tmp_path / "d").stdout
-    assert plain.splitlines()[0].split() == ["ID", "ROLE", "ACCOUNT", "APPLICATION"]
+    assert plain.splitlines()[0].split() == ["ID", "ROLE", "ACCOUNT", "APPLICATION", "EXPIRES"]
     assert sorted(line.split() for line in plain.splitlines()[1:]) == sorted(
-        [row["id"], row["role"], row["account"] or "-", row["application"] or "-"] for row in rows
+        [
+            row["id"],
+            row["role"],
+            row["account"] or "-",
+            row["application"] or "-",
+            row.get("expires", "never"),
+        ]
+        for row in rows
     )
     for text in texts:
         assert text not in plain + msgspec.json.encode(rows).decode()

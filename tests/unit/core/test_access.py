@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dispatcher.core import access
 from dispatcher.core.access import KeyRing
@@ -14,6 +15,7 @@ from dispatcher.errors import Forbidden, InvalidAuth, ValidationError
 from dispatcher.model import AccessKey, Role
 
 SECRET = b"s" * 32
+NOW_UNIX_MS = 1_700_000_000_000
 KEY = access.make_key(bytes(range(60)))
 
 
@@ -170,12 +172,22 @@ def test_a_ring_shows_neither_its_secret_nor_its_keys() -> None:
 def test_a_key_acts_in_its_own_role_alone(held: Role, needed: Role) -> None:
     key = key_of(held)
     if held is needed:
-        assert access.authorize(key, needed) is key
+        assert access.authorize(key, needed, NOW_UNIX_MS) is key
     else:
         with pytest.raises(Forbidden, match=f"needs an? {needed} key; the one used is an? {held} key"):
-            access.authorize(key, needed)
+            access.authorize(key, needed, NOW_UNIX_MS)
 
 
 def test_no_key_is_an_invalid_one() -> None:
     with pytest.raises(InvalidAuth, match=r"^Invalid access token\.$"):
-        access.authorize(None, Role.APPLICATION)
+        access.authorize(None, Role.APPLICATION, NOW_UNIX_MS)
+
+
+def test_a_key_opens_nothing_from_the_moment_it_expires() -> None:
+    key = replace(key_of(Role.GATEWAY), expires_unix_ms=NOW_UNIX_MS)
+    assert access.authorize(key, Role.GATEWAY, NOW_UNIX_MS - 1) is key
+    for now_unix_ms in (NOW_UNIX_MS, NOW_UNIX_MS + 1):
+        with pytest.raises(InvalidAuth, match="has expired"):
+            access.authorize(key, Role.GATEWAY, now_unix_ms)
+        with pytest.raises(InvalidAuth, match="has expired"):  # and says nothing of its role
+            access.authorize(key, Role.ADMIN, now_unix_ms)

@@ -350,6 +350,19 @@ async def test_times_of_keys_are_the_injected_clock_s(tmp_path: Path) -> None:
     assert times == [(NOW_UNIX_MS, NOW_UNIX_MS)]
 
 
+async def test_a_key_made_before_keys_could_expire_does_not(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path) as registry:
+        await registry.add_key(key_for(await make_application(registry)))
+    path = registry_file(tmp_path)
+    execute(path, "ALTER TABLE keys DROP COLUMN expires_unix_ms")
+    execute(path, "PRAGMA user_version = 3")
+    async with open_sqlite(tmp_path) as registry:
+        (key,) = (await registry.load()).identities.keys
+        later = replace(key, id="k_2", digest=b"2", expires_unix_ms=7)
+        await registry.add_key(later)
+        assert [key.expires_unix_ms for key in (await registry.load()).identities.keys] == [None, 7]
+
+
 async def test_a_given_source_of_randomness_names_applications(tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "data")
     async with open_registry(folder, unix_ms=lambda: 0, random_bytes=bytes) as registry:
