@@ -27,7 +27,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
-from dispatcher.deliver.dialer import certificate_problem
+from dispatcher.deliver.callback_tls import tls_problem
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
 
@@ -279,7 +279,7 @@ class _Exchange:
             raise self._loss("closed or not HTTP") from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             if isinstance(error.__cause__, ssl.SSLError):
-                detail = certificate_problem(error) or "refused by the receiver"
+                detail = tls_problem(error, "it ended the connection")
                 raise self._loss(detail, FailureClass.TLS) from error
             raise self._loss("reset") from error
         return event

@@ -1,4 +1,4 @@
-"""The TLS side of callbacks: whom we trust, and who we say we are."""
+"""The TLS side of callbacks: whom we trust, who we say we are, and what went wrong."""
 
 from __future__ import annotations
 
@@ -25,6 +25,44 @@ def client_context(*, ca: str = "", certificate: str = "", key: str = "") -> ssl
     if certificate:
         _load_identity(context, certificate, key)
     return context
+
+
+def tls_problem(error: BaseException, otherwise: str) -> str:
+    """What was wrong with TLS, for the receiver's owner; ``error`` is Trio's, its cause OpenSSL's.
+
+    Our own words and OpenSSL's fixed ones: of what the receiver said, only the number of an
+    alert has a say in them.  ``otherwise`` is for when OpenSSL knows nothing.
+    """
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        known = _CERTIFICATE_PROBLEMS.get(cause.verify_code)
+        return known or f"its certificate was not accepted: {cause.verify_message}"
+    if not isinstance(cause, ssl.SSLError) or not cause.reason:
+        return otherwise
+    _, _, alert = cause.reason.partition("ALERT_")
+    if alert:
+        return f"it refused the handshake ({alert.lower().replace('_', ' ')})"
+    return _HANDSHAKE_PROBLEMS.get(cause.reason, otherwise)
+
+
+_UNKNOWN_AUTHORITY = "its certificate is of an authority not known here, or its chain is not complete"
+_OTHER_NAME = "its certificate is for another name"
+_CERTIFICATE_PROBLEMS = {  # X509_V_ERR_...
+    2: _UNKNOWN_AUTHORITY,
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed",
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+_HANDSHAKE_PROBLEMS = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "HTTP_REQUEST": "it does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "it speaks no TLS newer than 1.1",
+}
 
 
 def _load_roots(context: ssl.SSLContext, path: str) -> None:

@@ -23,6 +23,7 @@ import trio
 from dispatcher import limits
 from dispatcher.core.addresses import AddressPolicy, is_address, judge
 from dispatcher.core.callback_rules import CallbackTarget
+from dispatcher.deliver.callback_tls import tls_problem
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
@@ -108,21 +109,12 @@ class Dialer:
             await secured.do_handshake()
         except trio.BrokenResourceError as error:
             await trio.aclose_forcefully(stream)
-            detail = certificate_problem(error) or "no handshake"
+            detail = tls_problem(error, "it ended the handshake")
             raise DeliveryFailed(FailureClass.TLS, detail=detail) from error
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
         return secured
-
-
-def certificate_problem(error: BaseException) -> str:
-    """What OpenSSL says is wrong with the receiver's certificate; empty when it says nothing.
-
-    These are OpenSSL's fixed sentences.  The one about a name repeats our own host name.
-    """
-    cause = error.__cause__
-    return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
 
 
 def _classify(error: OSError) -> FailureClass:

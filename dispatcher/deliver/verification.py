@@ -18,11 +18,12 @@ class VerificationFailed(Exception):
     """The callback did not answer as it must.
 
     The message is what whoever registers it may know: the class of the failure
-    ("dns", "timeout", "address not allowed", "status 503"), never the target's words.
+    ("dns", "timeout", "address not allowed", "status 503") and, for TLS, what is wrong with
+    it ("tls: its certificate has expired"), never the target's words.
     """
 
-    def __init__(self, failure: FailureClass, status: int | None = None) -> None:
-        super().__init__(str(failure) if status is None else f"{failure} {status}")
+    def __init__(self, failure: FailureClass, *, status: int | None = None, reason: str = "") -> None:
+        super().__init__(f"{failure}{f' {status}' if status else ''}{f': {reason}' if reason else ''}")
         self.failure = failure
         self.status = status
 
@@ -40,9 +41,11 @@ async def verify_callback(
     except trio.TooSlowError:
         raise VerificationFailed(FailureClass.TIMEOUT) from None
     except DeliveryFailed as failed:
-        raise VerificationFailed(failed.failure) from None
+        # Other classes' details stay here: they would tell how the network inside is laid out.
+        reason = failed.detail if failed.failure is FailureClass.TLS else ""
+        raise VerificationFailed(failed.failure, reason=reason) from None
     if status not in _WANTED:
-        raise VerificationFailed(FailureClass.STATUS, status)
+        raise VerificationFailed(FailureClass.STATUS, status=status)
 
 
 async def _probe(target: CallbackTarget, dialer: Dialer) -> int:

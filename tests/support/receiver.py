@@ -85,6 +85,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     connection: int  # from 0, in the order of accepting
     head: bytes  # with the empty line at its end
     body: bytes
+    client_name: str | None = None  # the common name of the client certificate that was shown
 
     @property
     def line(self) -> bytes:
@@ -149,7 +150,7 @@ class Receiver:
             body = b""
             if reply is None or reply.when is When.AFTER_REQUEST:
                 body = await _read_exactly(stream, received, _content_length(head))
-            request = Request(connection=number, head=head, body=body)
+            request = Request(connection=number, head=head, body=body, client_name=_client_name(stream))
             self.requests.append(request)
             reply = reply or self._otherwise(request)
             self._changed.set()
@@ -219,6 +220,13 @@ async def _read_exactly(stream: trio.abc.Stream, received: bytearray, count: int
     body = bytes(received[:count])
     del received[:count]
     return body
+
+
+def _client_name(stream: trio.abc.Stream) -> str | None:
+    """Of a certificate that the context has verified; None without one."""
+    certificate = stream.getpeercert() if isinstance(stream, trio.SSLStream) else None
+    names = dict(pair for part in (certificate or {}).get("subject", ()) for pair in part)
+    return names.get("commonName")
 
 
 def _make_close_a_reset(stream: trio.abc.Stream) -> None:
