@@ -225,6 +225,13 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
             )
 
 
+def changed(before: Settings, after: Settings) -> tuple[str, ...]:
+    """The names of the settings that differ, in the order of ``describe``; a tier's when it came or went."""
+    values = [{row.name: row.value for row in describe(settings, {})} for settings in (before, after)]
+    names = values[0] | values[1]
+    return tuple(name for name in names if values[0].get(name) != values[1].get(name))
+
+
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "storage": StorageSettings,

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from dispatcher import limits
 from dispatcher.cli.config import FILE_OPTION, load_settings
+from dispatcher.cli.reloading import ReadSettings, reload_at
 from dispatcher.cli.running import run
 from dispatcher.config import Settings
 from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passed_sockets
 from dispatcher.http.server import Server
-from dispatcher.http.serving import listen, listen_internally, serve_http, serve_status, url_of
+from dispatcher.http.serving import listen, listen_internally, serve_http, serve_status, server_tls, url_of
 from dispatcher.observe.log import LineFormatter
 from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
@@ -54,19 +55,23 @@ def serve(
 
     Listening sockets passed by systemd (LISTEN_FDS) are used instead of the addresses in the
     settings; one with the name 'internal' is server.internal_listen.
+
+    SIGHUP reads the files of certificates again, the server's and those for callbacks. No
+    connection is dropped; new ones use what was read.
     """
-    settings, _ = load_settings(
-        file,
-        {
-            "server.listen": listen,
-            "storage.data": data,
-            "storage.durability": durability,
-            "callbacks.allow_private": allow_private_callbacks,
-        },
-    )
+    flags = {
+        "server.listen": listen,
+        "storage.data": data,
+        "storage.durability": durability,
+        "callbacks.allow_private": allow_private_callbacks,
+    }
     log_to_stderr()
     passed = take_passed_sockets(os.environ, os.getpid())
-    run(partial(run_daemon, _as_passed(settings, passed), passed))
+
+    def read_settings() -> Settings:
+        return _as_passed(load_settings(file, flags)[0], passed)
+
+    run(partial(run_daemon, read_settings, passed))
 
 
 def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:
@@ -80,18 +85,24 @@ def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:
 
 
 async def run_daemon(
-    settings: Settings, passed: PassedSockets = _NONE_PASSED, world: World | None = None
+    read_settings: ReadSettings, passed: PassedSockets = _NONE_PASSED, world: World | None = None
 ) -> None:
-    """Open, listen, say so on stdout, and close in order at the first signal."""
-    for number in _STOP_SIGNALS:
+    """Open, listen, say so on stdout, and close in order at the first signal to stop."""
+    settings = read_settings()
+    for number in (*_STOP_SIGNALS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # what holds again when we have closed and are about to end
-    with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-        listeners = await listen(settings.server, passed.public)
+    with (
+        trio.open_signal_receiver(*_STOP_SIGNALS) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
+        tls = server_tls(settings.server)
+        listeners = await listen(settings.server, tls, passed.public)
         async with open_dispatcher(settings, world=world) as hub, trio.open_nursery() as nursery:
             servers = [await nursery.start(serve_http, hub, listeners)]
             if settings.server.internal_listen:
                 internal = await listen_internally(settings.server, passed.internal)
                 servers.append(await nursery.start(serve_status, hub, internal))
+            nursery.start_soon(reload_at, hangups, hub, tls, read_settings)
             print(f"ready {url_of(listeners)}", flush=True)
             await anext(signals)
             with trio.move_on_after(settings.server.grace_s - _reserve_s(settings)):

@@ -55,6 +55,10 @@ class Dialer:
     def __repr__(self) -> str:
         return f"<Dialer {self._policy}>"
 
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Shake hands by another context from now on; connections that are open stay as they are."""
+        self._tls = tls
+
     async def dial(self, target: CallbackTarget) -> trio.abc.Stream:
         """Connect to a callback's receiver; with https the handshake is done.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,14 +43,23 @@ async def serve_status(
     await serve(listeners, internal_api(hub), grace_s=hub.settings.server.grace_s, task_status=task_status)
 
 
-async def listen(settings: ServerSettings, passed: Sequence[socket.socket] = ()) -> list[Listener]:
-    """The listeners of ``server.listen``, or on the sockets passed, with TLS when a certificate is set.
+def server_tls(settings: ServerSettings) -> ssl.SSLContext | None:
+    """The context of ``server.tls_certificate``, None when there is none to be shown.
+
+    Blocks for reading its files.  Raises ``ConfigError``.
+    """
+    if not settings.tls_certificate:
+        return None
+    return server_context(Path(settings.tls_certificate), Path(settings.tls_key))
+
+
+async def listen(
+    settings: ServerSettings, tls: ssl.SSLContext | None, passed: Sequence[socket.socket] = ()
+) -> list[Listener]:
+    """The listeners of ``server.listen``, or on the sockets passed; with ``tls`` for https and wss.
 
     Raises ``ConfigError``.
     """
-    tls = None
-    if settings.tls_certificate:
-        tls = server_context(Path(settings.tls_certificate), Path(settings.tls_key))
     if passed:
         return secured(_listeners_on(passed), tls)
     host, port = split_listen("server.listen", settings.listen)

@@ -17,30 +17,31 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     ``certificate`` is a PEM chain, the server's own first; ``key`` its PEM key, not
     encrypted.  Raises ``ConfigError`` that names the setting at fault.
     """
-    context = _new_context()
-    load_certificate(context, certificate, key)
-    return context
-
-
-def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Give a context its certificate, or a newer one: handshakes from now on show it.
-
-    Raises ``ConfigError``; the context is then as it was.
-    """
     _check_pem(_CERTIFICATE, certificate, b"BEGIN CERTIFICATE")
     _check_pem(_KEY, key, b"PRIVATE KEY")
-    for target in (_new_context(), context):  # the first is for trying
-        try:
-            target.load_cert_chain(certificate, key, password=_refuse_password)
-        except ssl.SSLError as error:
-            raise ConfigError(_explain(error, certificate, key)) from None
-
-
-def _new_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise ConfigError(_explain(error, certificate, key)) from None
     return context
+
+
+def renew(context: ssl.SSLContext, newer: ssl.SSLContext) -> None:
+    """Let handshakes that begin from now on show the certificate of ``newer``.
+
+    ``context`` is the one that listeners have.  Nothing of it is changed but where it points:
+    loading files into it would take their certificate before their key is found to fit.
+    Connections that are open stay as they are.
+    """
+
+    def show_newer(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = newer
+
+    # Called in every handshake, also when the client names no server.
+    context.sni_callback = show_newer
 
 
 def _check_pem(setting: str, path: Path, mark: bytes) -> None:

@@ -223,6 +223,10 @@ def _assemble(
         wake=gateways.wake,
     )
     policy = _address_policy(settings)
+
+    def load_tls() -> ssl.SSLContext:
+        return world.tls or _tls(settings)
+
     clock.raise_floor(contents.life_times.unix_ms)
     life_cycle = LifeCycle(
         directory=directory,
@@ -272,8 +276,9 @@ def _assemble(
         registrations=registrations,
         queue=queue,
         supervisor=supervisor,
-        dialer=Dialer(policy, world.tls or _tls(settings), resolve=world.resolve, connect=world.connect),
+        dialer=Dialer(policy, load_tls(), resolve=world.resolve, connect=world.connect),
         policy=policy,
+        load_tls=load_tls,
         now_unix_ms=clock.unix_ms,
     )
     sockets = Sockets(

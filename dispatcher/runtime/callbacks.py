@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Collection
 
 import trio
@@ -36,6 +37,7 @@ class Callbacks:
         supervisor: Supervisor,
         dialer: Dialer,
         policy: AddressPolicy,
+        load_tls: Callable[[], ssl.SSLContext],
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._nursery = nursery
@@ -44,6 +46,7 @@ class Callbacks:
         self._supervisor = supervisor
         self._dialer = dialer
         self._policy = policy
+        self._load_tls = load_tls
         self._now_unix_ms = now_unix_ms
         self._sends = CallbackSends()
         self._warm: dict[int, ActiveChannel] = {}  # by channel: those that keep a connection
@@ -94,6 +97,13 @@ class Callbacks:
         )
         channel.start_over()
         self._supervisor.wake(channel)
+
+    async def reload_tls(self) -> None:
+        """Read the client certificate, its key and the roots again, for connections made from now on.
+
+        Raises ``ConfigError``; the earlier ones then hold on.
+        """
+        self._dialer.use_tls(await trio.to_thread.run_sync(self._load_tls))
 
     async def stop(self, channels: Collection[ActiveChannel]) -> None:
         """Let the requests in flight finish and begin no others; then close every connection.

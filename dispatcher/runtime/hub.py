@@ -220,6 +220,14 @@ class Hub:
                 self.parts.long_polls.revoke(revoked)
                 self.parts.gateways.revoke(revoked)
 
+    async def reload_callback_tls(self) -> None:
+        """Read the files of ``callbacks.client_certificate``, ``client_key`` and ``ca`` again.
+
+        New connections use what they hold now; none that is open is closed.  Raises
+        ``ConfigError``, and what was read before then holds on.
+        """
+        await self.parts.callbacks.reload_tls()
+
     # --- channels -----------------------------------------------------------------------
 
     async def register_callback(

@@ -21,6 +21,7 @@ from support.receiver import Answer, Receiver, Request, answer, open_receiver
 
 from dispatcher import (
     CallbackSettings,
+    ConfigError,
     Durability,
     Hub,
     Notification,
@@ -200,3 +201,53 @@ async def test_a_receiver_without_tls_is_told_so_and_its_words_are_not_repeated(
         url = f"https://127.0.0.1:{listener.socket.getsockname()[1]}/"
         assert await refusal(hub, application, url) == "tls: it does not speak TLS"
         nursery.cancel_scope.cancel()
+
+
+async def test_reloaded_files_are_for_new_connections_and_none_that_is_open_ends(
+    tmp_path: Path, operator: Authority, owner: Authority, ours: Files
+) -> None:
+    ours.write(operator.issue(common_name=NAME))
+    ca = tmp_path / "ca.pem"
+    owner.write_root(ca)
+    async with (
+        demanding(owner, operator, NAME, "newer.test") as receiver,
+        dispatching(ca=str(ca), client=ours) as (hub, application),
+    ):
+        await hub.register_callback(application, receiver.url)
+        await hub.publish_many(application, [EVENT])
+        await receiver.wait_requests(2)
+
+        ours.write(operator.issue(common_name="newer.test"))
+        await hub.reload_callback_tls()
+        await hub.publish_many(application, [EVENT])
+        kept = (await receiver.wait_requests(3))[-1]
+        assert (kept.connection, kept.client_name) == (1, NAME)
+        await hub.register_callback(application, receiver.url)
+        assert receiver.requests[-1].client_name == "newer.test"
+
+        other = Authority()
+        other.write_root(ca)  # roots that were taken away are not believed any more
+        await hub.reload_callback_tls()
+        assert (await refusal(hub, application, receiver.url)).startswith(
+            "tls: its certificate is of an authority"
+        )
+
+
+async def test_files_that_cannot_be_used_leave_all_as_it_was(
+    tmp_path: Path, operator: Authority, owner: Authority, ours: Files
+) -> None:
+    ours.write(operator.issue(common_name=NAME))
+    ca = tmp_path / "ca.pem"
+    owner.write_root(ca)
+    async with (
+        demanding(owner, operator, NAME) as receiver,
+        dispatching(ca=str(ca), client=ours) as (hub, application),
+    ):
+        for path, setting in ((ours.key, r"callbacks\.client_certificate"), (ca, r"callbacks\.ca")):
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 2])
+            with pytest.raises(ConfigError, match=setting):
+                await hub.reload_callback_tls()
+            await hub.register_callback(application, receiver.url)
+            assert receiver.requests[-1].client_name == NAME
+            path.write_bytes(whole)

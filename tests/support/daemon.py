@@ -17,6 +17,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,9 +66,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class User:
     """Someone who calls the daemon's API with one key, or with none."""
 
-    def __init__(self, port: int, key: Key | None = None) -> None:
+    def __init__(self, port: int, key: Key | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
         self.key = key
+        self.tls = tls
 
     async def send(
         self,
@@ -86,7 +88,7 @@ class User:
         if self.key is not None:
             fields["Authorization"] = f"Bearer {self.key.key}"
         with trio.fail_after(REPLY_S):
-            return await _exchange(self.port, method, path, {**fields, **(headers or {})}, sent)
+            return await _exchange(self.port, self.tls, method, path, {**fields, **(headers or {})}, sent)
 
     async def post_events(self, events: Sequence[object], *, kind: str = "notifications") -> Any:
         """Post events of one kind as a gateway, in one message; they must be accepted."""
@@ -106,11 +108,19 @@ class Tenant(msgspec.Struct, frozen=True):
 class Daemon:
     """A running daemon; made by ``open_daemon``."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int, data: Path, log: Path) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        port: int,
+        data: Path,
+        log: Path,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.port = port
         self.data = data
         self.log = log
-        self.anyone = User(port)
+        self.tls = tls
+        self.anyone = User(port, tls=tls)
         self._process = process
 
     async def create_key(
@@ -128,7 +138,8 @@ class Daemon:
 
     async def user(self, role: str, *, account: str | None = None, application: str | None = None) -> User:
         """Someone with a new key."""
-        return User(self.port, await self.create_key(role, account=account, application=application))
+        key = await self.create_key(role, account=account, application=application)
+        return User(self.port, key, self.tls)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the daemon."""
@@ -173,11 +184,13 @@ def open_daemon(
     exit_status: int = 0,
     sockets: Sequence[socket.socket] = (),
     names: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Daemon]:
     """Start a daemon, wait until it is ready, stop it at the end; it must then exit with 0.
 
     With another ``exit_status`` the block has to see to that itself, with a signal.
     ``sockets`` are passed as systemd does, with their ``names`` (``LISTEN_FDNAMES``).
+    ``tls`` is how its users connect when the ``config`` gives it a certificate for localhost.
 
     ``folder`` holds its data, and a second daemon on the same folder finds them again.
     """
@@ -193,7 +206,7 @@ def open_daemon(
             pass_fds=[sock.fileno() for sock in sockets],
         )
     try:
-        yield Daemon(process, _wait_ready(process, log), data, log)
+        yield Daemon(process, _wait_ready(process, log), data, log, tls)
     finally:
         status = _stop(process)
     assert status == exit_status, f"the daemon ended with {status}:\n{_tail(log)}"
@@ -258,11 +271,20 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
-async def _exchange(port: int, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+async def _connect(port: int, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    if tls is None:
+        return stream
+    return trio.SSLStream(stream, tls, server_hostname="localhost", https_compatible=True)
+
+
+async def _exchange(
+    port: int, tls: ssl.SSLContext | None, method: str, path: str, headers: Mapping[str, str], body: bytes
+) -> Reply:
     connection = h11.Connection(h11.CLIENT)
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = h11.Request(method=method.encode(), target=path.encode(), headers=fields)
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+    async with await _connect(port, tls) as stream:
         await stream.send_all((connection.send(request) or b"") + body)
         head: h11.Response | None = None
         received = bytearray()

@@ -64,7 +64,7 @@ def _live(birth: Birth) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         log_to_stderr()
         world = World(disk=MortalDisk(birth.sizes, birth.death))
-        run(partial(run_daemon, birth.settings, world=world))
+        run(partial(run_daemon, lambda: birth.settings, world=world))
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -118,3 +118,14 @@ def test_a_channel_copies_every_limit_from_its_tier() -> None:
     assert {name: getattr(copied, name) for name in ChannelLimits.__struct_fields__} == {
         name: getattr(tier, name) for name in ChannelLimits.__struct_fields__
     }
+
+
+def test_what_differs_between_two_settings_is_named(tmp_path: Path) -> None:
+    before, _ = config.load()
+    assert config.changed(before, before) == ()
+    text = "[server]\ngrace_s = 5\n[tiers.free]\nqueue_bytes = 4096\n"
+    after, _ = config.load(write(tmp_path, text))
+    assert config.changed(before, after) == ("server.grace_s", "tiers.free.queue_bytes")
+    more, _ = config.load(write(tmp_path, text + "[tiers.gold]\nqueue_bytes = 4096\n"))
+    names = [f"tiers.gold.{field}" for field in config.TierSettings.__struct_fields__]
+    assert config.changed(after, more) == config.changed(more, after) == tuple(names)
