@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from dispatcher import limits
-from dispatcher.errors import ConfigError
+from dispatcher.errors import BadRequest, ConfigError
 from dispatcher.model import ChannelLimits, Durability, Overflow
 
 ENVIRONMENT_PREFIX = "DISPATCHER_"
@@ -165,6 +165,12 @@ class SettingRow(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     meaning: str
     origin: str
+
+
+def check_tier(name: str, tiers: Mapping[str, TierSettings]) -> None:
+    """Refuse (``BadRequest``) the name of a tier that the settings do not have."""
+    if name not in tiers:
+        raise BadRequest(f"there is no tier {name!r}; the settings have {', '.join(sorted(tiers))}")
 
 
 def channel_limits(tier: TierSettings) -> ChannelLimits:

@@ -9,26 +9,32 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import click
 import msgspec
-import trio
 
 from dispatcher import config
 from dispatcher.cli.expiry import expiry_text, parse_expiry
+from dispatcher.cli.identities import (
+    DATA_OPTION,
+    JSON_OPTION,
+    TIERS_OPTION,
+    echo_table,
+    failures_in_words,
+    identities_of,
+    unix_ms,
+    with_registry,
+)
 from dispatcher.core import access
-from dispatcher.errors import ConfigError, DispatcherError, NotFound, ValidationError
+from dispatcher.errors import NotFound
 from dispatcher.model import AccessKey, Account, Application, Role
 from dispatcher.registry.control import poke
-from dispatcher.registry.folder import DataFolder, open_folder
+from dispatcher.registry.folder import open_folder
 from dispatcher.registry.interface import Identities
-from dispatcher.registry.sqlite import SqliteRegistry, open_registry
+from dispatcher.registry.sqlite import SqliteRegistry
 
 ACCOUNT_DEFAULT = "default"
 TIER_DEFAULT = "commercial"
@@ -67,25 +73,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     expires_unix_ms: int | None  # None: never
 
 
-_data_option = click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    required=True,
-    metavar="DIR",
-    envvar="DISPATCHER_STORAGE__DATA",
-    show_envvar=True,
-    help="The data folder.",
-)
-
-
 def _parse_expires(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     try:
-        return None if value is None else parse_expiry(value, _unix_ms())
+        return None if value is None else parse_expiry(value, unix_ms())
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-_json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
 
 
 @click.group()
@@ -98,7 +90,7 @@ def keys() -> None:
 
 
 @keys.command()
-@_data_option
+@DATA_OPTION
 @click.option(
     "--role", type=click.Choice([role.value for role in Role]), required=True, help="Who will use the key."
 )
@@ -124,14 +116,8 @@ def keys() -> None:
     metavar="WHEN",
     help="How long it is valid (90d, 12h, 30m, 45s) or until when (2030-01-31T00:00:00Z).  [default: always]",
 )
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The daemon's settings, for tiers that are not built in.",
-)
-@_json_option
+@TIERS_OPTION
+@JSON_OPTION
 def create(
     data: Path,
     role: str,
@@ -160,36 +146,42 @@ def create(
         tier=tier,
         expires_unix_ms=expires_unix_ms,
     )
-    with _failures_in_words():
+    with failures_in_words():
         tiers = config.load(config_file, os.environ)[0].tiers
         _check_wanted(wanted, tiers)
         folder = open_folder(data)
-        made = _with_registry(folder, partial(_create, secret=folder.secret, wanted=wanted, tiers=tiers))
+        made = with_registry(folder, partial(_create, secret=folder.secret, wanted=wanted, tiers=tiers))
         poke(folder)
     click.echo(msgspec.json.encode(made) if is_json else made.key)
     click.echo(f"{made.id}: {_description(made)}; keep the key now, it is not shown again", err=True)
 
 
 @keys.command("list")
-@_data_option
-@_json_option
+@DATA_OPTION
+@JSON_OPTION
 def list_(data: Path, is_json: bool) -> None:
     """List the keys that are not revoked: ids, owners and when they expire, never a key."""
-    with _failures_in_words():
-        identities = _with_registry(open_folder(data, may_create=False), _identities)
+    with failures_in_words():
+        identities = with_registry(open_folder(data, may_create=False), identities_of)
     rows = _key_rows(identities)
     if is_json:
         click.echo(msgspec.json.encode(rows))
         return
-    for line in _table(rows):
-        click.echo(line)
-    if not rows:
+    if rows:
+        echo_table(
+            ("ID", "ROLE", "ACCOUNT", "APPLICATION", "EXPIRES"),
+            [
+                (row.id, row.role.value, row.account or "-", row.application or "-", row.expires or "never")
+                for row in rows
+            ],
+        )
+    else:
         click.echo("no keys yet; 'dispatcher keys create' makes one", err=True)
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@_data_option
+@DATA_OPTION
 def revoke(key_id: str, data: Path) -> None:
     """Revoke the key with this ID, as 'keys list' shows it.
 
@@ -198,9 +190,9 @@ def revoke(key_id: str, data: Path) -> None:
     """
     if key_id.startswith(access.KEY_PREFIX):
         raise click.UsageError("that is a key, not its ID; 'dispatcher keys list' shows the IDs")
-    with _failures_in_words():
+    with failures_in_words():
         folder = open_folder(data, may_create=False)
-        _with_registry(folder, partial(_revoke, key_id=key_id))
+        with_registry(folder, partial(_revoke, key_id=key_id))
         poke(folder)
     click.echo(f"{key_id}: revoked", err=True)
 
@@ -238,11 +230,12 @@ async def _ensure_owner(
     account = await registry.ensure_account(wanted.account, wanted.tier or TIER_DEFAULT)
     if wanted.tier not in (None, account.tier):
         raise click.ClickException(
-            f"account {account.name!r} is of tier {account.tier!r}, not {wanted.tier!r}; leave --tier out"
+            f"account {account.name!r} is of tier {account.tier!r}, not {wanted.tier!r}; leave --tier out, "
+            f"or change it: dispatcher accounts set-tier {account.name} {wanted.tier}"
         )
     if wanted.role is Role.GATEWAY:
         return account, None
-    for application in (await _identities(registry)).applications:
+    for application in (await identities_of(registry)).applications:
         if (application.account_id, application.name) == (account.id, wanted.application):
             return account, application
     if account.tier not in tiers:
@@ -255,42 +248,13 @@ async def _ensure_owner(
     return account, application
 
 
-async def _identities(registry: SqliteRegistry) -> Identities:
-    identities = await registry.identities_if_changed()
-    assert identities is not None  # asked once per opening, and the first answer has them all
-    return identities
-
-
 async def _revoke(registry: SqliteRegistry, *, key_id: str) -> None:
     if not await registry.revoke_key(key_id):
         raise NotFound(f"there is no valid key {key_id!r}; 'dispatcher keys list' shows those there are")
 
 
-def _with_registry(folder: DataFolder, work: Callable[[SqliteRegistry], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with open_registry(folder, unix_ms=_unix_ms) as registry:
-            return await work(registry)
-
-    return trio.run(run)
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _expires(key: AccessKey) -> str | None:
     return None if key.expires_unix_ms is None else expiry_text(key.expires_unix_ms)
-
-
-@contextmanager
-def _failures_in_words() -> Iterator[None]:
-    """One line on stderr and exit 1, or 2 for what the caller wrote; never a traceback."""
-    try:
-        yield
-    except (ConfigError, ValidationError) as error:
-        raise click.UsageError(error.message) from error
-    except DispatcherError as error:
-        raise click.ClickException(error.message) from error
 
 
 def _refuse_owners_of_other_roles(
@@ -306,9 +270,8 @@ def _check_wanted(wanted: Wanted, tiers: dict[str, config.TierSettings]) -> None
     access.check_name("account", wanted.account)
     if wanted.application is not None:
         access.check_name("application", wanted.application)
-    if wanted.tier is not None and wanted.tier not in tiers:
-        known = ", ".join(sorted(tiers))
-        raise click.UsageError(f"there is no tier {wanted.tier!r}; the settings have {known}")
+    if wanted.tier is not None:
+        config.check_tier(wanted.tier, tiers)
 
 
 def _key_rows(identities: Identities) -> tuple[KeyRow, ...]:
@@ -324,19 +287,6 @@ def _key_rows(identities: Identities) -> tuple[KeyRow, ...]:
         )
         for key in identities.keys
     )
-
-
-def _table(rows: Sequence[KeyRow]) -> Iterator[str]:
-    if not rows:
-        return
-    cells = [("ID", "ROLE", "ACCOUNT", "APPLICATION", "EXPIRES")]
-    cells += [
-        (row.id, row.role.value, row.account or "-", row.application or "-", row.expires or "never")
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
 def _description(made: NewKey) -> str:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dispatcher.cli.accounts import accounts
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.fsck import fsck
@@ -25,7 +26,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, keys, publish, tail, config, fsck):
+for command in (serve, demo, keys, accounts, publish, tail, config, fsck):
     cli.add_command(command)
 
 

@@ -28,6 +28,7 @@ class LogEvent(StrEnum):
     CERTIFICATES_RELOADED = "certificates.reloaded"
     CERTIFICATES_KEPT = "certificates.kept"
     SETTINGS_NOT_RELOADED = "settings.not-reloaded"
+    TIER_UNKNOWN = "tier.unknown"
     KEYS_UNREAD = "keys.unread"
     DEVICES_UNSAVED = "devices.unsaved"
     DEVICE_REQUESTS_UNSAVED = "device-requests.unsaved"

@@ -93,6 +93,13 @@ class Registry(Protocol):
         """
         ...
 
+    async def set_tier(self, account_id: int, tier: str) -> Account:
+        """Give an account another tier and return it; its channels keep the limits they have.
+
+        Raises ``NotFound``.
+        """
+        ...
+
     async def create_application(
         self, account_id: int, name: str | None, applications_max: int
     ) -> Application:

@@ -94,6 +94,14 @@ class MemoryRegistry:
         self._has_new_identities = True
         return account
 
+    async def set_tier(self, account_id: int, tier: str) -> Account:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        account = replace(self._account(account_id), tier=tier)
+        self._accounts[account_id] = account
+        self._has_new_identities = True
+        return account
+
     async def create_application(
         self, account_id: int, name: str | None, applications_max: int
     ) -> Application:

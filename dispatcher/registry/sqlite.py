@@ -96,6 +96,10 @@ class SqliteRegistry:
         access.check_name("account", name)
         return await self._database.write(partial(tables.ensure_account, name=name, tier=tier))
 
+    async def set_tier(self, account_id: int, tier: str) -> Account:
+        """See ``Registry``."""
+        return await self._database.write(partial(tables.set_tier, account_id=account_id, tier=tier))
+
     async def create_application(
         self, account_id: int, name: str | None, applications_max: int
     ) -> Application:

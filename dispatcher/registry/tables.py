@@ -86,6 +86,12 @@ def ensure_account(db: sqlite3.Connection, name: str, tier: str) -> Account:
     return next(_structs(db.execute("SELECT id, name, tier FROM accounts WHERE name = ?", (name,)), Account))
 
 
+def set_tier(db: sqlite3.Connection, account_id: int, tier: str) -> Account:
+    """Give an account another tier."""
+    db.execute("UPDATE accounts SET tier = ? WHERE id = ?", (tier, account_id))
+    return _account(db, account_id)
+
+
 def create_application(
     db: sqlite3.Connection, account_id: int, name: str, applications_max: int
 ) -> Application:

@@ -23,7 +23,7 @@ from dispatcher.core.request_book import RequestBook
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Connect, Dialer, Resolve
-from dispatcher.errors import CloseCode, DispatcherError, Unavailable
+from dispatcher.errors import CloseCode, ConfigError, DispatcherError, Unavailable
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
@@ -116,6 +116,7 @@ async def open_dispatcher(
         if folder is not None:
             await nursery.start(_watch_identities, folder, hub)
         log(logging.INFO, LogEvent.STARTED, channels=len(hub.parts.directory.channels()))
+        _tell_unknown_tiers(hub)
         try:
             yield hub
         finally:
@@ -380,6 +381,15 @@ def _restore(
     for application_id, entries in contents.presubscriptions.items():
         application = directory.applications[application_id]
         router.set_presubscriptions(application.account_id, application_id, entries)
+
+
+def _tell_unknown_tiers(hub: Hub) -> None:
+    """What exists goes on as it was registered; the operator learns why nothing can be added."""
+    for account in hub.parts.directory.accounts.values():
+        try:
+            hub.parts.directory.tier_of(account, hub.settings.tiers)
+        except ConfigError as error:
+            log(logging.WARNING, LogEvent.TIER_UNKNOWN, account=account.name, reason=error.message)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

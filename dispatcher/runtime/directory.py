@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from dispatcher.config import TierSettings
 from dispatcher.core.access import KeyRing
-from dispatcher.errors import BadRequest, NotFound
+from dispatcher.errors import ConfigError, NotFound
 from dispatcher.model import AccessKey, Account, Application
 from dispatcher.registry.interface import Identities
 from dispatcher.runtime.active_channel import ActiveChannel
@@ -40,10 +40,13 @@ class Directory:
 
     @staticmethod
     def tier_of(account: Account, tiers: Mapping[str, TierSettings]) -> TierSettings:
-        """The settings of an account's tier; ``BadRequest`` when the operator took it away."""
+        """The settings of an account's tier; ``ConfigError`` when the operator took it away."""
         tier = tiers.get(account.tier)
         if tier is None:
-            raise BadRequest(f"the tier {account.tier!r} of account {account.name!r} is not in the settings")
+            raise ConfigError(
+                f"account {account.name!r} is of tier {account.tier!r}, which the settings do not have; "
+                f"the operator has to add [tiers.{account.tier}] and restart"
+            )
         return tier
 
     def application_named(self, account_id: int, name: str) -> Application:

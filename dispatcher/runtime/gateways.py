@@ -74,7 +74,11 @@ class Gateways:
         return len(self._by_account.get(account_id, ()))
 
     def check_room(self, account: Account) -> None:
-        """Raise ``TooManyRequests`` when the account has all the sockets it may have."""
+        """Raise ``TooManyRequests`` when the account has all the sockets it may have.
+
+        Raises ``ConfigError`` when its tier is unknown: after the handshake it is too late to say so.
+        """
+        self._directory.tier_of(account, self._tiers)
         if self.open_sockets(account.id) >= limits.GATEWAY_SOCKETS_PER_ACCOUNT_MAX:
             raise TooManyRequests(
                 f"gateways of this account have {limits.GATEWAY_SOCKETS_PER_ACCOUNT_MAX} sockets open; "

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from dispatcher import limits
-from dispatcher.config import Settings
+from dispatcher.config import Settings, check_tier
 from dispatcher.core.access import KEY_ID_RANDOM_BYTES, KEY_RANDOM_BYTES, make_key, make_key_id
 from dispatcher.core.access import digest as key_digest
 from dispatcher.core.routing import Router
@@ -149,17 +149,27 @@ class Hub:
     # --- what exists --------------------------------------------------------------------
 
     async def ensure_account(self, name: str = "default", tier: str = "commercial") -> Account:
-        """The account of this name; made when there is none."""
-        if tier not in self.settings.tiers:
-            raise BadRequest(f"there is no tier {tier!r} in the settings")
+        """The account of this name; made with ``tier`` when there is none."""
+        check_tier(tier, self.settings.tiers)
         account = await self.parts.registry.ensure_account(name, tier)
+        await self.reload_identities()
+        return account
+
+    async def set_tier(self, account: Account, tier: str) -> Account:
+        """Give an account another tier, and return it as it is then.
+
+        For what is registered from then on: a channel keeps the limits it was registered with.
+        """
+        check_tier(tier, self.settings.tiers)
+        account = await self.parts.registry.set_tier(account.id, tier)
         await self.reload_identities()
         return account
 
     async def ensure_application(self, account: Account, name: str) -> Application:
         """The account's application of this name; made when there is none.
 
-        Raises ``TooManyRequests`` at the tier's ``applications_max``.
+        Raises ``TooManyRequests`` at the tier's ``applications_max``, and ``ConfigError``
+        when the settings do not have the account's tier any more.
         """
         tier = self.parts.directory.tier_of(account, self.settings.tiers)
         try:

@@ -61,6 +61,20 @@ async def test_an_account_is_made_once_and_keeps_its_tier(registry: Registry) ->
     assert (await registry.load()).identities.accounts == (first, other)
 
 
+async def test_an_account_is_given_another_tier_and_the_others_keep_theirs(registry: Registry) -> None:
+    first = await registry.ensure_account("acme", "free")
+    other = await registry.ensure_account("other", "free")
+    await registry.identities_if_changed()
+    changed = await registry.set_tier(first.id, "commercial")
+    assert changed == replace(first, tier="commercial")
+    identities = await registry.identities_if_changed()
+    assert identities is not None
+    assert identities.accounts == (changed, other)
+    with pytest.raises(NotFound):
+        await registry.set_tier(99, "free")
+    assert (await registry.load()).identities.accounts == (changed, other)
+
+
 async def test_an_application_without_a_name_gets_one_of_its_own(registry: Registry) -> None:
     first = await make_application(registry)
     second = await make_application(registry)

@@ -26,7 +26,7 @@ from dispatcher.model import Application, DeviceReport, Durability, Role, Subscr
 from dispatcher.registry.interface import DueDevices, Registry
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.app import World, open_dispatcher
-from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.hub import CreatedKey, Hub
 
 UNIX_S = 1_700_000_000.0
 
@@ -114,6 +114,10 @@ class House:
             application=found if role is Role.APPLICATION else None,
             expires_unix_ms=expires_unix_ms,
         )
+        return self.caller_with(key)
+
+    def caller_with(self, key: CreatedKey) -> Caller:
+        """Someone with this key."""
         return Caller(self, key.key, key.id)
 
     async def events(self, application: Application | None = None) -> list[tuple[str, Any]]:
