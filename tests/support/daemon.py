@@ -134,7 +134,11 @@ class Daemon:
 
     async def revoke_key(self, key: Key) -> None:
         """Revoke a key by the command line."""
-        await self._run_keys("revoke", key.id)
+        await self.revoke_id(key.id)
+
+    async def revoke_id(self, key_id: str) -> None:
+        """Revoke the key of this id by the command line."""
+        await self._run_keys("revoke", key_id)
 
     async def user(self, role: str, *, account: str | None = None, application: str | None = None) -> User:
         """Someone with a new key."""

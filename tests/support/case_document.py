@@ -1,0 +1,109 @@
+"""Reads a conformance case: a Markdown document with a title, a why, settings and steps.
+
+``conformance/cases/README.md`` defines the notation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+KINDS = ("request", "answer", "callback", "reply", "frames", "nothing", "cut", "daemon")
+
+_FENCE = "```"
+_SETTING = re.compile(r"Setting: `(?P<line>[a-z_]+ = [^`]+)`")
+_OWN_DAEMON = "Daemon: its own"
+_VARIABLE = re.compile(r"\{([A-Z][A-Z_]*)\}")
+
+
+class BadCase(Exception):
+    """The document cannot be played; the message says where and why."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One fenced block."""
+
+    kind: str
+    name: str  # of the connection; "" when the block names none
+    text: str
+    line: int  # of the document, from 1
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The text of a ``request``, ``answer``, ``callback`` or ``reply``, taken apart."""
+
+    first: str
+    headers: tuple[str, ...]
+    body: str | None  # None: the block has none
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole document."""
+
+    name: str
+    title: str
+    why: str
+    settings: tuple[str, ...]  # lines of a tier's table
+    has_own_daemon: bool
+    steps: tuple[Step, ...]
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names between braces in its steps."""
+        return frozenset(name for step in self.steps for name in _VARIABLE.findall(step.text))
+
+
+def read_case(path: Path) -> Case:
+    """Raises ``BadCase``."""
+    lines = path.read_text().splitlines()
+    if not lines or not lines[0].startswith("# "):
+        raise BadCase(f"{path.name}: the first line is not a title")
+    prose, steps = _split(path.name, lines[1:])
+    settings = tuple(match["line"] for line in prose if (match := _SETTING.fullmatch(line)))
+    why = [line for line in prose if line and not _SETTING.fullmatch(line) and line != _OWN_DAEMON]
+    if not why or not steps:
+        raise BadCase(f"{path.name}: a case has a why and steps")
+    return Case(
+        name=path.stem,
+        title=lines[0].removeprefix("# "),
+        why="\n".join(why),
+        settings=settings,
+        has_own_daemon=_OWN_DAEMON in prose,
+        steps=tuple(steps),
+    )
+
+
+def read_message(text: str) -> Message:
+    """Take a block apart: the first line, header lines, and after an empty line the body."""
+    head, blank, body = text.partition("\n\n")
+    first, *headers = head.split("\n")
+    return Message(first, tuple(headers), body if blank else None)
+
+
+def _split(name: str, lines: Sequence[str]) -> tuple[list[str], list[Step]]:
+    """Prose, and blocks."""
+    prose: list[str] = []
+    steps: list[Step] = []
+    opened: tuple[str, int] | None = None
+    block: list[str] = []
+    for number, line in enumerate(lines, 2):
+        if not line.startswith(_FENCE):
+            (prose if opened is None else block).append(line)
+        elif opened is None:
+            opened = (line.removeprefix(_FENCE), number)
+        else:
+            steps.append(_step(name, *opened, block))
+            opened, block = None, []
+    if opened is not None:
+        raise BadCase(f"{name}:{opened[1]}: the block has no end")
+    return prose, steps
+
+
+def _step(name: str, info: str, line: int, block: Sequence[str]) -> Step:
+    kind, _, connection = info.partition(" ")
+    if kind not in KINDS:
+        raise BadCase(f"{name}:{line}: {kind!r} is no kind of block; there are {', '.join(KINDS)}")
+    return Step(kind=kind, name=connection, text="\n".join(block), line=line)
