@@ -40,8 +40,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_case_goes_as_it_is_written(case: Case, outcomes: Outcomes) -> None:
     failure = outcomes[case.name]
-    if failure is not None:
-        raise failure
+    assert failure is None, failure
 
 
 def _is_case(item: pytest.Item) -> bool:
@@ -69,9 +68,9 @@ async def _play_all(daemon: Daemon, cases: Sequence[Case], tenancies: Mapping[st
 
 
 async def _outcome(case: Case, daemon: Daemon, tenancy: Tenancy) -> Exception | None:
-    try:
-        async with open_case_receiver() as receiver:
+    async with open_case_receiver() as receiver:
+        try:
             await Player(daemon, tenancy, receiver).play(case)
-    except Exception as error:
-        return error
+        except Exception as error:
+            return error
     return None

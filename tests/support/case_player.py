@@ -35,10 +35,11 @@ _ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, section 1.3: the answer to
 
 
 class Failed(Exception):
-    """A step did not go as written; the cause says what was wrong."""
+    """A step did not go as written."""
 
-    def __init__(self, case: Case, step: Step) -> None:
-        super().__init__(f"{case.name}.md:{step.line}: {step.kind} {step.name}".rstrip())
+    def __init__(self, case: Case, step: Step, cause: Exception) -> None:
+        where = f"{case.name}.md:{step.line}: {step.kind} {step.name}".rstrip()
+        super().__init__(f"{where}: {str(cause) or repr(cause)}")
 
 
 class _Line:
@@ -84,8 +85,8 @@ class Player:
                 try:
                     with trio.fail_after(WAIT_S):
                         await self._actions[step.kind](step)
-                except (AssertionError, KeyError, trio.TooSlowError, trio.BrokenResourceError) as error:
-                    raise Failed(case, step) from error
+                except Exception as error:
+                    raise Failed(case, step, error) from error
         finally:
             for line in self._lines.values():
                 await trio.aclose_forcefully(line.client.stream)
@@ -104,7 +105,9 @@ class Player:
         text = filled(step.text, self._variables)
         wanted = read_message(text)
         found = await line.client.response(is_head=line.method == "HEAD")
-        assert found.status == int(wanted.first), f"{found.status} {found.headers} {found.body!r}"
+        status, _, reason = wanted.first.partition(" ")
+        assert found.status == int(status), f"{found.status} {found.headers} {found.body!r}"
+        assert reason in ("", found.reason), found.reason
         self._check_no_key(found, text)
         check_headers(wanted.headers, found.headers)
         assert found.status == 101 or "x-request-id" in found.headers
@@ -141,7 +144,7 @@ class Player:
     async def _frames(self, step: Step) -> None:
         socket = self._lines[step.name].socket
         assert socket is not None, "the connection is no WebSocket"
-        for line in filled(step.text, self._variables).replace("\n  ", " ").splitlines():
+        for line in step.text.replace("\n  ", " ").splitlines():
             await socket.play(filled(line, self._variables), self._variables)
 
     async def _nothing(self, step: Step) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 from support.case_patterns import Variables, check_body, check_no_null
-from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 
 _PING_BYTES = 4
@@ -80,6 +80,8 @@ class CaseSocket:
         assert isinstance(event, CloseConnection), f"no close: {event}"
         assert event.code == int(code), event
         assert reason in (event.reason or ""), event
+        if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+            await self._stream.send_all(self._protocol.send(event.response()))
 
     async def _text(self) -> str:
         text = ""
@@ -91,7 +93,7 @@ class CaseSocket:
                 return text
 
     async def _answer(self, ping: Ping) -> None:
-        if self._answers_pings:
+        if self._answers_pings and self._protocol.state is ConnectionState.OPEN:
             await self._stream.send_all(self._protocol.send(ping.response()))
 
     async def _next(self) -> Event | None:

@@ -1,4 +1,4 @@
-"""The keys that cases name, made in the data folder before the daemon starts: a command each would take seconds."""
+"""The keys that cases name, made before the daemon starts: by the command line it would take minutes."""
 
 from __future__ import annotations
 
