@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.case_document import Case, read_case
+from support.case_document import Case, read_cases
 from support.case_player import Player
 from support.case_receiver import open_case_receiver
 from support.case_tenants import Tenancy, config_of, make_tenancies
 from support.daemon import Daemon, open_daemon
 
-CASES = [
-    read_case(path)
-    for path in sorted((Path(__file__).parent / "cases").glob("*.md"))
-    if path.stem != "README"
-]
+CASES = read_cases(Path(__file__).parent / "cases")
 PLAYED_AT_ONCE = 24
 
 Outcomes = dict[str, Exception | None]

@@ -10,26 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from support.case_shorthands import GIVEN, expanded, given
+from support.case_step import Step
 
-KINDS = ("request", "answer", "callback", "reply", "frames", "nothing", "cut", "daemon")
+KINDS = ("request", "answer", "events", "open", "frames", "callback", "reply", "nothing", "cut", "daemon")
 
 _FENCE = "```"
 _SETTING = re.compile(r"Setting: `(?P<line>[a-z_]+ = [^`]+)`")
+_GIVEN = "Given: "
 _OWN_DAEMON = "Daemon: its own"
 _VARIABLE = re.compile(r"\{([A-Z][A-Z_]*)\}")
 
 
 class BadCase(Exception):
     """The document cannot be played; the message says where and why."""
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One fenced block."""
-
-    kind: str
-    name: str  # of the connection; "" when the block names none
-    text: str
-    line: int  # of the document, from 1
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -56,6 +50,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(name for step in self.steps for name in _VARIABLE.findall(step.text))
 
 
+def read_cases(folder: Path) -> list[Case]:
+    """Every document of the folder but its README.  Raises ``BadCase``."""
+    return [read_case(path) for path in sorted(folder.glob("*.md")) if path.stem != "README"]
+
+
 def read_case(path: Path) -> Case:
     """Raises ``BadCase``."""
     lines = path.read_text().splitlines()
@@ -63,7 +62,7 @@ def read_case(path: Path) -> Case:
         raise BadCase(f"{path.name}: the first line is not a title")
     prose, steps = _split(path.name, lines[1:])
     settings = tuple(match["line"] for line in prose if (match := _SETTING.fullmatch(line)))
-    why = [line for line in prose if line and not _SETTING.fullmatch(line) and line != _OWN_DAEMON]
+    why = [line for line in prose if line and not _is_setup(line)]
     if not why or not steps:
         raise BadCase(f"{path.name}: a case has a why and steps")
     return Case(
@@ -83,23 +82,41 @@ def read_message(text: str) -> Message:
     return Message(first, tuple(headers), body if blank else None)
 
 
+def _is_setup(line: str) -> bool:
+    return _SETTING.fullmatch(line) is not None or line == _OWN_DAEMON or line.startswith(_GIVEN)
+
+
 def _split(name: str, lines: Sequence[str]) -> tuple[list[str], list[Step]]:
-    """Prose, and blocks."""
+    """Prose, and steps."""
     prose: list[str] = []
     steps: list[Step] = []
     opened: tuple[str, int] | None = None
     block: list[str] = []
     for number, line in enumerate(lines, 2):
-        if not line.startswith(_FENCE):
-            (prose if opened is None else block).append(line)
-        elif opened is None:
+        if line.startswith(_FENCE) and opened is None:
             opened = (line.removeprefix(_FENCE), number)
-        else:
-            steps.append(_step(name, *opened, block))
+        elif line.startswith(_FENCE) and opened is not None:
+            steps += expanded(_step(name, *opened, block))
             opened, block = None, []
+        elif opened is not None:
+            block.append(line)
+        else:
+            prose.append(line)
+            steps += _given(name, line, number)
     if opened is not None:
         raise BadCase(f"{name}:{opened[1]}: the block has no end")
     return prose, steps
+
+
+def _given(name: str, line: str, number: int) -> list[Step]:
+    """The steps behind ``Given: PHRASE, PHRASE.``"""
+    if not line.startswith(_GIVEN):
+        return []
+    phrases = line.removeprefix(_GIVEN).removesuffix(".").split(", ")
+    unknown = [phrase for phrase in phrases if phrase not in GIVEN]
+    if unknown:
+        raise BadCase(f"{name}:{number}: {unknown[0]!r} cannot be given; there are {', '.join(GIVEN)}")
+    return [step for phrase in phrases for step in given(phrase, number)]
 
 
 def _step(name: str, info: str, line: int, block: Sequence[str]) -> Step:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 
 import trio
-from support.case_document import Case, Message, Step, read_message
+from support.case_document import Case, Message, read_message
 from support.case_patterns import (
     Variables,
     check_body,
@@ -23,6 +23,7 @@ from support.case_patterns import (
 )
 from support.case_receiver import HANG_UP, CaseReceiver, Delivery
 from support.case_socket import CaseSocket
+from support.case_step import Step
 from support.case_tenants import Tenancy
 from support.daemon import Daemon
 from support.http_wire import WireClient, WireResponse
