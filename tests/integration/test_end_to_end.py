@@ -87,15 +87,6 @@ async def test_one_event_more_than_a_batch_goes_in_a_second_message(daemon: Daem
     assert [n for message in messages for n in numbers(message)] == list(range(10_001))
 
 
-async def test_the_callback_is_verified_with_an_empty_message_and_the_callers_headers(daemon: Daemon) -> None:
-    async with open_receiver() as receiver:
-        await callback_tenant(daemon, receiver)
-        (probe,) = receiver.requests
-    assert probe.line == b"PUT / HTTP/1.1"
-    assert probe.body == b"{}"
-    assert probe.values("X-Mine") == [b"yes"]
-
-
 # --- failures, and what comes again ---------------------------------------------------
 
 
@@ -114,32 +105,6 @@ async def test_a_failing_callback_gets_the_same_bytes_again_then_the_rest_in_ord
     assert {first_accepted, *failed} == {first_accepted}
     assert numbers(json.loads(first_accepted)) == [1, 2]
     assert [n for body in rest for n in numbers(json.loads(body))] == [3, 4, 5, 6, 7]
-
-
-async def test_a_callback_put_anew_gets_what_the_old_one_refused(daemon: Daemon) -> None:
-    refusing = open_receiver(answer(200), otherwise=answer(503))
-    async with refusing as old, open_receiver() as new:
-        tenant = await callback_tenant(daemon, old)
-        await tenant.gateway.post_events([small(1)])
-        await old.wait_requests(2)
-        put = await tenant.application.send("PUT", "/v2/notification/callback", {"url": new.url})
-        assert put.status == 204
-        _, delivery = await new.wait_requests(2)
-        assert numbers(json.loads(delivery.body)) == [1]
-        refused = len(old.requests)
-        await trio.sleep(QUIET_S)
-        assert len(old.requests) == refused
-
-
-async def test_a_callback_that_fails_verification_leaves_the_earlier_one(daemon: Daemon) -> None:
-    async with open_receiver() as good, open_receiver(otherwise=answer(404)) as bad:
-        tenant = await callback_tenant(daemon, good)
-        put = await tenant.application.send("PUT", "/v2/notification/callback", {"url": bad.url})
-        assert put.status == 400
-        assert "404" in put.content()["message"]
-        await tenant.gateway.post_events([small(1)])
-        _, delivery = await good.wait_requests(2)
-    assert numbers(json.loads(delivery.body)) == [1]
 
 
 async def test_a_cut_websocket_gets_the_unconfirmed_again_with_the_same_uids_and_nothing_confirmed(
@@ -180,60 +145,7 @@ async def test_a_pong_to_the_last_ping_confirms_everything_before_it(daemon: Dae
         assert {len(payload) for payload in application.pings} == {4}
 
 
-async def test_a_websocket_channel_stores_while_nobody_is_connected(daemon: Daemon) -> None:
-    tenant = await websocket_tenant(daemon)
-    await tenant.gateway.post_events([small(1), small(2)])
-    found = (await tenant.application.send("GET", "/v2/notification/websocket")).content()
-    assert (found["status"], found["queue_size"]) == ("disconnected", 2)
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        assert numbers({"notifications": await application.events(2)}) == [1, 2]
-        found = (await tenant.application.send("GET", "/v2/notification/websocket")).content()
-        assert found["status"] == "connected"
-        await application.close()
-    await tenant.gateway.post_events([small(3)])
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        assert numbers({"notifications": await application.events(1)})[-1] == 3
-
-
 # --- the ends of a socket -------------------------------------------------------------
-
-
-async def test_the_newer_socket_wins_and_the_older_closes_with_1001(daemon: Daemon) -> None:
-    tenant = await websocket_tenant(daemon)
-    key = key_of(tenant.application)
-    async with open_websocket(daemon.port, key) as older, open_websocket(daemon.port, key) as newer:
-        code, reason = await older.wait_closed()
-        assert code == 1001
-        assert reason
-        await tenant.gateway.post_events([small(1)])
-        assert numbers(await newer.message()) == [1]
-
-
-async def test_deleting_the_channel_closes_its_socket_with_1000(daemon: Daemon) -> None:
-    tenant = await websocket_tenant(daemon)
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        assert (await tenant.application.send("DELETE", "/v2/notification/websocket")).status == 204
-        assert (await application.wait_closed())[0] == 1000
-
-
-async def test_a_deleted_channel_loses_its_queue_and_keeps_its_subscriptions(daemon: Daemon) -> None:
-    tenant = await websocket_tenant(daemon)
-    await tenant.gateway.post_events([small(1)])
-    assert (await tenant.application.send("DELETE", "/v2/notification/websocket")).status == 204
-    assert (await tenant.application.send("PUT", "/v2/notification/websocket")).status == 201
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        await tenant.gateway.post_events([small(2)])
-        assert numbers(await application.message()) == [2]
-
-
-@pytest.mark.parametrize("type_", ["none", "callback"])
-async def test_without_a_websocket_channel_a_socket_opens_and_closes_with_1011(
-    daemon: Daemon, type_: str
-) -> None:
-    async with open_receiver() as receiver:
-        tenant = await (new_tenant(daemon) if type_ == "none" else callback_tenant(daemon, receiver))
-        async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-            assert (await application.wait_closed())[0] == 1011
 
 
 async def test_a_revoked_key_is_refused_and_its_socket_closes_with_1008_within_a_second(
@@ -265,29 +177,6 @@ async def test_a_revoked_gateway_key_posts_nothing_more(daemon: Daemon) -> None:
 
 
 # --- who gets what --------------------------------------------------------------------
-
-
-async def test_another_accounts_events_do_not_arrive(daemon: Daemon) -> None:
-    mine, theirs = await websocket_tenant(daemon), await websocket_tenant(daemon)
-    async with open_websocket(daemon.port, key_of(mine.application)) as application:
-        await theirs.gateway.post_events([small(1)])
-        await theirs.gateway.post_events([{"ep": "d1"}], kind="registrations")
-        await mine.gateway.post_events([small(2)])
-        assert numbers(await application.message()) == [2]
-        await application.stay_silent(QUIET_S)
-
-
-async def test_an_unsubscribed_resource_does_not_arrive(daemon: Daemon) -> None:
-    tenant = await new_tenant(daemon)
-    assert (await tenant.application.send("PUT", "/v2/notification/websocket")).status == 201
-    assert (await tenant.application.send("PUT", "/v2/subscriptions/d1/3/0/1")).status == 200
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        events = [small(1, path="/3/0/2"), small(2, device="d2"), small(3), small(4, path="/3/0/11")]
-        posted = await tenant.gateway.post_events(events)
-        assert (posted["accepted"], posted["queued"], posted["unrouted"]) == (4, 1, 3)
-        assert numbers(await application.message()) == [3]
-        assert (await tenant.application.send("DELETE", "/v2/subscriptions/d1/3/0/1")).status == 204
-        assert (await tenant.gateway.post_events([small(5)]))["unrouted"] == 1
 
 
 async def test_presubscriptions_match_names_and_paths_with_a_star(daemon: Daemon) -> None:
@@ -341,33 +230,3 @@ async def test_life_cycle_events_go_to_every_channel_without_a_subscription(daem
     assert found["registrations"][0]["resources"] == resources
     assert found["reg-updates"][0]["ep"] == "d1"
     assert (found["de-registrations"], found["registrations-expired"]) == (["d1"], ["d2"])
-
-
-async def test_a_callback_gets_all_kinds_in_one_message(daemon: Daemon) -> None:
-    async with open_receiver() as receiver:
-        tenant = await callback_tenant(daemon, receiver)
-        events = {"registrations": [{"ep": "d1"}], "notifications": [small(1)]}
-        await tenant.gateway.send("POST", "/gateway/v1/events", events)
-        _, delivery = await receiver.wait_requests(2)
-    assert set(json.loads(delivery.body)) == {"registrations", "notifications"}
-
-
-async def test_posting_straight_to_an_application_asks_no_subscription(daemon: Daemon) -> None:
-    tenant = await new_tenant(daemon)
-    assert tenant.application.key is not None
-    await tenant.application.send("PUT", "/v2/notification/websocket")
-    path = f"/gateway/v1/applications/{tenant.application.key.application}/events"
-    posted = await tenant.gateway.send("POST", path, {"notifications": [small(1)]})
-    assert (posted.status, posted.content()["queued"]) == (202, 1)
-    async with open_websocket(daemon.port, key_of(tenant.application)) as application:
-        assert numbers(await application.message()) == [1]
-    stranger = await new_tenant(daemon)
-    assert (await stranger.gateway.send("POST", path, {"notifications": [small(2)]})).status == 404
-    nobody = await tenant.gateway.send("POST", "/gateway/v1/applications/nobody/events", {})
-    assert (nobody.status, nobody.content()["type"]) == (404, "not_found")
-
-
-async def test_events_without_any_channel_are_accepted_and_counted_as_unrouted(daemon: Daemon) -> None:
-    tenant = await new_tenant(daemon)
-    posted = await tenant.gateway.post_events([small(1), small(2)])
-    assert (posted["accepted"], posted["queued"], posted["unrouted"]) == (2, 0, 2)

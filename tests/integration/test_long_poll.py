@@ -1,4 +1,4 @@
-"""Long polling against a real daemon over raw sockets: each row of the tables, both sides."""
+"""Long polling against a real daemon over raw sockets: when an answer is settled, and when it goes again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import trustme
 from support.daemon import Daemon, Tenant, log_shown, new_tenant, open_daemon
 from support.http_wire import WireClient, request
 from support.poller import PULL, Poller, events_of, numbers_of, open_poller, polling_tenant, secured
-from support.receiver import open_receiver
 from support.tenants import key_of, small
 
 pytestmark = pytest.mark.slow
@@ -93,18 +92,6 @@ async def test_a_long_backlog_comes_in_order_poll_by_poll(daemon: Daemon) -> Non
             found += numbers_of(response)
         assert found == list(range(25_000))
         assert (await poller.poll()).status == 204
-
-
-async def test_a_second_poll_is_answered_409_and_the_first_lives(daemon: Daemon) -> None:
-    tenant = await polling_tenant(daemon)
-    async with open_poller(daemon, tenant.application) as first:
-        await first.send()
-        await trio.sleep(0.1)
-        for _ in range(2):
-            refused = await tenant.application.send("GET", PULL)
-            assert (refused.status, refused.content()["type"]) == (409, "conflict")
-        await tenant.gateway.post_events([small(1)])
-        assert numbers_of(await first.response()) == [1]
 
 
 @pytest.mark.parametrize("leave", [Poller.reset, Poller.aclose])
@@ -309,24 +296,6 @@ async def test_a_delete_ends_an_open_poll_with_410_and_frees_the_application_at_
         assert response.headers["content-type"].startswith("text/plain")
 
 
-async def test_delete_always_answers_200(daemon: Daemon) -> None:
-    tenant = await new_tenant(daemon)
-    never = await tenant.application.send("DELETE", PULL)
-    assert (never.status, never.body) == (200, b"ALREADY_DELETED")
-    await tenant.application.send("PUT", PULL)
-    first = await tenant.application.send("DELETE", PULL)
-    again = await tenant.application.send("DELETE", PULL)
-    assert [(reply.status, reply.body) for reply in (first, again)] == [
-        (200, b"REMOVED"),
-        (200, b"ALREADY_DELETED"),
-    ]
-    assert (await daemon.anyone.send("DELETE", PULL)).status == 401
-    await tenant.application.send("PUT", WEBSOCKET)
-    other = await tenant.application.send("DELETE", PULL)
-    assert (other.status, other.body) == (200, b"ALREADY_DELETED")
-    assert await mechanism(tenant) == "WEB_SOCKET"
-
-
 async def test_a_revoked_key_ends_its_open_poll_with_401(daemon: Daemon) -> None:
     tenant = await polling_tenant(daemon)
     assert tenant.application.key is not None
@@ -336,49 +305,6 @@ async def test_a_revoked_key_ends_its_open_poll_with_401(daemon: Daemon) -> None
         await daemon.revoke_key(tenant.application.key)
         assert (await poller.response()).status in (401, 204)  # 204: revoking took longer than the hold
         assert (await poller.poll()).status == 401
-
-
-# --- the exclusion matrix -------------------------------------------------------------
-
-MATRIX = {
-    (None, "callback"): 204,
-    (None, "websocket"): 201,
-    (None, "poll"): 204,
-    ("callback", "callback"): 204,
-    ("callback", "websocket"): 400,
-    ("callback", "poll"): 400,
-    ("websocket", "callback"): 400,
-    ("websocket", "websocket"): 200,
-    ("websocket", "poll"): 400,
-    ("poll", "callback"): 400,
-    ("poll", "websocket"): 400,
-    ("poll", "poll"): 204,
-}
-MECHANISMS = {"callback": "CALLBACK", "websocket": "WEB_SOCKET", "poll": "LONG_POLLING"}
-
-
-async def test_an_application_has_one_channel_and_another_type_is_refused(daemon: Daemon) -> None:
-    tenant = await new_tenant(daemon)
-    async with open_receiver() as receiver:
-
-        async def ask(type_: str) -> int:
-            if type_ == "callback":
-                put = await tenant.application.send("PUT", CALLBACK, {"url": receiver.url})
-                return put.status
-            if type_ == "websocket":
-                return (await tenant.application.send("PUT", WEBSOCKET)).status
-            return (await tenant.application.send("GET", PULL)).status
-
-        for (exists, wanted), expected in MATRIX.items():
-            if exists is not None:
-                assert await ask(exists) < 300
-            assert (exists, wanted, await ask(wanted)) == (exists, wanted, expected)
-            assert await mechanism(tenant) == MECHANISMS[wanted if expected < 300 else str(exists)]
-            if (wanted, expected) == ("poll", 400):
-                assert (await tenant.application.send("PUT", PULL)).status == 400
-            for path in (CALLBACK, WEBSOCKET, PULL):
-                await tenant.application.send("DELETE", path)
-            assert await mechanism(tenant) is None
 
 
 # --- time and restarts ----------------------------------------------------------------

@@ -17,6 +17,10 @@ GIVEN: dict[str, tuple[tuple[str, str], ...]] = {
         ("request", f"PUT /v2/notification/websocket\n{_MINE}"),
         ("answer", "201"),
     ),
+    "a long-poll channel": (
+        ("request", f"PUT /v2/notification/pull\n{_MINE}"),
+        ("answer", "204"),
+    ),
     "a callback": (
         ("request", f'PUT /v2/notification/callback\n{_MINE}\n{_JSON}\n\n{{"url": "{{CALLBACK}}"}}'),
         ("callback", "PUT /events\n\n{}"),
