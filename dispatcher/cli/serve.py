@@ -103,7 +103,7 @@ async def run_daemon(
                 internal = await listen_internally(settings.server, passed.internal)
                 servers.append(await nursery.start(serve_status, hub, internal))
             nursery.start_soon(reload_at, hangups, hub, tls, read_settings)
-            print(f"ready {url_of(listeners)}", flush=True)
+            print(f"ready {url_of(listeners)}\n", end="", flush=True)  # in one write
             await anext(signals)
             with trio.move_on_after(settings.server.grace_s - _reserve_s(settings)):
                 await _stop(hub, servers)

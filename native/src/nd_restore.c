@@ -181,7 +181,7 @@ static nd_status scan_channel(nd_restore *restore, const nd_channel_unit *unit, 
 
 static nd_status scan_superseded(nd_restore *restore, const nd_superseded_unit *unit)
 {
-    channel *c = channel_of(restore, unit->channel, unit->incarnation);
+    channel *c = nd_restore_channel_of(restore, unit->channel, unit->incarnation);
     if (c == NULL) return ND_ERR_FULL;
     raise_to(&c->known.epoch, unit->epoch);
     for (uint64_t i = 0; i < unit->holes; i++) {

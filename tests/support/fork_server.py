@@ -51,9 +51,14 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _live(birth)
-        print(f"pid {pid}", flush=True)
+        _say(f"pid {pid}")
         _, status = os.waitpid(pid, 0)
-        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+        _say(f"ended {os.waitstatus_to_exitcode(status)}")
+
+
+def _say(line: str) -> None:
+    """Write a line at once: two processes write to this pipe."""
+    print(f"{line}\n", end="", flush=True)
 
 
 def _live(birth: Birth) -> NoReturn:
