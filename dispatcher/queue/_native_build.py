@@ -49,6 +49,6 @@ ffi.set_source(
     sources=[str(path.relative_to(_TOP)) for path in _SOURCES],
     depends=[str(path.relative_to(_TOP)) for path in sorted((_TOP / "native").rglob("*.h"))],
     include_dirs=[str(_INCLUDE)],
-    extra_compile_args=["-std=c11", "-O2"],
+    extra_compile_args=["-std=c11", "-O2", "-Werror=implicit-function-declaration"],
     py_limited_api=True,
 )
