@@ -16,13 +16,15 @@ from dispatcher.wire import strict_json
 
 _T = TypeVar("_T")
 
-_ASYNC_ID = re.compile(rf"[A-Za-z0-9_\-]{{1,{limits.DEVICE_REQUEST_ASYNC_ID_CHARS_MAX}}}")
+ASYNC_ID_PATTERN = rf"[A-Za-z0-9_\-]{{1,{limits.DEVICE_REQUEST_ASYNC_ID_CHARS_MAX}}}"
+
+_ASYNC_ID = re.compile(ASYNC_ID_PATTERN)
 _DIGITS = re.compile(r"[0-9]{1,9}")
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _DeviceRequest(msgspec.Struct, frozen=True, rename="kebab"):
+class DeviceRequestBody(msgspec.Struct, frozen=True, rename="kebab"):
     method: Literal["GET", "PUT", "POST", "DELETE"]
     uri: str
     accept: str | None = None
@@ -30,11 +32,15 @@ class _DeviceRequest(msgspec.Struct, frozen=True, rename="kebab"):
     payload_b64: bytes | None = None
 
 
-class _ResourceOut(msgspec.Struct, frozen=True):
+class ResourceAnswer(msgspec.Struct, frozen=True):
     uri: str
     obs: bool
-    rt: str | UnsetType
-    type: str | UnsetType
+    rt: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+
+
+class AsyncIdAnswer(msgspec.Struct, frozen=True, rename="kebab"):
+    async_response_id: str
 
 
 def parse_device_request(query: Mapping[str, str], body: bytes) -> WantedRequest:
@@ -67,9 +73,9 @@ def parse_device_request(query: Mapping[str, str], body: bytes) -> WantedRequest
     )
 
 
-def _convert(body: bytes) -> _DeviceRequest:
+def _convert(body: bytes) -> DeviceRequestBody:
     try:
-        found = msgspec.convert(strict_json.loads(body), _DeviceRequest)
+        found = msgspec.convert(strict_json.loads(body), DeviceRequestBody)
     except strict_json.NotStrict as refused:
         raise _malformed(str(refused)) from None
     except msgspec.ValidationError as error:
@@ -99,7 +105,7 @@ def render_resources(resources: Sequence[Resource]) -> bytes:
     """The body of GET endpoints/{device}."""
     return _encode(
         [
-            _ResourceOut(resource.path, bool(resource.obs), _given(resource.rt), _given(resource.ct))
+            ResourceAnswer(resource.path, bool(resource.obs), _given(resource.rt), _given(resource.ct))
             for resource in resources
         ]
     )
@@ -107,7 +113,7 @@ def render_resources(resources: Sequence[Resource]) -> bytes:
 
 def render_async_id(async_id: str) -> bytes:
     """The body of a 202 whose result will come over the channel."""
-    return _encode({"async-response-id": async_id})
+    return _encode(AsyncIdAnswer(async_id))
 
 
 def _given(value: _T | None) -> _T | UnsetType:

@@ -17,45 +17,47 @@ _T = TypeVar("_T")
 _encode = msgspec.json.Encoder().encode
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class SocketAnswer(msgspec.Struct, frozen=True):
     accepted: int
     error: ErrorResponse | UnsetType = UNSET
 
 
-class _Request(msgspec.Struct, frozen=True, rename="kebab"):
-    id: str | UnsetType
+class DeviceRequestMember(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    id: str | UnsetType = UNSET
     ep: str
     method: str
     uri: str
-    accept: str | UnsetType
-    content_type: str | UnsetType
-    payload_b64: bytes | UnsetType
-    observe: bool | UnsetType
+    accept: str | UnsetType = UNSET
+    content_type: str | UnsetType = UNSET
+    payload_b64: bytes | UnsetType = UNSET
+    observe: bool | UnsetType = UNSET
 
 
-class _Requests(msgspec.Struct, frozen=True, rename="kebab"):
-    device_requests: list[_Request]
+class DeviceRequestsMessage(msgspec.Struct, frozen=True, rename="kebab"):
+    device_requests: list[DeviceRequestMember]
 
 
 def render_answer(accepted_total: int, error: DispatcherError | None, request_id: str) -> bytes:
     """The answer to one message: the events accepted on this socket so far, and what was wrong with it."""
-    return _encode(_Answer(accepted_total, UNSET if error is None else error_response(error, request_id)))
+    return _encode(
+        SocketAnswer(accepted_total, UNSET if error is None else error_response(error, request_id))
+    )
 
 
 def render_requests(requests: Sequence[DeviceRequest]) -> bytes:
     """Requests for devices, each to be answered by an async response of the same id."""
     return _encode(
-        _Requests(
+        DeviceRequestsMessage(
             [
-                _Request(
-                    request.wire_id,
-                    request.ep,
-                    request.method,
-                    request.uri,
-                    _given(request.accept),
-                    _given(request.content_type),
-                    _given(request.payload),
-                    _given(request.observe),
+                DeviceRequestMember(
+                    id=request.wire_id,
+                    ep=request.ep,
+                    method=request.method,
+                    uri=request.uri,
+                    accept=_given(request.accept),
+                    content_type=_given(request.content_type),
+                    payload_b64=_given(request.payload),
+                    observe=_given(request.observe),
                 )
                 for request in requests
             ]
@@ -66,7 +68,9 @@ def render_requests(requests: Sequence[DeviceRequest]) -> bytes:
 def render_hints(ep: str, paths: Sequence[str], *, observe: bool) -> bytes:
     """Requests without an id, which are not answered: begin or end to observe resources."""
     return _encode(
-        _Requests([_Request(UNSET, ep, "GET", path, UNSET, UNSET, UNSET, observe) for path in paths])
+        DeviceRequestsMessage(
+            [DeviceRequestMember(ep=ep, method="GET", uri=path, observe=observe) for path in paths]
+        )
     )
 
 

@@ -8,10 +8,10 @@ the service's own examples write them so; they go out as numbers and booleans.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from dispatcher import limits
 from dispatcher.errors import BadRequest, FieldError, ValidationError
@@ -37,10 +37,38 @@ class Webhook(msgspec.Struct, frozen=True):
         return f"<Webhook with {len(self.headers)} headers>"
 
 
-# The shapes on the wire.  None and absent are the same: clients send null for absent fields.
+# The shapes on the wire, as the generated documents show them.  None and absent are the same:
+# clients send null for absent fields.  What ``_documented`` adds is checked by rules that word
+# their refusals: in here, or in ``core``.
 
 
-class _Cfg(msgspec.Struct, frozen=True):
+def _documented(**schema: Any) -> Meta:
+    return Meta(extra_json_schema=schema)
+
+
+_Pattern = Annotated[str, _documented(minLength=1, maxLength=limits.PRESUBSCRIPTION_NAME_CHARS_MAX)]
+_PathPattern = Annotated[
+    str,
+    _documented(
+        minLength=1,
+        maxLength=limits.PRESUBSCRIPTION_PATH_CHARS_MAX,
+        pattern=r"^[^*]*\*?$",
+        description="A resource's path; one * may stand at its end.",
+    ),
+]
+_ChunkSize = Annotated[int, _documented(minimum=limits.MAX_CHUNK_SIZE_MIN, maximum=limits.MAX_CHUNK_SIZE_MAX)]
+_ChunkSizeText = Annotated[str, _documented(pattern="^[0-9]{3,5}$")]
+_Url = Annotated[
+    str,
+    _documented(
+        pattern="^[Hh][Tt][Tt][Pp][Ss]?://",
+        maxLength=limits.CALLBACK_CHARS_MAX,
+        description=f"With all header names and values at most {limits.CALLBACK_CHARS_MAX} characters.",
+    ),
+]
+
+
+class SerializationFlagsBody(msgspec.Struct, frozen=True):
     deregistrations_as_object: bool | str | None = None
     include_uid: bool | str | None = None
     include_timestamp: bool | str | None = None
@@ -49,29 +77,32 @@ class _Cfg(msgspec.Struct, frozen=True):
     mixed_kinds: bool | str | None = None
 
 
-class _SerializationConfig(msgspec.Struct, frozen=True):
-    type: str | None = None
-    max_chunk_size: int | str | None = None
-    cfg: _Cfg | None = None
+class SerializationBody(msgspec.Struct, frozen=True):
+    type: Annotated[str, _documented(const=SERIALIZATION_TYPE)] | None = None
+    max_chunk_size: _ChunkSize | _ChunkSizeText | None = None
+    cfg: SerializationFlagsBody | None = None
 
 
-class _Webhook(msgspec.Struct, frozen=True):
-    url: str
+class WebhookBody(msgspec.Struct, frozen=True):
+    url: _Url
     headers: dict[str, str] | None = None
-    serialization: _SerializationConfig | None = None
+    serialization: SerializationBody | None = None
 
 
-class _RegisterWebsocketChannel(msgspec.Struct, frozen=True):
-    serialization: _SerializationConfig | None = None
+class RegistrationBody(msgspec.Struct, frozen=True):
+    serialization: SerializationBody | None = None
 
 
-class _Presubscription(msgspec.Struct, frozen=True, rename="kebab"):
-    endpoint_name: str | None = None
-    endpoint_type: str | None = None
-    resource_path: list[str] | None = None
+class PresubscriptionBody(msgspec.Struct, frozen=True, rename="kebab"):
+    endpoint_name: _Pattern | None = None
+    endpoint_type: _Pattern | None = None
+    resource_path: Annotated[list[_PathPattern], _documented(minItems=1)] | None = None
 
 
-class _CfgOut(msgspec.Struct, frozen=True):
+PresubscriptionSet = Annotated[list[PresubscriptionBody], _documented(maxItems=limits.PRESUBSCRIPTIONS_MAX)]
+
+
+class SerializationFlagsAnswer(msgspec.Struct, frozen=True):
     deregistrations_as_object: bool
     include_uid: bool
     include_timestamp: bool
@@ -80,31 +111,31 @@ class _CfgOut(msgspec.Struct, frozen=True):
     mixed_kinds: bool | UnsetType = UNSET
 
 
-class _SerializationOut(msgspec.Struct, frozen=True):
+class SerializationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["v2"]
-    max_chunk_size: int | UnsetType
-    cfg: _CfgOut
+    max_chunk_size: int | UnsetType = UNSET
+    cfg: SerializationFlagsAnswer
 
 
-class _WebhookOut(msgspec.Struct, frozen=True):
+class WebhookAnswer(msgspec.Struct, frozen=True):
     url: str
     headers: dict[str, str]
-    serialization: _SerializationOut | UnsetType
+    serialization: SerializationAnswer | UnsetType = UNSET
 
 
-class _WebsocketChannelOut(msgspec.Struct, frozen=True):
+class WebsocketChannelAnswer(msgspec.Struct, frozen=True):
     status: Literal["connected", "disconnected"]
     queue_size: int
-    serialization: _SerializationOut | UnsetType
+    serialization: SerializationAnswer | UnsetType = UNSET
 
 
-class _PresubscriptionOut(msgspec.Struct, frozen=True, rename="kebab"):
-    endpoint_name: str | UnsetType
-    endpoint_type: str | UnsetType
-    resource_path: tuple[str, ...] | UnsetType
+class PresubscriptionAnswer(msgspec.Struct, frozen=True, rename="kebab"):
+    endpoint_name: str | UnsetType = UNSET
+    endpoint_type: str | UnsetType = UNSET
+    resource_path: tuple[str, ...] | UnsetType = UNSET
 
 
-class _DeliveryMechanismOut(msgspec.Struct, frozen=True):
+class DeliveryMechanismAnswer(msgspec.Struct, frozen=True):
     delivery_mechanism: str
 
 
@@ -116,7 +147,7 @@ def parse_webhook(body: bytes) -> Webhook:
 
     Raises ``BadRequest`` when it is not JSON, ``ValidationError`` when a field is wrong.
     """
-    found = _convert(body, _Webhook)
+    found = _convert(body, WebhookBody)
     return Webhook(found.url, found.headers or {}, _serialization(found.serialization))
 
 
@@ -124,7 +155,7 @@ def parse_registration(body: bytes) -> Serialization | None:
     """The body of PUT websocket and PUT pull, which may be empty.  Raises as ``parse_webhook`` does."""
     if not body.strip():
         return None
-    return _serialization(_convert(body, _RegisterWebsocketChannel).serialization)
+    return _serialization(_convert(body, RegistrationBody).serialization)
 
 
 def parse_presubscriptions(body: bytes) -> tuple[Presubscription, ...]:
@@ -138,7 +169,7 @@ def parse_presubscriptions(body: bytes) -> tuple[Presubscription, ...]:
             endpoint_type=entry.endpoint_type,
             resource_paths=None if entry.resource_path is None else tuple(entry.resource_path),
         )
-        for entry in _convert(body, list[_Presubscription])
+        for entry in _convert(body, list[PresubscriptionBody])
     )
 
 
@@ -166,12 +197,12 @@ def _missing(parent: str, name: str) -> tuple[str, str]:
     return strict_json.member_name(parent, name), "is missing"
 
 
-def _serialization(found: _SerializationConfig | None) -> Serialization | None:
+def _serialization(found: SerializationBody | None) -> Serialization | None:
     if found is None:
         return None
     if found.type not in (None, SERIALIZATION_TYPE):
         raise _invalid("serialization.type", f"must be {SERIALIZATION_TYPE!r}")
-    cfg = found.cfg or _Cfg()
+    cfg = found.cfg or SerializationFlagsBody()
     return Serialization(
         max_chunk_size=_chunk_size(found.max_chunk_size),
         deregistrations_as_object=_flag(cfg.deregistrations_as_object, "deregistrations_as_object") or False,
@@ -213,25 +244,25 @@ def _invalid(name: str, message: str) -> ValidationError:
 
 def render_webhook(channel: Channel) -> bytes:
     """The body of GET callback: the URL as it was given, always with headers."""
-    return _encode(_WebhookOut(channel.url, channel.headers, _serialization_out(channel.serialization)))
+    return _encode(WebhookAnswer(channel.url, channel.headers, _serialization_out(channel.serialization)))
 
 
 def render_websocket_channel(channel: Channel, *, is_connected: bool, queue_size: int) -> bytes:
     """The body of PUT and GET websocket; ``queue_size`` in events."""
     status: Literal["connected", "disconnected"] = "connected" if is_connected else "disconnected"
-    return _encode(_WebsocketChannelOut(status, queue_size, _serialization_out(channel.serialization)))
+    return _encode(WebsocketChannelAnswer(status, queue_size, _serialization_out(channel.serialization)))
 
 
 def render_delivery_mechanism(type_: ChannelType) -> bytes:
     """The body of GET channel."""
-    return _encode(_DeliveryMechanismOut(type_.value))
+    return _encode(DeliveryMechanismAnswer(type_.value))
 
 
 def render_presubscriptions(entries: Sequence[Presubscription]) -> bytes:
     """The body of GET subscriptions: what was put, absent fields left out."""
     return _encode(
         [
-            _PresubscriptionOut(
+            PresubscriptionAnswer(
                 _given(entry.endpoint_name), _given(entry.endpoint_type), _given(entry.resource_paths)
             )
             for entry in entries
@@ -247,10 +278,10 @@ def render_uri_list(paths: Sequence[str]) -> bytes:
     return "\n".join(paths).encode()
 
 
-def _serialization_out(serialization: Serialization | None) -> _SerializationOut | UnsetType:
+def _serialization_out(serialization: Serialization | None) -> SerializationAnswer | UnsetType:
     if serialization is None:
         return UNSET
-    cfg = _CfgOut(
+    cfg = SerializationFlagsAnswer(
         serialization.deregistrations_as_object,
         serialization.include_uid,
         serialization.include_timestamp,
@@ -258,7 +289,9 @@ def _serialization_out(serialization: Serialization | None) -> _SerializationOut
         _given(serialization.include_gaps),
         _given(serialization.mixed_kinds),
     )
-    return _SerializationOut(SERIALIZATION_TYPE, _given(serialization.max_chunk_size), cfg)
+    return SerializationAnswer(
+        type=SERIALIZATION_TYPE, max_chunk_size=_given(serialization.max_chunk_size), cfg=cfg
+    )
 
 
 def _given(value: _T | None) -> _T | UnsetType:
