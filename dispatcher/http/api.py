@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.device_requests_api import DeviceRequestsApi
+from dispatcher.http.documents_api import DocumentsApi
 from dispatcher.http.endpoints_api import EndpointsApi
 from dispatcher.http.gateway_api import GatewayApi
 from dispatcher.http.ingest_api import IngestApi, Intake
@@ -37,16 +38,19 @@ def public_api(hub: Hub, *, with_status: bool) -> Handle:
         IngestApi(hub, intake),
         GatewayApi(hub, intake),
     ]
-    return _handler(hub, [*apis, StatusApi(hub)] if with_status else apis)
+    if with_status:
+        apis.append(StatusApi(hub))
+    routes = [route for api in apis for route in api.routes()]
+    return _handler(hub, [*routes, *DocumentsApi(routes).routes()])
 
 
 def internal_api(hub: Hub) -> Handle:
     """The handler of ``server.internal_listen``."""
-    return _handler(hub, [StatusApi(hub)])
+    return _handler(hub, StatusApi(hub).routes())
 
 
-def _handler(hub: Hub, apis: Iterable[Api]) -> Handle:
-    table = RouteTable(route for api in apis for route in api.routes())
+def _handler(hub: Hub, routes: Sequence[ApiRoute]) -> Handle:
+    table = RouteTable(routes)
 
     async def handle(request: Request) -> Response | Upgrade:
         match = table.match(request.method, request.path)

@@ -8,6 +8,7 @@ import msgspec
 
 from dispatcher.core.access import authorize, choose_credentials
 from dispatcher.http.message import Request, Response, Upgrade
+from dispatcher.http.operation import Operation
 from dispatcher.http.route_table import Route
 from dispatcher.model import AccessKey, Account, Application, Role
 from dispatcher.runtime.hub import Parts
@@ -25,12 +26,22 @@ NOBODY = Caller()
 """Who calls an open path."""
 
 Handler = Callable[[Request, Caller], Awaitable[Response | Upgrade]]
-ApiRoute = Route[Role | None, Handler]
 
 
-def api_route(method: str, pattern: str, role: Role | None, handler: Handler) -> ApiRoute:
-    """A row of the route table, named after its handler; ``role`` None: open to anyone."""
-    return Route(method, pattern, role, handler, handler.__name__)
+class ApiRoute(Route[Role | None, Handler], frozen=True):
+    """A row of the route table, and what the generated documents say of it.
+
+    ``scope`` None: open to anyone, unless the handler looks at the key itself.
+    """
+
+    operation: Operation
+
+
+def api_route(
+    method: str, pattern: str, role: Role | None, handler: Handler, operation: Operation
+) -> ApiRoute:
+    """A row, named after its handler."""
+    return ApiRoute(method, pattern, role, handler, handler.__name__, operation)
 
 
 def authenticate(parts: Parts, request: Request, role: Role, subprotocols: Sequence[str] = ()) -> Caller:

@@ -6,13 +6,30 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.access import answer_subprotocol
-from dispatcher.errors import NotFound, UnsupportedMediaType
+from dispatcher.errors import (
+    BadRequest,
+    FieldError,
+    NotFound,
+    TooManyRequests,
+    UnsupportedMediaType,
+    ValidationError,
+)
 from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of, authenticate, key_of
 from dispatcher.http.message import JSON, Request, Response, Upgrade, no_content
+from dispatcher.http.operation import Answer, Delivery, Operation, done, json_content
+from dispatcher.http.socket_operation import CONNECT
 from dispatcher.model import ChannelType, Role
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import notification_api, ws_handshake
+from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, NotificationMessage
+from dispatcher.wire.notification_api import (
+    DeliveryMechanismAnswer,
+    RegistrationBody,
+    WebhookAnswer,
+    WebhookBody,
+    WebsocketChannelAnswer,
+)
 
 
 class ChannelsApi:
@@ -26,14 +43,14 @@ class ChannelsApi:
         """This API's rows of the route table."""
         callback, websocket = "/v2/notification/callback", "/v2/notification/websocket"
         return [
-            api_route("PUT", callback, Role.APPLICATION, self.put_callback),
-            api_route("GET", callback, Role.APPLICATION, self.get_callback),
-            api_route("DELETE", callback, Role.APPLICATION, self.delete_callback),
-            api_route("PUT", websocket, Role.APPLICATION, self.put_websocket),
-            api_route("GET", websocket, Role.APPLICATION, self.get_websocket),
-            api_route("DELETE", websocket, Role.APPLICATION, self.delete_websocket),
-            api_route("GET", "/v2/notification/websocket-connect", None, self.connect),
-            api_route("GET", "/v2/notification/channel", Role.APPLICATION, self.get_channel),
+            api_route("PUT", callback, Role.APPLICATION, self.put_callback, _PUT_CALLBACK),
+            api_route("GET", callback, Role.APPLICATION, self.get_callback, _GET_CALLBACK),
+            api_route("DELETE", callback, Role.APPLICATION, self.delete_callback, _DELETE_CALLBACK),
+            api_route("PUT", websocket, Role.APPLICATION, self.put_websocket, _PUT_WEBSOCKET),
+            api_route("GET", websocket, Role.APPLICATION, self.get_websocket, _GET_WEBSOCKET),
+            api_route("DELETE", websocket, Role.APPLICATION, self.delete_websocket, _DELETE_WEBSOCKET),
+            api_route("GET", "/v2/notification/websocket-connect", None, self.connect, CONNECT),
+            api_route("GET", "/v2/notification/channel", Role.APPLICATION, self.get_channel, _GET_CHANNEL),
         ]
 
     async def put_callback(self, request: Request, caller: Caller) -> Response:
@@ -113,3 +130,91 @@ def require_json(request: Request) -> None:
     media_type = (given or JSON).split(";", 1)[0].strip().lower()
     if media_type != JSON:
         raise UnsupportedMediaType(f"send the body as Content-Type: {JSON}")
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+SERIALIZATION_EXAMPLE = {
+    "type": "v2",
+    "max_chunk_size": 1000,
+    "cfg": {
+        "deregistrations_as_object": False,
+        "include_uid": True,
+        "include_timestamp": True,
+        "include_original_ep": False,
+    },
+}
+_WEBHOOK = {
+    "url": "https://app.example.com/events",
+    "headers": {"X-Greenhouse": "7"},
+    "serialization": SERIALIZATION_EXAMPLE,
+}
+_WEBSOCKET = json_content(
+    WebsocketChannelAnswer,
+    {"status": "connected", "queue_size": 12, "serialization": SERIALIZATION_EXAMPLE},
+)
+OTHER_CHANNEL = BadRequest("Another notification channel exists: WEB_SOCKET; delete it first")
+_URL_REFUSED = "the callback could not be verified: connection refused"
+
+_PUT_CALLBACK = Operation(
+    summary="Register a callback, or put another in its place; the URL is called with `{}` first",
+    request=(json_content(WebhookBody, _WEBHOOK),),
+    answers=(done("the callback is verified and stored"),),
+    refusals=(
+        OTHER_CHANNEL,
+        ValidationError(f"url: {_URL_REFUSED}", fields=(FieldError(name="url", message=_URL_REFUSED),)),
+        TooManyRequests("too many callbacks were to be verified within a minute", retry_after_s=30),
+    ),
+    delivery=Delivery(
+        name="delivery",
+        method="PUT",
+        url="{$request.body#/url}",
+        summary="Events in order, with the headers that were registered; `{}` to verify the callback",
+        request=json_content(NotificationMessage, MESSAGE_EXAMPLE),
+        answers=(
+            ("2XX", "the events are confirmed; to verify the callback, 200 or 204 is needed"),
+            ("413", "smaller batches come"),
+            ("429", "the same events come again, after `Retry-After` if that is not too long"),
+            ("default", "the same events come again, byte for byte; redirects are not followed"),
+        ),
+    ),
+)
+_NO_CALLBACK = NotFound("This application has no CALLBACK channel")
+_GET_CALLBACK = Operation(
+    summary="The registered callback",
+    answers=(Answer(200, "the callback, its URL as it was given", json_content(WebhookAnswer, _WEBHOOK)),),
+    refusals=(_NO_CALLBACK,),
+)
+_DELETE_CALLBACK = Operation(
+    summary="Delete the callback and what is queued for it",
+    answers=(done("callback and queue are gone"),),
+    refusals=(_NO_CALLBACK,),
+)
+_PUT_WEBSOCKET = Operation(
+    summary="Register a WebSocket channel, or change how its messages are written",
+    request=(json_content(RegistrationBody, {"serialization": SERIALIZATION_EXAMPLE}),),
+    is_request_optional=True,
+    answers=(
+        Answer(201, "the channel is new", _WEBSOCKET),
+        Answer(200, "the channel existed; its next batch is written as asked", _WEBSOCKET),
+    ),
+    refusals=(OTHER_CHANNEL,),
+)
+_NO_WEBSOCKET = NotFound("This application has no WEB_SOCKET channel")
+_GET_WEBSOCKET = Operation(
+    summary="The WebSocket channel's status, and how many events it holds",
+    answers=(Answer(200, "the channel", _WEBSOCKET),),
+    refusals=(_NO_WEBSOCKET,),
+)
+_DELETE_WEBSOCKET = Operation(
+    summary="Delete the WebSocket channel and its queue; an open socket closes with 1000",
+    answers=(done("channel and queue are gone"),),
+    refusals=(_NO_WEBSOCKET,),
+)
+_GET_CHANNEL = Operation(
+    summary="Which type of channel the application has",
+    answers=(
+        Answer(200, "the type", json_content(DeliveryMechanismAnswer, {"delivery_mechanism": "WEB_SOCKET"})),
+    ),
+    refusals=(NotFound("This application has no notification channel"),),
+)

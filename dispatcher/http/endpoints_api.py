@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from dispatcher import limits
 from dispatcher.errors import (
@@ -18,9 +19,22 @@ from dispatcher.errors import (
 )
 from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, application_of
 from dispatcher.http.message import JSON, Request, Response, no_content
+from dispatcher.http.operation import (
+    ANY_MEDIA_TYPE,
+    DEVICE_ID,
+    RESOURCE_PATH,
+    Answer,
+    Content,
+    Header,
+    Operation,
+    Parameter,
+    done,
+    json_content,
+)
 from dispatcher.model import Role, WantedRequest
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import device_api
+from dispatcher.wire.device_api import AsyncIdAnswer, ResourceAnswer
 
 _BYTES = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.+-]+)*", re.ASCII)
@@ -40,11 +54,11 @@ class EndpointsApi:
         device = "/v2/endpoints/{device-id}"
         resource = "/v2/endpoints/{device-id}/{resource-path...}"
         return [
-            api_route("GET", device, Role.APPLICATION, self.get_device),
-            api_route("GET", resource, Role.APPLICATION, self.get_resource),
-            api_route("PUT", resource, Role.APPLICATION, self.change_resource),
-            api_route("POST", resource, Role.APPLICATION, self.change_resource),
-            api_route("DELETE", resource, Role.APPLICATION, self.change_resource),
+            api_route("GET", device, Role.APPLICATION, self.get_device, _GET_DEVICE),
+            api_route("GET", resource, Role.APPLICATION, self.get_resource, _GET_RESOURCE),
+            api_route("PUT", resource, Role.APPLICATION, self.change_resource, _PUT_RESOURCE),
+            api_route("POST", resource, Role.APPLICATION, self.change_resource, _POST_RESOURCE),
+            api_route("DELETE", resource, Role.APPLICATION, self.change_resource, _DELETE_RESOURCE),
         ]
 
     async def get_device(self, request: Request, caller: Caller) -> Response:
@@ -124,3 +138,90 @@ def as_of_old(refused: DeviceRequestRefused) -> Exception:
             return NotFound(refused.explanation)
         case _:
             return BadRequest(refused.explanation)
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+_Flag = Literal["true", "false"]
+ASYNC_ID_EXAMPLE = {"async-response-id": "3f1b9c40d7e2a8560b44f29e6c1d7a35"}
+DEVICE_LEFT = DeviceGone("This device is not registered any more")
+_UNKNOWN = NotFound("No such device is registered")
+_NO_RESPONSE = Parameter(
+    name="noResp",
+    place="query",
+    model=_Flag,
+    meaning="Do not tell what the device says.",
+    example="false",
+)
+_ASKED = Answer(
+    202,
+    "the device is asked; its answer comes as an async response of this id",
+    json_content(AsyncIdAnswer, ASYNC_ID_EXAMPLE),
+)
+_NOT_ASKED = (
+    BadRequest("noResp must be true or false"),
+    _UNKNOWN,
+    DEVICE_LEFT,
+    TooManyRequests("too many requests wait for this device"),
+    DeviceNotConnected("the device's gateway has no socket open"),
+)
+
+_GET_DEVICE = Operation(
+    summary="The resources that a device registered",
+    parameters=(DEVICE_ID,),
+    answers=(
+        Answer(
+            200,
+            "its resources",
+            json_content(
+                list[ResourceAnswer],
+                [{"uri": "/3303/0/5700", "obs": True, "rt": "temp", "type": "text/plain"}],
+            ),
+        ),
+    ),
+    refusals=(_UNKNOWN,),
+)
+_GET_RESOURCE = Operation(
+    summary="A resource's value, from memory or from the device; POST /v2/device-requests is the newer way",
+    is_deprecated=True,
+    parameters=(
+        DEVICE_ID,
+        RESOURCE_PATH,
+        Parameter(
+            name="cacheOnly",
+            place="query",
+            model=_Flag,
+            meaning="Do not ask the device.",
+            example="true",
+        ),
+        _NO_RESPONSE,
+    ),
+    answers=(
+        Answer(
+            200,
+            "the value, in the media type that the device gave it",
+            Content(ANY_MEDIA_TYPE, bytes, "MjEuNQ=="),
+            (Header("Cache-Control", str, "For how long the value holds.", "max-age=42"),),
+        ),
+        _ASKED,
+        Answer(205, "no value is known, and the device was not to be asked"),
+    ),
+    refusals=(*_NOT_ASKED, Conflict("noResp: a value that nobody gets cannot be read")),
+)
+
+
+def _change(summary: str) -> Operation:
+    return Operation(
+        summary=f"{summary} at the device; POST /v2/device-requests is the newer way",
+        is_deprecated=True,
+        parameters=(DEVICE_ID, RESOURCE_PATH, _NO_RESPONSE),
+        request=(Content(ANY_MEDIA_TYPE, bytes, "MjEuNQ=="),),
+        is_request_optional=True,
+        answers=(_ASKED, done("the device is asked; nobody is told what it says")),
+        refusals=_NOT_ASKED,
+    )
+
+
+_PUT_RESOURCE = _change("Write a resource")
+_POST_RESOURCE = _change("Execute a resource")
+_DELETE_RESOURCE = _change("Delete a resource")

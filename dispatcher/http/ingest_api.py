@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Annotated
 
 import trio
+from msgspec import Meta
 
 from dispatcher import limits
 from dispatcher.core.idempotency import KeyScope, key_scope
-from dispatcher.errors import BadRequest, UnsupportedMediaType
+from dispatcher.errors import (
+    BadRequest,
+    JournalBehind,
+    JournalFailed,
+    MemoryFull,
+    NotFound,
+    QueueFull,
+    TooManyRequests,
+    UnprocessableKey,
+    UnsupportedMediaType,
+)
 from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, key_of
 from dispatcher.http.ingest_gate import IngestGate
 from dispatcher.http.message import JSON, Request, Response
+from dispatcher.http.operation import Answer, Content, Header, Operation, Parameter, json_content
 from dispatcher.http.replays import Replays
 from dispatcher.model import Role
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
-from dispatcher.wire.gateway_api import encode_accepted
+from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, parse
+from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, NotificationMessage
 
 _FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
 _PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
@@ -58,12 +72,13 @@ class IngestApi:
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
         return [
-            api_route("POST", "/gateway/v1/events", Role.GATEWAY, self.post_events),
+            api_route("POST", "/gateway/v1/events", Role.GATEWAY, self.post_events, _POST_EVENTS),
             api_route(
                 "POST",
                 "/gateway/v1/applications/{application}/events",
                 Role.GATEWAY,
                 self.post_to_application,
+                _POST_TO_APPLICATION,
             ),
         ]
 
@@ -120,3 +135,63 @@ def _idempotency_key(request: Request) -> str | None:
     if key is not None and not 0 < len(key) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
         raise BadRequest(f"Idempotency-Key: want 1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} bytes")
     return key
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+_IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    place="header",
+    model=Annotated[str, Meta(min_length=1, max_length=limits.IDEMPOTENCY_KEY_BYTES_MAX)],
+    meaning="The same key and body are taken once, and answered alike for a day.",
+    example="truck-7-000042",
+)
+_EVENTS = (
+    json_content(NotificationMessage, MESSAGE_EXAMPLE),
+    Content("application/x-ndjson", str, '{"notifications":[{"ep":"greenhouse-7","path":"/3303/0/5700"}]}\n'),
+)
+_TAKEN = Answer(
+    202,
+    "the events are durable",
+    json_content(Accepted, {"accepted": 3, "queued": 4, "unrouted": 1, "rejected": 0, "durability": "disk"}),
+    (
+        Header(
+            "Idempotency-Replayed", str, "`true` on the answer to a request that was taken before.", "true"
+        ),
+    ),
+)
+_NOT_TAKEN = (
+    UnprocessableKey("this Idempotency-Key was used before with another body; take a new key"),
+    TooManyRequests("too many requests of this gateway are in flight", retry_after_s=1),
+    JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1),
+    JournalFailed("the journal cannot be written; nothing is accepted until a restart"),
+    MemoryFull("no memory: all that is queued is being delivered; try again later"),
+)
+_POST_EVENTS = Operation(
+    summary="Post events of devices, all or nothing: they go to every application that subscribed",
+    parameters=(_IDEMPOTENCY_KEY,),
+    request=_EVENTS,
+    answers=(_TAKEN,),
+    refusals=_NOT_TAKEN,
+)
+_POST_TO_APPLICATION = Operation(
+    summary="Post events, all or nothing, straight to one application, whatever it subscribed to",
+    parameters=(
+        Parameter(
+            name="application",
+            place="path",
+            model=Annotated[str, Meta(min_length=1)],
+            meaning="The name of an application of the key's account.",
+            example="greenhouse",
+            is_required=True,
+        ),
+        _IDEMPOTENCY_KEY,
+    ),
+    request=_EVENTS,
+    answers=(_TAKEN,),
+    refusals=(
+        *_NOT_TAKEN,
+        NotFound("no application 'greenhouse' in this account"),
+        QueueFull("the application's channel is full"),
+    ),
+)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dispatcher import limits
-from dispatcher.errors import MethodNotAllowed
+from dispatcher.errors import BodyTooLarge, Conflict, MethodNotAllowed
 from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of, key_of
-from dispatcher.http.channels_api import require_json
+from dispatcher.http.channels_api import OTHER_CHANNEL, SERIALIZATION_EXAMPLE, require_json
 from dispatcher.http.message import JSON, Request, Response, no_content, text_response
+from dispatcher.http.operation import Answer, Operation, done, json_content, text_content
 from dispatcher.model import Role
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.longpolls import PollEnd
 from dispatcher.wire import notification_api
+from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, NotificationMessage
+from dispatcher.wire.notification_api import RegistrationBody
 
 _PATH = "/v2/notification/pull"
 
@@ -25,9 +28,9 @@ class PullApi:
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
         return [
-            api_route("GET", _PATH, Role.APPLICATION, self.get_pull),
-            api_route("PUT", _PATH, Role.APPLICATION, self.put_pull),
-            api_route("DELETE", _PATH, Role.APPLICATION, self.delete_pull),
+            api_route("GET", _PATH, Role.APPLICATION, self.get_pull, _GET_PULL),
+            api_route("PUT", _PATH, Role.APPLICATION, self.put_pull, _PUT_PULL),
+            api_route("DELETE", _PATH, Role.APPLICATION, self.delete_pull, _DELETE_PULL),
         ]
 
     async def get_pull(self, request: Request, caller: Caller) -> Response:
@@ -55,3 +58,32 @@ class PullApi:
         """Delete channel and queue, and end an open poll with 410: always 200."""
         was_there = await self._polls.delete(application_of(caller))
         return text_response("REMOVED" if was_there else "ALREADY_DELETED")
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+_GET_PULL = Operation(
+    summary="The next events; waits for some, and confirms those of the poll before",
+    answers=(
+        Answer(200, "events", json_content(NotificationMessage, MESSAGE_EXAMPLE)),
+        done("no events came within the hold time"),
+        Answer(410, "the channel was deleted meanwhile", text_content("CHANNEL_DELETED")),
+    ),
+    refusals=(
+        OTHER_CHANNEL,
+        Conflict("a long poll of this application is in progress; its answer comes there"),
+        MethodNotAllowed("a poll is a GET", allow=("GET", "PUT", "DELETE")),
+        BodyTooLarge(f"the body is larger than {limits.API_BODY_BYTES_MAX} bytes"),
+    ),
+)
+_PUT_PULL = Operation(
+    summary="Choose how polled messages are written; makes the channel when there is none",
+    request=(json_content(RegistrationBody, {"serialization": SERIALIZATION_EXAMPLE}),),
+    is_request_optional=True,
+    answers=(done("the next message is written as asked"),),
+    refusals=(OTHER_CHANNEL,),
+)
+_DELETE_PULL = Operation(
+    summary="Delete the channel and its queue, and end an open poll with 410",
+    answers=(Answer(200, "`REMOVED`, or `ALREADY_DELETED` when there was none", text_content("REMOVED")),),
+)

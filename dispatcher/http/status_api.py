@@ -5,6 +5,7 @@ from __future__ import annotations
 from dispatcher.errors import DispatcherError
 from dispatcher.http.caller import ApiRoute, Caller, api_route
 from dispatcher.http.message import Request, Response, text_response
+from dispatcher.http.operation import Answer, Content, Operation, text_content
 from dispatcher.runtime.hub import Hub
 
 
@@ -17,9 +18,9 @@ class StatusApi:
     def routes(self) -> list[ApiRoute]:
         """This API's rows of the route table."""
         return [
-            api_route("GET", "/metrics", None, self.metrics),
-            api_route("GET", "/healthz", None, self.healthz),
-            api_route("GET", "/readyz", None, self.readyz),
+            api_route("GET", "/metrics", None, self.metrics, _METRICS),
+            api_route("GET", "/healthz", None, self.healthz, _HEALTHZ),
+            api_route("GET", "/readyz", None, self.readyz, _READYZ),
         ]
 
     async def metrics(self, request: Request, caller: Caller) -> Response:
@@ -40,3 +41,24 @@ class StatusApi:
         except DispatcherError as error:
             return text_response(f"{error.message}\n", 503)
         return text_response("ready\n")
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+_SCRAPE = "# TYPE dispatcher_queue_records gauge\ndispatcher_queue_records 12.0\n"
+_METRICS = Operation(
+    summary="What is counted and measured, as Prometheus text or OpenMetrics",
+    answers=(
+        Answer(200, "the text, in the format that `Accept` asks for", Content("text/plain", str, _SCRAPE)),
+    ),
+)
+_HEALTHZ = Operation(
+    summary="Whether the program runs", answers=(Answer(200, "it does", text_content("ok\n")),)
+)
+_READYZ = Operation(
+    summary="Whether the program takes work",
+    answers=(
+        Answer(200, "it does", text_content("ready\n")),
+        Answer(503, "it does not; the text says why", text_content("stopping\n")),
+    ),
+)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dispatcher import limits
-from dispatcher.errors import BadRequest, DeviceRequestRefused, NotFound
+from dispatcher.errors import BadRequest, DeviceNotConnected, DeviceRequestRefused, NotFound, TooManyRequests
 from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of
 from dispatcher.http.channels_api import require_json
-from dispatcher.http.endpoints_api import as_of_old
+from dispatcher.http.endpoints_api import ASYNC_ID_EXAMPLE, DEVICE_LEFT, as_of_old
 from dispatcher.http.message import JSON, Request, Response, no_content
+from dispatcher.http.operation import DEVICE_ID, RESOURCE_PATH, Answer, Content, Operation, done, json_content
 from dispatcher.model import Role
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire import notification_api
-from dispatcher.wire.device_api import render_async_id
+from dispatcher.wire.device_api import AsyncIdAnswer, render_async_id
+from dispatcher.wire.notification_api import PresubscriptionAnswer, PresubscriptionSet
 
 
 class SubscriptionsApi:
@@ -27,14 +29,14 @@ class SubscriptionsApi:
         device = "/v2/subscriptions/{device-id}"
         resource = "/v2/subscriptions/{device-id}/{resource-path...}"
         return [
-            api_route("PUT", every, Role.APPLICATION, self.put_presubscriptions),
-            api_route("GET", every, Role.APPLICATION, self.get_presubscriptions),
-            api_route("DELETE", every, Role.APPLICATION, self.delete_presubscriptions),
-            api_route("GET", device, Role.APPLICATION, self.get_device),
-            api_route("DELETE", device, Role.APPLICATION, self.delete_device),
-            api_route("PUT", resource, Role.APPLICATION, self.put_resource),
-            api_route("GET", resource, Role.APPLICATION, self.get_resource),
-            api_route("DELETE", resource, Role.APPLICATION, self.delete_resource),
+            api_route("PUT", every, Role.APPLICATION, self.put_presubscriptions, _PUT_ALL),
+            api_route("GET", every, Role.APPLICATION, self.get_presubscriptions, _GET_ALL),
+            api_route("DELETE", every, Role.APPLICATION, self.delete_presubscriptions, _DELETE_ALL),
+            api_route("GET", device, Role.APPLICATION, self.get_device, _GET_DEVICE),
+            api_route("DELETE", device, Role.APPLICATION, self.delete_device, _DELETE_DEVICE),
+            api_route("PUT", resource, Role.APPLICATION, self.put_resource, _PUT_RESOURCE),
+            api_route("GET", resource, Role.APPLICATION, self.get_resource, _GET_RESOURCE),
+            api_route("DELETE", resource, Role.APPLICATION, self.delete_resource, _DELETE_RESOURCE),
         ]
 
     async def put_presubscriptions(self, request: Request, caller: Caller) -> Response:
@@ -101,3 +103,68 @@ def _resource(request: Request) -> tuple[str, str]:
     if len(path) > limits.PATH_CHARS_MAX:
         raise BadRequest(f"a resource path has at most {limits.PATH_CHARS_MAX} characters")
     return ep, path
+
+
+# --- what the documents say of the rows ---------------------------------------------------
+
+_ENTRIES = [{"endpoint-name": "greenhouse-*", "resource-path": ["/3303/0/*"]}, {"endpoint-type": "thermo"}]
+
+_PUT_ALL = Operation(
+    summary="Replace the application's pre-subscriptions; an event that matches any of them comes",
+    request=(json_content(PresubscriptionSet, _ENTRIES),),
+    answers=(done("the set is stored"),),
+)
+_GET_ALL = Operation(
+    summary="The application's pre-subscriptions",
+    answers=(Answer(200, "the set as it was put", json_content(list[PresubscriptionAnswer], _ENTRIES)),),
+)
+_DELETE_ALL = Operation(
+    summary="Remove all pre-subscriptions of the application", answers=(done("there are none"),)
+)
+_GET_DEVICE = Operation(
+    summary="The resources of a device that the application has subscribed to",
+    parameters=(DEVICE_ID,),
+    answers=(
+        Answer(
+            200, "their paths, one in each line", Content("text/uri-list", str, "/3303/0/5700\n/3303/0/5701")
+        ),
+    ),
+    refusals=(NotFound("No subscriptions for this device"),),
+)
+_DELETE_DEVICE = Operation(
+    summary="Remove the application's subscriptions to a device's resources",
+    parameters=(DEVICE_ID,),
+    answers=(done("there are none"),),
+)
+_TOO_LONG = BadRequest(f"a resource path has at most {limits.PATH_CHARS_MAX} characters")
+_PUT_RESOURCE = Operation(
+    summary="Subscribe to a resource",
+    parameters=(DEVICE_ID, RESOURCE_PATH),
+    answers=(
+        Answer(200, "subscribed"),
+        Answer(
+            202,
+            "subscribed; what the device says to it comes as an async response of this id",
+            json_content(AsyncIdAnswer, ASYNC_ID_EXAMPLE),
+        ),
+    ),
+    refusals=(
+        _TOO_LONG,
+        NotFound("This device has no such resource"),
+        DEVICE_LEFT,
+        TooManyRequests("too many requests wait for this device"),
+        DeviceNotConnected("the device's gateway has no socket open"),
+    ),
+)
+_GET_RESOURCE = Operation(
+    summary="Whether the application has subscribed to a resource",
+    parameters=(DEVICE_ID, RESOURCE_PATH),
+    answers=(Answer(200, "it has"), Answer(404, "it has not")),
+    refusals=(_TOO_LONG,),
+)
+_DELETE_RESOURCE = Operation(
+    summary="Remove the application's subscription to a resource",
+    parameters=(DEVICE_ID, RESOURCE_PATH),
+    answers=(done("there is none"),),
+    refusals=(_TOO_LONG,),
+)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from support.documented import Documented
 
 from dispatcher.config import LimitSettings, Settings, StorageSettings
 from dispatcher.errors import DispatcherError
@@ -70,9 +71,14 @@ class Caller:
             body=ReadyBody(body),
         )
         try:
-            return await self.house.handle(request)
+            answer = await self.house.handle(request)
         except DispatcherError as error:
-            return refusal(error, "00")
+            answer = refusal(error, "00")
+        status, media_type = (
+            (answer.status, answer.content_type) if isinstance(answer, Response) else (101, None)
+        )
+        self.house.documented.check(method, path, status, media_type)
+        return answer
 
     async def send(self, method: str, target: str, content: object = None, **rest: Any) -> Response:
         """The same, where no upgrade is expected."""
@@ -93,6 +99,7 @@ class House:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.handle = public_api(hub, with_status=False)
+        self.documented: Documented
         self.gateway: Caller
         self.app: Caller
         self.application: Application
@@ -154,6 +161,9 @@ async def open_house(
     )
     async with open_dispatcher(settings, world=world) as hub:
         house = House(hub)
+        document = await house.handle(Request(method="GET", path="/openapi.json"))
+        assert isinstance(document, Response)
+        house.documented = Documented(document.body)
         house.application = await hub.ensure_application(await hub.ensure_account("acme"), "app")
         house.gateway = await house.caller(Role.GATEWAY)
         house.app = await house.caller(Role.APPLICATION)
