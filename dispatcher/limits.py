@@ -129,8 +129,8 @@ JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full sp
 JOURNAL_GROUP_BYTES_MAX = 32 * MIB  # written at once; two are in memory: one gathers while one is written
 JOURNAL_ALLOWANCE_BYTES = 4 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what is live, before it is cleaned
 JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes, at most 256 KiB each
-JOURNAL_RETRY_S = 1.0  # design, section 6: a full disk is tried again each second
-ACK_FLUSH_S = 0.1  # design, section 6: how long acks wait for a publisher's group
+JOURNAL_RETRY_S = 1.0  # a full disk is tried again each second
+ACK_FLUSH_S = 0.1  # how long acks wait for a publisher's group; what a crash may send twice
 
 # --- gateways' sockets ----------------------------------------------------------------
 GATEWAY_SOCKETS_PER_ACCOUNT_MAX = 1_000

@@ -18,7 +18,7 @@ from dispatcher.wire import device_api
 
 
 class DeviceRequestsApi:
-    """Facts 1.11."""
+    """Commands for devices, answered on the channel of who asked."""
 
     def __init__(self, hub: Hub) -> None:
         self._requests = hub.parts.device_requests

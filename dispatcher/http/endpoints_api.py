@@ -41,7 +41,7 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.+-]+)*", re.ASCII)
 
 
 class EndpointsApi:
-    """Facts 1.12."""
+    """What a device registered, and the older calls on its resources."""
 
     def __init__(self, hub: Hub) -> None:
         self._devices = hub.parts.devices

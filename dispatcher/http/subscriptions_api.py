@@ -17,7 +17,7 @@ from dispatcher.wire.notification_api import PresubscriptionAnswer, Presubscript
 
 
 class SubscriptionsApi:
-    """Facts 1.8 to 1.10."""
+    """What an application wants to hear of."""
 
     def __init__(self, hub: Hub) -> None:
         self._subscriptions = hub.parts.subscriptions

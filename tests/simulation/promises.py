@@ -1,4 +1,4 @@
-"""The promises of design.md, section 7, judged from outside while a run goes on.
+"""The promises of ARCHITECTURE.md, judged from outside while a run goes on.
 
 INV-1, 6, 8   ``look``: the queue's own figures, at every turn of the scheduler
 INV-2, 5      ``sending``: when bytes leave the dispatcher, against what the disk holds then
