@@ -240,6 +240,13 @@ class ChannelQueue(Protocol):
         """
         ...
 
+    def take_losses(self) -> Sequence[Loss]:
+        """What went and was told to nobody yet: of an append that failed, or damage found since.
+
+        The next append that succeeds tells the same, whichever comes first.
+        """
+        ...
+
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these to this channel would refuse none of them.
 

@@ -96,8 +96,7 @@ class MemoryQueue:
             if sum(c.record_bytes for c in (self._channels | copies).values()) <= self._memory_bytes_max:
                 break
             self._relieve()
-        losses = self._unreported
-        self._unreported = []
+        losses = self.take_losses()
         queued = rejected = 0
         for route, outcome in zip(routes, outcomes, strict=True):
             number = route.channel
@@ -117,6 +116,11 @@ class MemoryQueue:
         if keep is not None:
             self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
         return appended, DurableInMemory()
+
+    def take_losses(self) -> list[Loss]:
+        """Losses that nobody was told of yet."""
+        losses, self._unreported = self._unreported, []
+        return losses
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

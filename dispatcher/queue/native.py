@@ -75,7 +75,7 @@ class NativeQueue:
         self._ledger = Ledger()
         self._recovered: set[int] = set()  # channels that wait for open_channel
         self._received_unix_ms = 0
-        self._unreported: list[Loss] = []  # told by the next append that succeeds
+        self._unreported: list[Loss] = []  # see take_losses
         self._removed = ffi.new("nd_removed *")
         self._ring_stats = ffi.new("nd_ring_stats_t *")
         self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
@@ -266,8 +266,7 @@ class NativeQueue:
                 entry.indices_count = len(route.indices)
 
     def _take_results(self, routes: Sequence[Route]) -> Appended:
-        losses = self._unreported
-        self._unreported = []
+        losses = self.take_losses()
         queued = rejected = 0
         for at, route in enumerate(routes):
             entry = self._routes[at]
@@ -286,6 +285,11 @@ class NativeQueue:
                 self._keep_gap(losses[-1], self._channels[route.channel])
         self._ledger.rejected(rejected)
         return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
+
+    def take_losses(self) -> list[Loss]:
+        """Losses that nobody was told of yet."""
+        losses, self._unreported = self._unreported, []
+        return losses
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

@@ -14,9 +14,9 @@ import trio
 from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.request_book import Judged
 from dispatcher.core.routing import Router
-from dispatcher.errors import QueueFull
+from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
-from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Records, Route, Ticket
+from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Route, Ticket
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
@@ -157,19 +157,23 @@ class Publisher:
 
         records = Records(parsed.block, parsed.meta)
         keep = None if scope is None else Keep(scope, lambda appended: encode_accepted(accepted(appended)))
-        appended, ticket = self._queue.append(records, routes, self._now_unix_ms(), keep)
+        try:
+            appended, ticket = self._queue.append(records, routes, self._now_unix_ms(), keep)
+        except MemoryFull:
+            self._tell(self._queue.take_losses())  # what was dropped, and was not enough
+            raise
         now_s = trio.current_time()
         for route in routes:
             channel = self._directory.channel(route.channel)
             channel.last_event_s = now_s
             if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
-        self._tell(appended)
+        self._tell(appended.losses)
         self._observer.accepted(parsed.events, unrouted)
         return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
 
-    def _tell(self, appended: Appended) -> None:
-        for loss in appended.losses:
+    def _tell(self, losses: Sequence[Loss]) -> None:
+        for loss in losses:
             channel = self._directory.find_channel(loss.channel)
             if channel is not None:
                 self._observer.lost(channel, loss)
