@@ -136,7 +136,7 @@ class AsyncResponseMember(msgspec.Struct, rename="kebab"):
     error: Annotated[str, Meta(max_length=limits.ASYNC_ERROR_CHARS_MAX)] | UnsetType = UNSET
 
 
-class NotificationMessage(msgspec.Struct, rename="kebab"):
+class NotificationMessage(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     """Events by kind; every member may be absent, and ``{}`` is a message."""
 
     notifications: list[NotificationMember] | UnsetType = UNSET
@@ -147,7 +147,7 @@ class NotificationMessage(msgspec.Struct, rename="kebab"):
     async_responses: list[AsyncResponseMember] | UnsetType = UNSET
 
 
-class SocketUpMessage(NotificationMessage, rename="kebab"):
+class SocketUpMessage(NotificationMessage, rename="kebab", forbid_unknown_fields=True):
     """A notification message on a gateway's socket, which may have a name."""
 
     message_id: (
