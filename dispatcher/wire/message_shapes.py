@@ -66,7 +66,12 @@ Uid = Annotated[
     ),
 ]
 Timestamp = Annotated[
-    int, Meta(description="When the event was queued, in ms since 1970; the dispatcher's to give.")
+    int,
+    Meta(
+        ge=0,
+        le=limits.JSON_INTEGER_MAX,
+        description="When the event was queued, in ms since 1970; the dispatcher's to give.",
+    ),
 ]
 
 

@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 NODE_MODULES = Path(os.environ.get("DISPATCHER_TEST_NODE_MODULES", HERE / "node_modules"))
 ASYNCAPI_SCHEMA = NODE_MODULES / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
 EVENTS, JSON = "/gateway/v1/events", "application/json"
+OF_JSON = ("a number with a fraction", "an integer beyond", "nested", "surrogate")
+"""What we refuse in any JSON, and a schema cannot: 1.0 is an integer to it."""
 CONFIG = """
 [tiers.commercial]
 long_poll_hold_s = 0.01
@@ -93,8 +95,8 @@ class Prober:
             self.seen[reply.status_code] += 1
             assert reply.status_code != 500, f"{case.method} {case.path}: {reply.text}"
             if case.path == EVENTS and case.media_type == JSON and mode is GenerationMode.POSITIVE:
-                is_1_0 = "a number with a fraction" in reply.text  # an integer to JSON Schema, not to us
-                assert reply.status_code != 400 or is_1_0, f"the model allows what is refused: {reply.text}"
+                is_of_json = any(words in reply.text for words in OF_JSON)
+                assert reply.status_code != 400 or is_of_json, f"the model allows: {reply.text}"
             case.validate_response(reply, checks=[status_code_conformance, content_type_conformance])
 
         judge()
