@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import h11
@@ -13,6 +14,7 @@ from simulation.network import Stream
 CALLBACK_PORT = 8080
 MODES = ("error", "too-large", "hang", "cut", "reset", "away", "lying")
 _TOO_LARGE_BYTES = 80_000
+_ON_ITS_WAY_S = 2.0  # an answer, at most
 
 
 class _Refused(msgspec.Struct, frozen=True):
@@ -20,8 +22,9 @@ class _Refused(msgspec.Struct, frozen=True):
 
     body: bytes
     first: object  # the place of its first record
-    life: int
     lost_count: int
+    life: int  # of the dispatcher
+    known_s: float  # when the dispatcher surely knew
 
 
 class CallbackApplication(Application):
@@ -97,7 +100,8 @@ class CallbackApplication(Application):
             return await self._say(stream, connection, 413)
         if mode in ("hang", "reset", "error") and places:
             model, key, _ = places[0]
-            self._refused = _Refused(body, (model, key), self.promises.lives, model.lost_count)
+            known_s = math.inf if mode == "hang" else trio.current_time() + _ON_ITS_WAY_S
+            self._refused = _Refused(body, (model, key), model.lost_count, self.promises.lives, known_s)
         if mode == "hang":
             await trio.sleep(dice.uniform(5.0, 60.0))
         if mode in ("hang", "reset"):
@@ -115,8 +119,11 @@ class CallbackApplication(Application):
         if before is None or not places or self.mixed_kinds is False:
             return
         model, key, _ = places[0]
-        is_comparable = (before.life, before.lost_count) == (self.promises.lives, model.lost_count)
-        if is_comparable and before.first == (model, key) and before.body != body:
+        is_known = before.life == self.promises.lives or self.promises.is_remembered(
+            before.life, before.known_s
+        )
+        is_whole = before.lost_count == model.lost_count
+        if is_known and is_whole and before.first == (model, key) and before.body != body:
             self.promises.fail(f"INV-4: {self.name}: the batch at {key} was tried again with other bytes")
 
     async def _say(

@@ -25,6 +25,7 @@ from dispatcher.errors import DataFolderError, DispatcherError, JournalFailed
 from dispatcher.http.api import public_api
 from dispatcher.http.server import Server
 from dispatcher.http.service import Service
+from dispatcher.observe.log import LogEvent
 from dispatcher.queue.interface import Loss
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
@@ -219,6 +220,8 @@ class Life:
         fields = getattr(record, "fields", {})
         line = " ".join([record.getMessage(), *(f"{name}={value}" for name, value in fields.items())])
         self._machine.chronicle.note(f"log: {line}")
+        if record.getMessage() == LogEvent.JOURNAL_RECOVERED:
+            self._machine.promises.recovered(fields["damaged_groups"] + fields["damaged_segments"])
         if record.levelno >= logging.ERROR:
             what = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
             self._machine.promises.fail(f"an error was logged: {line} {what}")

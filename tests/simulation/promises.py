@@ -7,6 +7,7 @@ INV-4         ``shown`` and ``look``: the order that receivers see, and that not
               which no receiver has
 INV-5         ``began``: all of it is there after a crash; ``missing``: all of it arrived, or was named
 INV-7         ``closed``: nothing is open after a close
+once          ``learned``: a post with an Idempotency-Key is stored once
 duplicates    ``sending``: what is settled is not sent again; ``began``: at most the last moments
               before a crash come back
 """
@@ -68,12 +69,15 @@ class Promises:
         self.accounts: dict[int, str] = {}  # of events
         self.applications: dict[int, Registered] = {}
         self.models: dict[int, ChannelModel] = {}  # by incarnation
+        self.keyed: set[int] = set()  # events of posts with an Idempotency-Key
         self.accepted = 0
         self.lives = 0  # that began to serve
+        self.damaged = 0  # groups and segments that a power cut took, where they were not synced
         self._durability = durability
         self._on_broken = on_broken
         self._uids: Uids[ChannelModel] = Uids()
         self._tails: dict[Stream, bytes] = {}  # of what was sent, as long as a uid could go on in it
+        self._stored: set[tuple[int, int]] = set()  # of those, by incarnation and number
         self._hub: Hub | None = None
         self._has_begun = False
         self._ended_s = 0.0  # when the last life ended
@@ -107,6 +111,11 @@ class Promises:
         self._uids.know(model, record.incarnation, record.epoch)
         event = self.events[record.number]
         key = (record.epoch, record.seq)
+        if record.number in self.keyed:
+            stored = (record.incarnation, record.number)
+            if stored in self._stored and key not in model.records:
+                self.fail(f"{model.name}: event {record.number} is stored twice under one Idempotency-Key")
+            self._stored.add(stored)
         self._judge(model.add(key, record.number, event.ep, is_promised=record.is_promised))
 
     # --- bytes that leave ------------------------------------------------------------------
@@ -185,12 +194,17 @@ class Promises:
 
     # --- the lives of the dispatcher ---------------------------------------------------------
 
+    def recovered(self, damaged: int) -> None:
+        """A dispatcher has read its journal, and misses so many groups and segments of it."""
+        self.damaged += damaged
+        if damaged and self._durability is Durability.DISK:
+            self.fail("damage is named, and the disk lost nothing that was synced")
+
     def began(self, hub: Hub) -> None:
         """A dispatcher is open, with what an earlier one left."""
         self._hub = hub
         self._has_begun = True
         self.lives += 1
-        slack_s = 0.0 if self._was_whole else limits.ACK_FLUSH_S + 4 * self._waited_s
         for channel in hub.parts.directory.channels():
             model = self._model_of(hub, channel.row.application_id, channel.row.incarnation)
             self._uids.know(model, model.incarnation, hub.parts.queue.epoch)
@@ -198,16 +212,27 @@ class Promises:
             if not self.has_disk:
                 model.settled_seq = 0
             elif self._ended_s:
-                self._judge(model.begin_life(stats.settled_seq, stats.records, self._ended_s - slack_s))
+                self._judge(model.begin_life(stats.settled_seq, stats.records, self._sure_s))
         self.look()
+
+    @property
+    def _sure_s(self) -> float:
+        """Up to when the last life surely wrote down what it knew."""
+        if self._was_whole:
+            return self._ended_s
+        return self._ended_s - limits.ACK_FLUSH_S - 4 * self._waited_s
+
+    def is_remembered(self, life: int, known_s: float) -> bool:
+        """Whether the life after this one knows what it knew at a moment."""
+        return self.has_disk and life == self.lives - 1 and known_s <= self._sure_s
 
     def crashed(self, mount: Mount, *, is_power_cut: bool) -> None:
         """The dispatcher is no more, without having been asked to end."""
         self._end(mount)
-        needed = Durability.DISK if is_power_cut else Durability.PROCESS
-        if not self.has_disk or (needed is Durability.DISK and self._durability is not Durability.DISK):
-            for model in self.models.values():
-                model.promise_nothing()
+        enough = (Durability.DISK,) if is_power_cut else (Durability.DISK, Durability.PROCESS)
+        if self._durability not in enough:
+            self._waited_s = math.inf
+            self._promise_nothing()
 
     def closed(self, mount: Mount, host: Host, *, is_whole: bool) -> None:
         """The dispatcher was closed in order; ``is_whole``: its journal could be written to the end."""
@@ -216,14 +241,18 @@ class Promises:
         if has_begun:
             self._was_whole = is_whole
         if not self.has_disk:
-            for model in self.models.values():
-                model.promise_nothing()
+            self._promise_nothing()
         if mount.open_files:
             self.fail(f"INV-7: {mount.open_files} files are open after the close")
         if host.streams or host.listeners:
             self.fail(
                 f"INV-7: {len(host.streams)} streams, {len(host.listeners)} listeners open after the close"
             )
+
+    def _promise_nothing(self) -> None:
+        self._stored.clear()
+        for model in self.models.values():
+            model.promise_nothing()
 
     def _end(self, mount: Mount) -> None:
         self._hub = None

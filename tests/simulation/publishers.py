@@ -82,7 +82,10 @@ class Lane:
         is_lines = self._dice.random() < 0.5
         lines = [self._line() for _ in range(self._dice.randint(1, 3) if is_lines else 1)]
         numbers = tuple(event.number for line in lines for event in line)
-        key = f"{self.name}-{self._posts}" if self._dice.random() < self._habits.keyed else ""
+        key = ""
+        if self._dice.random() < self._habits.keyed:
+            key = f"{self.name}-{self._posts}"
+            self._promises.keyed.update(numbers)
         post = Post(self._account, numbers, trio.current_time(), key)
         body = b"\n".join(render(line) for line in lines)
         return post, body, "application/x-ndjson" if is_lines else "application/json"

@@ -22,6 +22,7 @@ from simulation.schedule import Steps, run
 from simulation.story import Act, Story, tell
 from simulation.tenants import Tenants
 
+_ANSWER_BYTES = 512  # of one that is kept for a repeated Idempotency-Key
 _DRAIN_S = 900.0  # for the last event to arrive once nothing goes wrong any more
 
 Sabotage = Callable[[Any], None]
@@ -150,9 +151,15 @@ class Simulation:
         return machine.queued == 0 and not self._promises.missing() and self._has_space(machine)
 
     def _has_space(self, machine: Machine) -> bool:
-        """Whether the disk holds no more than its allowance, the segment in use and the next."""
+        """Whether the disk holds no more than its allowance, the segment in use and the next.
+
+        And two that a power cut left without a header: they are written to when it is their
+        turn.  A damaged one may stay as long as answers in it could be asked for.
+        """
         sizes = self._story.sizes
-        return machine.platter.used_bytes <= sizes.allowance_bytes + 2 * sizes.segment_bytes
+        answers_bytes = 2 * _ANSWER_BYTES * len(self._promises.keyed)
+        bytes_max = sizes.allowance_bytes + answers_bytes + 4 * sizes.segment_bytes
+        return machine.platter.used_bytes <= bytes_max or self._promises.damaged > 0
 
 
 def _become(old: msgspec.Struct, new: msgspec.Struct) -> None:
