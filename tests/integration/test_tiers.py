@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from support.api_in_process import House
+from support.api_in_process import house_of
 from support.scripted_gateway import Refused, connect
 
 import dispatcher
@@ -105,7 +105,7 @@ async def test_without_its_tier_an_account_goes_on_and_adds_nothing_and_says_who
             account = hub.parts.directory.accounts[1]
             application = hub.parts.directory.application_named(account.id, "app")
             assert await kept(hub, application) == 200
-            house = House(hub)
+            house = await house_of(hub)
             key = await hub.create_key(Role.APPLICATION, application=application)
             app = house.caller_with(key)
             assert (await app.send("GET", "/v2/notification/websocket")).status == 200

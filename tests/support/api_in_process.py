@@ -141,6 +141,15 @@ class House:
         return found
 
 
+async def house_of(hub: Hub) -> House:
+    """The HTTP side of a dispatcher that is open; nobody lives in it yet."""
+    house = House(hub)
+    document = await house.handle(Request(method="GET", path="/openapi.json"))
+    assert isinstance(document, Response)
+    house.documented = Documented(document.body)
+    return house
+
+
 @asynccontextmanager
 async def open_house(
     registry: Registry | None = None,
@@ -160,10 +169,7 @@ async def open_house(
         registry=None if folder else registry or MemoryRegistry(),
     )
     async with open_dispatcher(settings, world=world) as hub:
-        house = House(hub)
-        document = await house.handle(Request(method="GET", path="/openapi.json"))
-        assert isinstance(document, Response)
-        house.documented = Documented(document.body)
+        house = await house_of(hub)
         house.application = await hub.ensure_application(await hub.ensure_account("acme"), "app")
         house.gateway = await house.caller(Role.GATEWAY)
         house.app = await house.caller(Role.APPLICATION)

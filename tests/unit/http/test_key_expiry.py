@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from support.api_in_process import UNIX_S, Caller, House, open_house
+from support.api_in_process import UNIX_S, Caller, House, house_of, open_house
 from support.scripted_gateway import Refused, connect
 from trio.testing import MockClock
 
@@ -91,7 +91,7 @@ async def test_a_key_expires_by_the_clock_as_people_set_it(autojump_clock: MockC
     settings = Settings(storage=StorageSettings(durability=Durability.MEMORY))
     world = World(unix_s=lambda: wall_s[0], registry=MemoryRegistry())
     async with open_dispatcher(settings, world=world) as hub:
-        house = House(hub)
+        house = await house_of(hub)
         app = await expiring(house, Role.APPLICATION)
         assert await status(app, "GET", "/v2/subscriptions") == 200
         wall_s[0] = UNIX_S + LIFE_S
