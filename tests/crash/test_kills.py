@@ -29,15 +29,16 @@ NTH_MAX = {"recovery": 4, "secure": 2, "prepare": 4, "header": 4, "group": 30, "
 DELIVERY_S = 30.0
 
 
-def deaths(dice: random.Random) -> Iterator[Death | None]:
-    """Where the lives end; None: at a random moment."""
+def deaths(dice: random.Random, passed: set[str]) -> Iterator[Death | None]:
+    """Where the lives end; None: at a random moment.  A point that no life has come to is tried again."""
     for point in dice.sample(KILL_POINTS, len(KILL_POINTS)):
         yield Death(point)
         if point.startswith(("recovery", "secure")):
             yield Death(point)
     while True:
-        point = dice.choice(KILL_POINTS)
-        nth = dice.randint(1, NTH_MAX[point.partition(".")[0]])
+        missed = [point for point in KILL_POINTS if point not in passed]
+        point = dice.choice(missed or KILL_POINTS)
+        nth = 1 if missed else dice.randint(1, NTH_MAX[point.partition(".")[0]])
         yield Death(point, nth) if dice.random() < 0.5 else None
 
 
@@ -92,7 +93,7 @@ async def test_what_was_accepted_arrives_in_order_wherever_the_daemon_is_killed(
     dice = random.Random(seed)
     passed: set[str] = set()
     async with open_lives(tmp_path, SIZES) as lives, open_house(tmp_path, seed) as house:
-        for _, death in zip(range(ROUNDS), deaths(dice), strict=False):
+        for _, death in zip(range(ROUNDS), deaths(dice, passed), strict=False):
             if await live_and_die(lives, house, death, dice) and death is not None:
                 passed.add(death.point)
         await deliver_the_rest(lives, house)

@@ -82,23 +82,20 @@ class Poster:
             books.prove(proof)
 
     def is_served(self) -> bool:
-        """Whether all that was accepted has arrived everywhere."""
-        return all(
-            books.has(*event)
-            for posted in self.posted
-            if posted.is_accepted
-            for event in posted.events
-            for books in self.books
-        )
+        """Whether all that was accepted has arrived everywhere, and what was not answered as a whole."""
+        return all(map(self._is_whole, self.posted))
 
     def check(self) -> None:
         """What was accepted has arrived; of what was not answered, whole requests or nothing."""
         for posted in self.posted:
-            there = {sum(books.has(*event) for event in posted.events) for books in self.books}
-            assert there == {len(posted.events)} or (there == {0} and not posted.is_accepted), posted
+            assert self._is_whole(posted), posted
         for books in self.books:
             for ep in self._devices:
                 assert books.numbers(ep) == sorted(books.numbers(ep)), f"{books.name}: {ep} is out of order"
+
+    def _is_whole(self, posted: Posted) -> bool:
+        there = {sum(books.has(*event) for event in posted.events) for books in self.books}
+        return there == {len(posted.events)} or (there == {0} and not posted.is_accepted)
 
 
 class House:
