@@ -686,9 +686,9 @@ static void damage_names_what_it_took(void)
         for (uint32_t i = 0; i < CHANNELS; i++) {
             for (uint64_t seq = 1; seq <= stats_of(w.rings[i]).last_seq; seq++) {
                 const uint8_t lost = a->lost[i][seq];
-                const int is_there = nd_ring_has(a->again.rings[i], seq);
+                const int is_there = nd_ring_has(a->again.rings[i], seq, &(nd_span){0});
                 CHECK(!(lost && is_there));
-                CHECK(is_there || lost || !nd_ring_has(w.rings[i], seq));
+                CHECK(is_there || lost || !nd_ring_has(w.rings[i], seq, &(nd_span){0}));
                 CHECK(lost == 0 || seq > stats_of(w.rings[i]).settled_seq);
                 if (is_cleaned || lost == 0 || lost == 3) continue;
                 CHECK_EQUAL(lost, 2);

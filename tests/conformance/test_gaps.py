@@ -164,6 +164,17 @@ async def test_refused_records_are_told_before_the_next_that_was_not(queue: Chan
     assert ([gap["count"] for gap in message["gaps"]], numbers(message)) == ([2], [8])
 
 
+async def test_values_that_newer_ones_took_the_place_of_are_told_before_what_stayed(
+    queue: ChannelQueue,
+) -> None:
+    open_channel(queue, overflow=Overflow.KEEP_LATEST)
+    for turn, number in enumerate((1, 2, 1, 3, 1, 4), 1):
+        queue.append(records_of(notifications(1, first=number)), [Route(1)], NOW_MS + turn)
+    _, message = await take(queue)
+    assert message["gaps"] == [told(1, 3, count=2, reason="superseded")]
+    assert numbers(message) == [2, 3, 1, 4]
+
+
 async def test_every_kind_has_its_message_and_the_first_begins_with_the_gaps(queue: ChannelQueue) -> None:
     open_channel(queue, records_max=3)
     items = [*notifications(3), Item(Kind.ASYNC_RESPONSE, "", 7)]
