@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from simulation.chronicle import Violation
 from simulation.world import Outcome, run_seed
 
 
@@ -32,7 +33,11 @@ def replay_command(seed: int) -> str:
 
 
 def _replay(seed: int) -> int:
-    print(run_seed(seed, is_loud=True))
+    try:
+        print(run_seed(seed, is_loud=True))
+    except Violation as violation:
+        print(f"seed {seed}: {violation}")
+        return 1
     return 0
 
 
@@ -66,10 +71,9 @@ def _try(seed: int) -> Outcome | str:
     """The outcome of a seed, or one line on how it failed."""
     try:
         return run_seed(seed)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except (Exception, BaseExceptionGroup) as failure:
+        error: BaseException = failure
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
         return f"seed {seed}: {what.splitlines()[0]}  -- replay: {replay_command(seed)}"

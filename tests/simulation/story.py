@@ -105,7 +105,7 @@ def _settings(dice: Random, *, is_large: bool) -> Settings:
     tier = TierSettings(
         queue_bytes=dice.choice((8 * KIB, 50_000_000, 50_000_000)) if not is_large else 50_000_000,
         event_lifetime_s=dice.choice((86_400.0, 86_400.0, 86_400.0, 25.0)),
-        overflow=dice.choice((Overflow.DROP_OLDEST, Overflow.DROP_OLDEST, Overflow.REJECT)),
+        overflow=dice.choice((*(Overflow.DROP_OLDEST, Overflow.REJECT) * 2, Overflow.KEEP_LATEST)),
         batch_events=dice.choice((1, 4, 16, 100)),
         callback_timeout_s=dice.choice((5.0, 20.0)),
         retry_initial_s=0.5,

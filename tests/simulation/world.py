@@ -23,6 +23,7 @@ from simulation.story import Act, Story, tell
 from simulation.tenants import Tenants
 
 _ANSWER_BYTES = 512  # of one that is kept for a repeated Idempotency-Key
+_STEPS_MAX = 500_000  # a run takes about 5,000
 _DRAIN_S = 900.0  # for the last event to arrive once nothing goes wrong any more
 
 Sabotage = Callable[[Any], None]
@@ -70,7 +71,7 @@ class Simulation:
             self._story, self._network, self._promises, self._chronicle, self.steps, self._sabotage
         )
         tenants = Tenants(machine)
-        self.steps.at_turn = self._promises.look
+        self.steps.at_turn = self._look
         with self._scope:
             await tenants.move_in()
             async with trio.open_nursery() as nursery:
@@ -87,6 +88,11 @@ class Simulation:
             steps=self.steps.count,
             simulated_s=trio.current_time(),
         )
+
+    def _look(self) -> None:
+        self._promises.look()
+        if self.steps.count > _STEPS_MAX:
+            self._promises.fail(f"no end after {_STEPS_MAX} steps")
 
     async def _play(self, machine: Machine, tenants: Tenants) -> None:
         async with trio.open_nursery() as applications:
