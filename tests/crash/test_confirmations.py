@@ -64,6 +64,8 @@ async def test_a_clean_stop_sends_nothing_twice(tmp_path: Path) -> None:
             assert (await application.send("PUT", "/v2/subscriptions", EVERYTHING)).status == 204
             await tenant.gateway.post_events([{"ep": "one", "path": "/1"}])
             await receiver.wait_requests(2)
+            daemon.send_signal(signal.SIGTERM)
+            assert await daemon.wait() == 0  # meanwhile the receiver answers
         with open_daemon(tmp_path, "--allow-private-callbacks") as daemon:
             await User(daemon.port, tenant.gateway.key).post_events([{"ep": "one", "path": "/2"}])
             await receiver.wait_requests(3)

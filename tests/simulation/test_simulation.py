@@ -35,7 +35,7 @@ def test_a_seed_is_the_same_run_every_time_in_every_process() -> None:
     code = f"from simulation.world import run_seed\nfor seed in {list(seeds)}: print(run_seed(seed).digest)"
     for hash_seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],  # what is installed, not the source tree one stands in
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(_RUN.parent.parent)},
             capture_output=True,
             text=True,
