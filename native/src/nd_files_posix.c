@@ -16,7 +16,8 @@
 
 static nd_status status_of(int error)
 {
-    return error == ENOSPC || error == EDQUOT ? ND_ERR_NOSPACE : ND_ERR_IO;
+    /* EFBIG: whoever started us set a limit on the size of files, and may raise it. */
+    return error == ENOSPC || error == EDQUOT || error == EFBIG ? ND_ERR_NOSPACE : ND_ERR_IO;
 }
 
 static nd_status posix_create(void *context, const char *path, int32_t *file_out)

@@ -19,6 +19,7 @@ _FENCE = "```"
 _SETTING = re.compile(r"Setting: `(?P<line>[a-z_]+ = [^`]+)`")
 _GIVEN = "Given: "
 _OWN_DAEMON = "Daemon: its own"
+_TAKES = re.compile(r"Takes: (?P<seconds>\d+) s")
 _VARIABLE = re.compile(r"\{([A-Z][A-Z_]*)\}")
 
 
@@ -42,6 +43,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     settings: tuple[str, ...]  # lines of a tier's table
     has_own_daemon: bool
+    takes_s: int  # by clocks that no setting shortens; 0: no time to speak of
     steps: tuple[Step, ...]
 
     @property
@@ -62,6 +64,7 @@ def read_case(path: Path) -> Case:
         raise BadCase(f"{path.name}: the first line is not a title")
     prose, steps = _split(path.name, lines[1:])
     settings = tuple(match["line"] for line in prose if (match := _SETTING.fullmatch(line)))
+    takes_s = sum(int(match["seconds"]) for line in prose if (match := _TAKES.fullmatch(line)))
     why = [line for line in prose if line and not _is_setup(line)]
     if not why or not steps:
         raise BadCase(f"{path.name}: a case has a why and steps")
@@ -71,6 +74,7 @@ def read_case(path: Path) -> Case:
         why="\n".join(why),
         settings=settings,
         has_own_daemon=_OWN_DAEMON in prose,
+        takes_s=takes_s,
         steps=tuple(steps),
     )
 
@@ -83,7 +87,8 @@ def read_message(text: str) -> Message:
 
 
 def _is_setup(line: str) -> bool:
-    return _SETTING.fullmatch(line) is not None or line == _OWN_DAEMON or line.startswith(_GIVEN)
+    is_line = _SETTING.fullmatch(line) or _TAKES.fullmatch(line)
+    return is_line is not None or line == _OWN_DAEMON or line.startswith(_GIVEN)
 
 
 def _split(name: str, lines: Sequence[str]) -> tuple[list[str], list[Step]]:

@@ -88,7 +88,7 @@ class Player:
         try:
             for step in case.steps:
                 try:
-                    with trio.fail_after(WAIT_S):
+                    with trio.fail_after(WAIT_S + case.takes_s):
                         await self._actions[step.kind](step)
                 except Exception as error:
                     raise Failed(case, step, error) from error
@@ -180,13 +180,17 @@ class Player:
         await trio.aclose_forcefully(self._lines.pop(step.name).client.stream)
 
     async def _tell_daemon(self, step: Step) -> None:
-        """``revoke KEY``, or ``stop``."""
-        order, _, variable = step.text.partition(" ")
-        if order == "stop":
-            self._daemon.send_signal(signal.SIGTERM)
-            return
-        assert order == "revoke", f"{order!r} is no order"
-        await self._daemon.revoke_id(self._tenancy.ids[variable.strip("{}")])
+        """``revoke KEY``, ``files COUNT`` or ``stop``."""
+        order, _, rest = step.text.partition(" ")
+        match order:
+            case "stop":
+                self._daemon.send_signal(signal.SIGTERM)
+            case "files":
+                self._daemon.limit_files(None if rest == "of any size" else int(rest))
+            case "revoke":
+                await self._daemon.revoke_id(self._tenancy.ids[rest.strip("{}")])
+            case _:
+                raise AssertionError(f"{order!r} is no order")
 
     # --- their parts ----------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""What stands for several steps in a case: ``Given`` lines, ``events`` and ``open``."""
+"""What stands for several steps in a case: ``Given`` lines, ``events``, ``open``, and names with a number."""
 
 from __future__ import annotations
 
+import msgspec
 from support.case_step import Step
 
 _MINE = "Authorization: Bearer {KEY}"
@@ -42,6 +43,10 @@ def given(phrase: str, line: int) -> list[Step]:
 
 def expanded(step: Step) -> list[Step]:
     """The steps that a block stands for; most stand for themselves."""
+    name, _, count = step.name.partition("*")
+    if count:
+        named = [msgspec.structs.replace(step, name=f"{name}{number}") for number in range(1, int(count) + 1)]
+        return [one for step in named for one in expanded(step)]
     if step.kind == "events":
         posted = f"POST /gateway/v1/events\nAuthorization: Bearer {{GATEWAY_KEY}}\n{_JSON}\n\n{step.text}"
         return [_like(step, "request", posted), _like(step, "answer", "202")]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import resource
 import select
 import signal
 import socket
@@ -148,6 +149,12 @@ class Daemon:
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the daemon."""
         self._process.send_signal(number)
+
+    def limit_files(self, bytes_max: int | None) -> None:
+        """Let the daemon's files grow to this size and no further, as a full disk would; None: to any."""
+        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        now = most if bytes_max is None else bytes_max
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (now, most))
 
     async def wait(self) -> int:
         """The exit status of a daemon that was told to stop."""
