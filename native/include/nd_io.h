@@ -1,8 +1,7 @@
 /* nd_io.h -- what the native core asks of the operating system.
  *
  * Everything that can fail for want of memory goes through this table, so that a
- * test can make each request fail in turn, and so that the pool's region can
- * become a mapped file without the pool knowing.
+ * test can make each request fail in turn.
  */
 #ifndef ND_IO_H
 #define ND_IO_H
@@ -41,6 +40,11 @@ struct nd_io {
     /* Give the memory behind a part of a region back; the addresses stay ours and
      * their contents are lost.  A failure means that the memory is still there. */
     nd_status (*discard)(void *context, uint8_t *memory, uint64_t bytes);
+
+    /* Take the memory behind a part of a region now; many pages at once cost less than a fault
+     * for each.  Contents stay as they are, also while another thread writes them; what
+     * cannot be brought comes when it is touched. */
+    void (*bring)(void *context, uint8_t *memory, uint64_t bytes);
 };
 
 #endif /* ND_IO_H */

@@ -1,12 +1,8 @@
 /* nd_pool.h -- the chunk memory that all rings of a queue share.
  *
- *      region  | slab 0        | slab 1        | slab 2        | ...   bytes_max
- *              | 4 KiB chunks  | 256 KiB chunks| free          |
- *
  * One region of address space is reserved when the pool is opened and cut into
- * slabs of 2 MiB.  A slab serves chunks of one size, a power of two from 4 KiB to
- * the whole slab, and is free for any size again when its last chunk comes back.
- * A few free slabs stay warm; the memory of the others goes back to the system.
+ * slabs of chunks (nd_slabs.h).  A few free slabs stay warm; the memory of the others
+ * goes back to the system.  Never more than the region is used: that is the bound.
  *
  * Why chunks of many sizes: a quiet channel with one event costs 4 KiB, a busy one
  * walks through memory in large steps (decision 0001).
@@ -30,6 +26,7 @@
 /* cffi: begin */
 
 typedef struct nd_pool nd_pool;
+typedef struct nd_residency nd_residency;
 
 typedef struct {
     uint64_t bytes_max;     /* bound, a multiple of the slab size */
@@ -58,12 +55,24 @@ void nd_pool_close(nd_pool *pool);
  */
 void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out);
 
+/* Take memory for so many bytes of chunks from the machine before they are written to: first
+ * touches are most of what filling a pool costs.  Touches no books, so that it may run beside
+ * the thread that fills the pool, which must call nd_pool_brought when both are done.
+ *
+ *   Blocks  yes.
+ *   Cost    O(bytes).
+ */
+void nd_pool_bring(nd_pool *pool, uint64_t bytes);
+
+/* Count what was brought, and give back what was not needed. */
+void nd_pool_brought(nd_pool *pool, uint64_t bytes);
+
 /* cffi: end */
 
-/* Take a chunk of at least bytes_min bytes, of bytes_want when that can be had.
+/* Take a chunk of at least bytes_min bytes, of bytes_want when that can be had, and
+ * leave what is reserved.
  *
- * Falls back to larger chunks, then to smaller ones not below bytes_min, so that
- * any chunk that came back can be used again by anyone whose records fit.
+ * Falls back to smaller chunks not below bytes_min.
  *
  *   Owns    the caller, until nd_pool_give.  Contents are undefined.
  *   Blocks  no.
@@ -72,12 +81,29 @@ void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out);
  */
 uint8_t *nd_pool_take(nd_pool *pool, uint32_t bytes_min, uint32_t bytes_want, uint32_t *bytes_out);
 
+/* The same, out of the reserve too: for chunks that come back from the disk, without
+ * which nothing would leave a full pool. */
+uint8_t *nd_pool_take_reserved(nd_pool *pool, uint32_t bytes, uint32_t *bytes_out);
+
 /* Give a chunk back.
  *
  *   Blocks  no; may give a slab's memory back to the system.
  *   Cost    constant.
  */
 void nd_pool_give(nd_pool *pool, uint8_t *chunk);
+
+/* What is in no ring's chunk.
+ *
+ *   Cost    constant.
+ */
+uint64_t nd_pool_free_bytes(const nd_pool *pool);
+
+/* From now on chunks may be moved to a scratch file and back (nd_residency.h); NULL: all
+ * stay in memory, as they do until this is called.  No ring may be open. */
+void nd_pool_let_move(nd_pool *pool, nd_residency *residency, uint64_t reserve_bytes);
+
+/* Who moves the chunks; NULL: nobody. */
+nd_residency *nd_pool_residency(const nd_pool *pool);
 
 /* Bookkeeping memory from the pool's table, for the rings on it. */
 void *nd_pool_allocate(nd_pool *pool, size_t bytes);

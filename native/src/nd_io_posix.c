@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23          /* Linux 5.14; older ones refuse it */
+#endif
+
 static void *posix_allocate(void *context, size_t bytes)
 {
     (void)context;
@@ -44,6 +48,12 @@ static nd_status posix_discard(void *context, uint8_t *memory, uint64_t bytes)
     return madvise(memory, (size_t)bytes, MADV_DONTNEED) == 0 ? ND_OK : ND_ERR_FULL;
 }
 
+static void posix_bring(void *context, uint8_t *memory, uint64_t bytes)
+{
+    (void)context;
+    (void)madvise(memory, (size_t)bytes, MADV_POPULATE_WRITE);
+}
+
 static const nd_io posix_table = {
     .context = NULL,
     .allocate = posix_allocate,
@@ -51,6 +61,7 @@ static const nd_io posix_table = {
     .map = posix_map,
     .unmap = posix_unmap,
     .discard = posix_discard,
+    .bring = posix_bring,
 };
 
 const nd_io *nd_io_posix(void)

@@ -45,6 +45,13 @@ static nd_status counted_discard(void *context, uint8_t *region, uint64_t bytes)
     return memory->real->discard(memory->real->context, region, bytes);
 }
 
+static void counted_bring(void *context, uint8_t *region, uint64_t bytes)
+{
+    test_memory *memory = context;
+    memory->brings++;
+    memory->real->bring(memory->real->context, region, bytes);
+}
+
 void test_memory_begin(test_memory *memory)
 {
     *memory = (test_memory){.real = nd_io_posix()};
@@ -55,6 +62,7 @@ void test_memory_begin(test_memory *memory)
         .map = counted_map,
         .unmap = counted_unmap,
         .discard = counted_discard,
+        .bring = counted_bring,
     };
 }
 

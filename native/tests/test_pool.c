@@ -68,22 +68,31 @@ static void a_full_pool_gives_what_is_left_in_any_size(void)
     test_memory memory;
     test_memory_begin(&memory);
     nd_pool *pool;
-    CHECK_EQUAL(nd_pool_open(&memory.io, 2 * ND_SLAB_BYTES, &pool), ND_OK);
+    CHECK_EQUAL(nd_pool_open(&memory.io, ND_SLAB_BYTES, &pool), ND_OK);
     uint32_t bytes;
     uint8_t *small = nd_pool_take(pool, 1, 1, &bytes);
-    uint8_t *large = nd_pool_take(pool, 1, ND_SLAB_BYTES / 2, &bytes);
-    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
-    uint8_t *smaller = nd_pool_take(pool, 1, 64 * 1024, &bytes);        /* no slab left: the larger one */
-    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
-    uint8_t *smallest = nd_pool_take(pool, 4096, 64 * 1024, &bytes);    /* then the small ones */
     CHECK_EQUAL(bytes, 4096);
-    CHECK(nd_pool_take(pool, 4097, 64 * 1024, &bytes) == NULL);
+    uint8_t *large = nd_pool_take(pool, 1, ND_SLAB_BYTES / 2, &bytes);  /* of the same slab */
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
+    uint8_t *quarter = nd_pool_take(pool, 1, ND_SLAB_BYTES / 2, &bytes);        /* then what is left */
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 4);
+    CHECK(nd_pool_take(pool, ND_SLAB_BYTES / 4, ND_SLAB_BYTES / 4, &bytes) == NULL);
+    nd_pool_give(pool, large);
+    uint8_t *pieces[256];
+    for (uint32_t i = 0; i < 256; i++) {                        /* a chunk is cut up, and whole again */
+        pieces[i] = nd_pool_take(pool, 4096, 4096, &bytes);
+        CHECK_EQUAL(bytes, 4096);
+    }
+    CHECK(nd_pool_take(pool, ND_SLAB_BYTES / 2, ND_SLAB_BYTES / 2, &bytes) == NULL);
+    for (uint32_t i = 0; i < 256; i++) nd_pool_give(pool, pieces[(i * 77) % 256]);
+    large = nd_pool_take(pool, ND_SLAB_BYTES / 2, ND_SLAB_BYTES / 2, &bytes);
+    CHECK_EQUAL(bytes, ND_SLAB_BYTES / 2);
     nd_pool_give(pool, small);
     nd_pool_give(pool, large);
-    nd_pool_give(pool, smaller);
-    nd_pool_give(pool, smallest);
+    nd_pool_give(pool, quarter);
     uint8_t *whole = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
     CHECK_EQUAL(bytes, ND_SLAB_BYTES);
+    CHECK(nd_pool_take(pool, 1, 1, &bytes) == NULL);
     nd_pool_give(pool, whole);
     nd_pool_close(pool);
     test_memory_end(&memory);
@@ -116,9 +125,35 @@ static void few_free_slabs_stay_warm_and_the_rest_go_back(void)
     }
 }
 
+static void what_is_brought_is_counted_and_what_is_not_needed_goes_back(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 64 << 20, &pool), ND_OK);
+    uint32_t bytes;
+    uint8_t *before = nd_pool_take(pool, 4096, 4096, &bytes);
+    memset(before, 7, 4096);
+    nd_pool_bring(pool, 5 << 20);
+    CHECK_EQUAL(memory.brings, 1);
+    CHECK_EQUAL(before[4095], 7);                               /* it may be in use meanwhile */
+    uint8_t *large = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    nd_pool_brought(pool, 5 << 20);
+    CHECK_EQUAL(memory.discards, 1);                            /* the third slab */
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 2 * ND_SLAB_BYTES);
+    nd_pool_bring(pool, UINT64_MAX);
+    nd_pool_brought(pool, UINT64_MAX);
+    CHECK_EQUAL(before[0], 7);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 2 * ND_SLAB_BYTES);
+    nd_pool_give(pool, before);
+    nd_pool_give(pool, large);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
 static void opening_without_memory_leaves_nothing_behind(void)
 {
-    for (uint64_t fail_at = 1; fail_at <= 3; fail_at++) {
+    for (uint64_t fail_at = 1; fail_at <= 2; fail_at++) {
         test_memory memory;
         test_memory_begin(&memory);
         memory.fail_at = fail_at;
@@ -127,7 +162,16 @@ static void opening_without_memory_leaves_nothing_behind(void)
         CHECK_EQUAL(memory.requests, fail_at);
         test_memory_end(&memory);
     }
+    test_memory memory;
+    test_memory_begin(&memory);
     nd_pool *pool;
+    uint32_t bytes;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 1 << 20, &pool), ND_OK);
+    memory.fail_at = memory.requests + 1;
+    CHECK(nd_pool_take(pool, 1, 1, &bytes) == NULL);            /* no memory for the books of a slab */
+    nd_pool_give(pool, nd_pool_take(pool, 1, 1, &bytes));
+    nd_pool_close(pool);
+    test_memory_end(&memory);
     CHECK_EQUAL(nd_pool_open(nd_io_posix(), 0, &pool), ND_ERR_ARGUMENT);
     CHECK_EQUAL(nd_pool_open(nd_io_posix(), UINT64_MAX, &pool), ND_ERR_ARGUMENT);
     nd_pool_close(NULL);
@@ -139,6 +183,7 @@ int main(void)
     RUN(chunks_never_overlap_whatever_their_sizes);
     RUN(a_full_pool_gives_what_is_left_in_any_size);
     RUN(few_free_slabs_stay_warm_and_the_rest_go_back);
+    RUN(what_is_brought_is_counted_and_what_is_not_needed_goes_back);
     RUN(opening_without_memory_leaves_nothing_behind);
     return 0;
 }
