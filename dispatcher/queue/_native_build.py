@@ -13,10 +13,13 @@ from cffi import FFI
 
 _HEADERS = (
     "nd_status.h",
+    "nd_crc.h",
     "nd_io.h",
     "nd_files.h",
     "nd_pool.h",
     "nd_ring.h",
+    "nd_residency.h",
+    "nd_fetch.h",
     "nd_append.h",
     "nd_frame.h",
     "nd_segment.h",

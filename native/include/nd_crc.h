@@ -20,6 +20,8 @@
  */
 uint32_t nd_crc32c(uint32_t crc, const uint8_t *bytes, size_t count);
 
+/* cffi: begin */
+
 /* A stored record, or anything that keeps its checksum in bytes 4..7. */
 typedef struct {
     const uint8_t *bytes;
@@ -36,10 +38,14 @@ typedef struct {
  */
 typedef void (*nd_crc_function)(const nd_crc_lane *lanes, uint32_t lanes_count, uint32_t *sums);
 
+/* cffi: end */
+
 /* By table, on any machine. */
 void nd_crc32c_records_table(const nd_crc_lane *lanes, uint32_t lanes_count, uint32_t *sums);
 
 /* The fastest way this machine knows.  Ask once and keep the answer. */
+/* cffi: begin */
 nd_crc_function nd_crc32c_records_best(void);
+/* cffi: end */
 
 #endif /* ND_CRC_H */

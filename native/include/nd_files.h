@@ -1,4 +1,4 @@
-/* nd_files.h -- what the journal asks of the file system.
+/* nd_files.h -- what the journal and the scratch file ask of the file system.
  *
  * Every call that can fail, be cut short or be lost in a power cut goes through this
  * table, so that a test can do all three.  Paths are the caller's; a file is a number.
@@ -26,9 +26,14 @@ typedef struct {
 
     void (*close)(void *context, int32_t file);
 
-    /* Make a new file this long, of zeros, with its place on the disk taken, so that no
-     * later write within it can find the disk full.  ND_ERR_NOSPACE, ND_ERR_IO. */
-    nd_status (*preallocate)(void *context, int32_t file, uint64_t bytes);
+    /* Make a file reach this far, with zeros in a part of it that was never written to and
+     * its place on the disk taken, so that no later write within it can find the disk full.
+     * ND_ERR_NOSPACE, ND_ERR_IO. */
+    nd_status (*preallocate)(void *context, int32_t file, uint64_t offset, uint64_t bytes);
+
+    /* Give the place of a part of a file back to the disk; its contents are lost.
+     * ND_ERR_IO: the place is still ours. */
+    nd_status (*give_back)(void *context, int32_t file, uint64_t offset, uint64_t bytes);
 
     /* Write at an offset; may write less than asked, never nothing.  ND_ERR_NOSPACE, ND_ERR_IO. */
     nd_status (*write)(void *context, int32_t file, const uint8_t *bytes, uint64_t count,

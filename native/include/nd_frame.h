@@ -55,7 +55,7 @@ typedef struct {
     uint32_t stage;
     uint32_t events_left;               /* of this kind */
     uint64_t next_seq;
-    const uint8_t *next_at;
+    uint32_t next_offset;               /* in its chunk */
     uint64_t bytes_written;             /* by the last nd_batch_write; after ND_NO_ROOM: bytes needed */
 } nd_batch;
 
@@ -79,7 +79,8 @@ void nd_framer_close(nd_framer *framer);
  *   Blocks  no.
  *   Cost    O(records taken).
  *   Returns ND_OK, ND_EMPTY (no records there), ND_ERR_ARGUMENT, ND_ERR_CORRUPT
- *           (out->next_seq is the damaged record: nd_ring_isolate it and plan again).
+ *           (out->next_seq is the damaged record: nd_ring_isolate it and plan again),
+ *           ND_COLD (the first record is; a batch ends before a cold one).
  */
 nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, uint64_t upto_seq,
                         uint64_t events_max, uint64_t bytes_max, uint32_t form, nd_batch *out);
@@ -92,7 +93,8 @@ nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, ui
  *
  *   Blocks  no.
  *   Cost    O(records).
- *   Returns ND_OK, ND_ERR_TRIMMED (some are gone), ND_ERR_ARGUMENT, ND_ERR_CORRUPT.
+ *   Returns ND_OK, ND_ERR_TRIMMED (some are gone), ND_ERR_ARGUMENT, ND_ERR_CORRUPT,
+ *           ND_COLD (some are).
  */
 nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_seq,
                               uint64_t events, uint32_t form, nd_batch *out);
@@ -101,13 +103,14 @@ nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_s
 void nd_batch_rewind(nd_batch *batch);
 
 /* Write the next part of a batch: whole records while they fit, and never past the
- * end of a message.  batch->bytes_written says how much; 0 once all is written.
+ * end of a message, nor into a cold chunk.  batch->bytes_written says how much; 0 once all is written.
  *
  *   Owns    buffer is the caller's; the ring is the one that the batch was planned on.
  *   Blocks  no.
  *   Cost    O(records written, and those of other kinds in between).
  *   Returns ND_OK; ND_NO_ROOM (nothing written: batch->bytes_written are needed for the
- *           next piece); ND_ERR_TRIMMED (records of the batch are gone), ND_ERR_CORRUPT
+ *           next piece); ND_COLD (nothing written: batch->next_seq is cold);
+ *           ND_ERR_TRIMMED (records of the batch are gone), ND_ERR_CORRUPT
  *           (batch->next_seq is damaged): what was written before is then half a
  *           message, and the batch is of no use.
  */

@@ -7,10 +7,14 @@
  * Records go in at the end, are read in order from any place, and leave from the
  * front, or, when the ring is full, from just behind what is in flight; with policy
  * keep-latest also from anywhere behind that.  They lie side by side in chunks of the
- * pool and never move, unless others were superseded (nd_supersede.h).  The ring itself
- * keeps only *runs*: stretches of one chunk that hold nothing but records, with seqs that
- * rise, so there are no dead records to step over, and a record's place can be remembered
- * across calls and checked when it is used again.
+ * pool, and each keeps its offset in its chunk, unless others were superseded
+ * (nd_supersede.h).  The ring itself keeps only *runs*: stretches of one chunk that hold
+ * nothing but records, with seqs that rise, so there are no dead records to step over, and
+ * a record's offset can be remembered across calls and checked when it is used again.
+ *
+ * A chunk may be *cold*: its bytes lie in the scratch file, and no function here looks at
+ * them (nd_residency.h).  What needs them returns ND_COLD; what removes records gives a
+ * cold chunk up as a whole, or keeps the place of what is gone until it is back.
  *
  * The bytes of a record are described in dispatcher/docs/FORMAT.md.
  *
@@ -58,7 +62,7 @@ typedef struct {
     uint64_t held_bytes;                /* of these, in flight */
     uint64_t last_seq;                  /* 0: none was ever given */
     uint64_t settled_seq;               /* nothing up to here is in the ring */
-    uint64_t oldest_unix_ms;            /* received time of the first record; 0 when empty */
+    uint64_t oldest_unix_ms;            /* no record was received earlier; 0 when empty */
 } nd_ring_stats_t;
 
 /* An empty ring; its first record will have seq 1.
@@ -78,7 +82,8 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
  */
 void nd_ring_close(nd_ring *ring);
 
-/* Remove every record up to and including a seq.  Received times are not looked for.
+/* Remove every record up to and including a seq.  Received times are not looked for.  Of a
+ * cold chunk that keeps some the bytes are counted when it is back, or goes.
  *
  *   Blocks  no.
  *   Cost    O(chunks removed), and the records of the last one.
@@ -88,10 +93,11 @@ void nd_ring_close(nd_ring *ring);
 nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out);
 
 /* Remove every record up to a seq that was received before a moment, in flight or not.
- * As nd_ring_settle. */
+ * As nd_ring_settle; a cold chunk of which some stay is left until it is back. */
 nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_seq, nd_removed *out);
 
-/* Drop the oldest records that are not in flight, until bytes_min are gone.
+/* Drop the oldest records that are not in flight, until bytes_min are gone: cold chunks as
+ * a whole, and none of which some are in flight.
  *
  *   Blocks  no.
  *   Cost    O(chunks dropped), and the records of the last one.
@@ -106,9 +112,18 @@ nd_status nd_ring_drop(nd_ring *ring, uint64_t bytes_min, nd_removed *out);
  *   Blocks  no.
  *   Cost    O(chunks in flight), and the records of one.
  *   Returns ND_OK, ND_EMPTY (no record has this seq), ND_ERR_FULL (no memory to
- *           remember the hole; nothing changed).
+ *           remember the hole; nothing changed), ND_COLD (nobody can have seen it).
  */
 nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out);
+
+/* A batch that was in flight before the ring was made again is so again.
+ *
+ *   Blocks  no.
+ *   Cost    O(chunks in flight), and the records of one.
+ *   Returns ND_OK, ND_ERR_TRIMMED (it is not one of so many records any more).
+ */
+nd_status nd_ring_hold_again(nd_ring *ring, uint64_t epoch, uint64_t first_seq, uint64_t last_seq,
+                             uint64_t events);
 
 /* Records after this seq are no longer in flight.
  *
@@ -206,11 +221,14 @@ static inline nd_crc_lane nd_record_lane(const nd_record *record)
     };
 }
 
-/* Where a record lies, as remembered by a reader.  Used only after it is checked
- * against the ring, so one that has gone stale costs a little time, nothing else. */
+/* cffi: begin */
+
+/* Where a record lies, as remembered by a reader: at the end of the one before it.  Used
+ * only while that one stands before it in its run, so a place that has gone stale costs a
+ * little time, nothing else. */
 typedef struct {
-    uint64_t       seq;
-    const uint8_t *at;          /* NULL: not known */
+    uint64_t seq;
+    uint32_t offset;            /* in its chunk; 0: not known */
 } nd_place;
 
 /* Records that lie side by side. */
@@ -220,6 +238,7 @@ typedef struct {
     uint32_t       records;     /* at least 1 */
     uint64_t       first_seq;
     uint64_t       last_seq;    /* without holes, first_seq + records - 1 */
+    uint32_t       offset;      /* of bytes in their chunk */
 } nd_span;
 
 /* The records from a seq on, as far as they lie side by side.
@@ -227,9 +246,11 @@ typedef struct {
  *   Owns    the ring; valid until the next call that is given the ring not as const.
  *   Blocks  no.
  *   Cost    O(log chunks); without a good hint also the records of one chunk.
- *   Returns ND_OK, ND_EMPTY (no record has this seq or a later one), ND_ERR_CORRUPT.
+ *   Returns ND_OK, ND_EMPTY (no record has this seq or a later one), ND_COLD, ND_ERR_CORRUPT.
  */
 nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out);
+
+/* cffi: end */
 
 /* How many records have seqs from first to last.
  *
@@ -265,14 +286,15 @@ static inline const nd_record *nd_span_next(nd_span *span)
     const uint32_t stored = nd_record_stored_bytes(record->body_bytes);
     if (stored > span->bytes_count || record->seq != span->first_seq) return NULL;
     span->bytes += stored;
+    span->offset += stored;
     span->bytes_count -= stored;
     span->records -= 1;
     span->first_seq = nd_span_seq_after(span, record->seq);
     return record;
 }
 
-/* Records up to the one before end.seq are in flight; end.at is where that one lies
- * or would lie.  Never shrinks what is in flight. */
+/* Records up to the one before end.seq are in flight; end.offset is where that one ends.
+ * Never shrinks what is in flight. */
 void nd_ring_hold(nd_ring *ring, nd_place end);
 
 /* A good hint for reading on from where the last slice ended. */

@@ -12,6 +12,7 @@ typedef enum {
     ND_OK           =  0,
     ND_EMPTY        =  1,   /* nothing there; not a failure */
     ND_NO_ROOM      =  2,   /* the caller's buffer is too small for the next whole piece */
+    ND_COLD         =  3,   /* it lies on the disk; nd_fetch.h brings it back */
     ND_ERR_ARGUMENT = -1,   /* refused before anything changed */
     ND_ERR_FULL     = -2,   /* no memory left within the bound; nothing changed */
     ND_ERR_TRIMMED  = -3,   /* the records asked for are gone */

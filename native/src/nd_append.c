@@ -151,7 +151,7 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
                           uint64_t received_unix_ms)
 {
     run *tail = ring->count > 0 ? run_at(ring, ring->count - 1) : NULL;
-    if (tail != NULL && tail->chunk_bytes - tail->end >= bytes) {
+    if (tail != NULL && run_is_open(tail) && tail->chunk_bytes - tail->end >= bytes) {
         tail->end += bytes;
         tail->count += 1;
         tail->last_seq = seq;
@@ -159,8 +159,11 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
         return 1;
     }
     if (!nd_runs_reserve(ring, 1)) return 0;
-    run next = {.end = bytes, .count = 1, .first_seq = seq, .last_seq = seq, .newest_unix_ms = received_unix_ms};
-    next.chunk = nd_pool_take(ring->pool, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
+    run next = {
+        .slot = ND_NOWHERE, .end = bytes, .count = 1, .first_seq = seq, .last_seq = seq,
+        .oldest_unix_ms = received_unix_ms, .newest_unix_ms = received_unix_ms,
+    };
+    next.chunk = nd_run_take(ring, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
     if (next.chunk == NULL) return 0;
     ring->runs[ring->head + ring->count] = next;
     ring->count++;
@@ -196,8 +199,8 @@ static void undo_layout(layout *l, nd_ring *ring)
 {
     nd_superseded_free(&l->superseded, ring->pool);
     for (uint32_t i = ring->count; i-- > l->runs_count;) {
-        uint8_t *chunk = run_at(ring, i)->chunk;
-        if (i == 0 || run_at(ring, i - 1)->chunk != chunk) nd_pool_give(ring->pool, chunk);
+        const run *item = run_at(ring, i);
+        if (i == 0 || !runs_share(run_at(ring, i - 1), item)) nd_run_give(ring, item);
         ring->count--;
     }
     if (ring->count > 0) *run_at(ring, ring->count - 1) = l->tail;
@@ -424,6 +427,7 @@ void nd_append_commit(nd_append *append)
         fill(l, route, &append->request);
         give_way(l, route);
         nd_superseded_free(&l->superseded, append->pool);
+        nd_tenant_changed(route->ring);
     }
 }
 

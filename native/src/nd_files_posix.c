@@ -1,4 +1,4 @@
-/* nd_files_posix.c -- the journal's system calls, and nothing else. */
+/* nd_files_posix.c -- the system calls on files, and nothing else. */
 
 #define _GNU_SOURCE
 
@@ -91,12 +91,12 @@ static nd_status posix_read(void *context, int32_t file, uint8_t *bytes, uint64_
     return ND_ERR_IO;
 }
 
-static nd_status write_zeros(int32_t file, uint64_t bytes)
+static nd_status write_zeros(int32_t file, uint64_t at, uint64_t bytes)
 {
     static const uint8_t zeros[64 * 1024];
-    uint64_t at = 0;
-    while (at < bytes) {                                        /* each turn writes something or ends */
-        const uint64_t count = bytes - at < sizeof zeros ? bytes - at : sizeof zeros;
+    const uint64_t end = at + bytes;
+    while (at < end) {                                          /* each turn writes something or ends */
+        const uint64_t count = end - at < sizeof zeros ? end - at : sizeof zeros;
         uint64_t written = 0;
         const nd_status status = posix_write(NULL, file, zeros, count, at, &written);
         if (status != ND_OK) return status;
@@ -105,16 +105,23 @@ static nd_status write_zeros(int32_t file, uint64_t bytes)
     return ND_OK;
 }
 
-static nd_status posix_preallocate(void *context, int32_t file, uint64_t bytes)
+static nd_status posix_preallocate(void *context, int32_t file, uint64_t offset, uint64_t bytes)
 {
     (void)context;
     for (int turn = 0; turn < INTERRUPTS_MAX; turn++) {
         /* Not posix_fallocate: its own fallback writes one byte a block, and hides that it does. */
-        if (fallocate(file, 0, 0, (off_t)bytes) == 0) return ND_OK;
-        if (errno == EOPNOTSUPP || errno == ENOSYS) return write_zeros(file, bytes);
+        if (fallocate(file, 0, (off_t)offset, (off_t)bytes) == 0) return ND_OK;
+        if (errno == EOPNOTSUPP || errno == ENOSYS) return write_zeros(file, offset, bytes);
         if (errno != EINTR) break;
     }
     return status_of(errno);
+}
+
+static nd_status posix_give_back(void *context, int32_t file, uint64_t offset, uint64_t bytes)
+{
+    (void)context;
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return fallocate(file, mode, (off_t)offset, (off_t)bytes) == 0 ? ND_OK : ND_ERR_IO;
 }
 
 static nd_status posix_sync(void *context, int32_t file)
@@ -164,6 +171,7 @@ static const nd_files posix_table = {
     .reopen = posix_reopen,
     .close = posix_close,
     .preallocate = posix_preallocate,
+    .give_back = posix_give_back,
     .write = posix_write,
     .read = posix_read,
     .sync = posix_sync,

@@ -86,7 +86,7 @@ static void plan_take(plan *p, const nd_record *record, uint64_t bytes)
 }
 
 /* kind_bytes were summed with their share of the envelope; take it out again. */
-static void plan_end(plan *p, nd_ring *ring, const uint8_t *end)
+static void plan_end(plan *p, nd_ring *ring, uint32_t end)
 {
     nd_batch *batch = p->batch;
     for (uint32_t i = 0; i < batch->kinds_count; i++) {
@@ -94,7 +94,7 @@ static void plan_end(plan *p, nd_ring *ring, const uint8_t *end)
     }
     batch->epoch = nd_ring_epoch_of(ring, batch->first_seq);
     nd_batch_rewind(batch);
-    nd_ring_hold(ring, (nd_place){.seq = batch->last_seq + 1, .at = end});
+    nd_ring_hold(ring, (nd_place){.seq = batch->last_seq + 1, .offset = end});
 }
 
 /* Whether a record may join the slice without passing an earlier one of its device;
@@ -124,20 +124,20 @@ nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, ui
     plan p = plan_begin(ring, out, form);
     framer->table.in_use = 0;
     nd_place place = nd_ring_slice_end(ring);
-    const uint8_t *end = NULL;
+    uint32_t end = 0;
     out->next_seq = after_seq + 1;
     nd_span span = {0};
     uint64_t limit = 0;
     int is_cut = 0;
     while (!is_cut && out->events < events_max) {               /* a span each turn */
         const nd_status status = nd_ring_span(ring, out->next_seq, &place, &span);
-        if (status == ND_EMPTY) break;
+        if (status == ND_EMPTY || (status == ND_COLD && out->events > 0)) break;
         if (status != ND_OK) return status;
         if (out->events == 0) limit = smaller(upto_seq, nd_ring_slice_limit(ring, span.first_seq));
         while (span.records > 0 && out->events < events_max) {  /* a record each turn */
             is_cut = span.first_seq > limit;
             if (is_cut) break;
-            const uint8_t *before = span.bytes;
+            const uint32_t before = span.offset;
             out->next_seq = span.first_seq;
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || !nd_header_is_possible(record)) return ND_ERR_CORRUPT;
@@ -149,7 +149,7 @@ nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, ui
                 break;
             }
             plan_take(&p, record, bytes);
-            end = span.bytes;
+            end = span.offset;
         }
         out->next_seq = span.first_seq;
     }
@@ -164,19 +164,19 @@ nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_s
     if (ring == NULL || out == NULL || form > FORMS_ALL) return ND_ERR_ARGUMENT;
     if (first_seq == 0 || last_seq < first_seq) return ND_ERR_ARGUMENT;
     plan p = plan_begin(ring, out, form);
-    const uint8_t *end = NULL;
+    uint32_t end = 0;
     out->next_seq = first_seq;
     while (out->next_seq <= last_seq) {                         /* a span each turn */
         nd_span span;
         const nd_status status = nd_ring_span(ring, out->next_seq, NULL, &span);
-        if (status == ND_ERR_CORRUPT) return status;
+        if (status == ND_ERR_CORRUPT || status == ND_COLD) return status;
         if (status == ND_EMPTY || (out->events == 0 && span.first_seq != first_seq)) return ND_ERR_TRIMMED;
         while (span.records > 0 && span.first_seq <= last_seq) {        /* a record each turn */
             out->next_seq = span.first_seq;
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || !nd_header_is_possible(record)) return ND_ERR_CORRUPT;
             plan_take(&p, record, growth(&p, record));
-            end = span.bytes;
+            end = span.offset;
         }
         out->next_seq = span.first_seq;
     }

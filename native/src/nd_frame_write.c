@@ -103,7 +103,7 @@ static void kind_begin(nd_batch *batch, uint32_t kind_at)
     batch->stage = OPENING;
     batch->events_left = kind_at < batch->kinds_count ? batch->kind_events[kind_at] : 0;
     batch->next_seq = batch->first_seq;
-    batch->next_at = NULL;
+    batch->next_offset = 0;
 }
 
 void nd_batch_rewind(nd_batch *batch)
@@ -178,7 +178,7 @@ static nd_status put_span(writer *w, nd_batch *batch, nd_span *span, uint8_t **a
     const uint8_t kind = batch->kinds[batch->kind_at];
     const uint8_t *sound_end = span->bytes;
     while (span->records > 0 && batch->events_left > 0) {       /* a record each turn */
-        batch->next_at = span->bytes;
+        batch->next_offset = span->offset;
         batch->next_seq = span->first_seq;
         if (span->first_seq > batch->last_seq) return ND_ERR_TRIMMED;
         if (span->bytes >= sound_end) sound_end = verify_ahead(w, *span, kind);
@@ -197,19 +197,19 @@ static nd_status put_span(writer *w, nd_batch *batch, nd_span *span, uint8_t **a
         *at = put_record(*at, w, record);
         batch->events_left--;
     }
-    batch->next_at = span->bytes;
+    batch->next_offset = span->offset;
     batch->next_seq = span->first_seq;
     return ND_OK;
 }
 
-/* Write records of the kind at hand until all are written or one has no room. */
+/* Write records of the kind at hand until all are written, one has no room, or one is cold. */
 static nd_status put_records(writer *w, const nd_ring *ring, nd_batch *batch, uint8_t **at,
                              const uint8_t *end, uint64_t *needed)
 {
     *needed = 0;
     while (batch->events_left > 0 && *needed == 0) {            /* a span each turn */
         nd_span span;
-        const nd_place place = {.seq = batch->next_seq, .at = batch->next_at};
+        const nd_place place = {.seq = batch->next_seq, .offset = batch->next_offset};
         nd_status status = nd_ring_span(ring, batch->next_seq, &place, &span);
         if (status == ND_EMPTY) return ND_ERR_TRIMMED;
         if (status == ND_OK) status = put_span(w, batch, &span, at, end, needed);
@@ -229,8 +229,8 @@ nd_status nd_batch_write(const nd_ring *ring, nd_batch *batch, uint8_t *buffer, 
     uint8_t *at = buffer;
     const uint8_t *const end = buffer + capacity;
     uint64_t needed = 0;
-    int is_message_over = 0;
-    while (!is_message_over && needed == 0) {                   /* at most 3 stages of 6 kinds */
+    int is_message_over = 0, is_cold = 0;
+    while (!is_message_over && needed == 0 && !is_cold) {       /* at most 3 stages of 6 kinds */
         uint8_t *next = at;
         switch (batch->stage) {
         case OPENING:
@@ -240,8 +240,9 @@ nd_status nd_batch_write(const nd_ring *ring, nd_batch *batch, uint8_t *buffer, 
             break;
         case RECORDS: {
             const nd_status status = put_records(&w, ring, batch, &next, end, &needed);
-            if (status != ND_OK) return status;
-            if (needed == 0) batch->stage = CLOSING;
+            is_cold = status == ND_COLD;
+            if (status != ND_OK && !is_cold) return status;
+            if (needed == 0 && !is_cold) batch->stage = CLOSING;
             break;
         }
         default:
@@ -258,7 +259,7 @@ nd_status nd_batch_write(const nd_ring *ring, nd_batch *batch, uint8_t *buffer, 
     }
     if (at == buffer) {
         batch->bytes_written = needed;
-        return ND_NO_ROOM;
+        return is_cold ? ND_COLD : ND_NO_ROOM;
     }
     batch->bytes_written = (uint64_t)(at - buffer);
     return ND_OK;

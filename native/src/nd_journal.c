@@ -396,7 +396,7 @@ nd_status nd_journal_prepare(nd_journal *journal)
     int32_t file;
     nd_status status = files->create(files->context, p.text, &file);
     if (status != ND_OK) return status;
-    status = files->preallocate(files->context, file, journal->options.segment_bytes);
+    status = files->preallocate(files->context, file, 0, journal->options.segment_bytes);
     if (status == ND_OK) status = files->sync(files->context, file);
     if (status == ND_OK) status = files->sync_folder(files->context, journal->folder);
     if (status != ND_OK) {              /* nothing was written into it: it can be made again */

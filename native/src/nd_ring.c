@@ -1,10 +1,10 @@
 /* nd_ring.c -- a deque of runs over chunks of the pool; drawn in nd_ring_inside.h.
  *
  * A remembered place (nd_place) needs no generation number: seqs are never given
- * twice and records never move, so a place is right exactly if the run that now
- * holds its seq lies around its address.  Places are not used for records that may
- * have moved because others were superseded, nor in runs whose seqs have holes, where
- * nobody could say how many records lie before: those are walked.
+ * twice and a record keeps its offset, so a place is right if the run that holds its seq
+ * holds the one before it too.  Places are not used for records that may have moved
+ * because others were superseded, nor in runs whose seqs have holes, where nobody could
+ * say how many records lie before: those are walked.
  */
 
 #include "nd_ring.h"
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "nd_assert.h"
+#include "nd_cut.h"
 #include "nd_ring_inside.h"
 
 #define RUNS_MIN        4u
@@ -57,15 +58,18 @@ static void runs_remove(nd_ring *ring, uint32_t from, uint32_t to)
 {
     if (from == to) return;
     for (uint32_t i = from; i < to; i++) {
-        uint8_t *chunk = run_at(ring, i)->chunk;
-        const int next_shares = i + 1 < ring->count && run_at(ring, i + 1)->chunk == chunk;
-        const int one_before_shares = from > 0 && run_at(ring, from - 1)->chunk == chunk;
-        if (!next_shares && !one_before_shares) nd_pool_give(ring->pool, chunk);
+        run *item = run_at(ring, i);
+        const int next_shares = i + 1 < ring->count && runs_share(run_at(ring, i + 1), item);
+        const int one_before_shares = from > 0 && runs_share(run_at(ring, from - 1), item);
+        nd_run_free_seqs(ring, item);
+        if (run_is_cold(item)) ring->tenant.runs_cold--;
+        if (!next_shares && !one_before_shares) nd_run_give(ring, item);
     }
     memmove(ring->runs + ring->head + (to - from), ring->runs + ring->head, from * sizeof *ring->runs);
     ring->head += to - from;
     ring->count -= to - from;
     nd_runs_trim(ring);
+    nd_tenant_changed(ring);
 }
 
 uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq)
@@ -83,94 +87,38 @@ uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq)
 
 nd_span nd_run_span(const run *item)
 {
+    ND_ASSERT(!run_is_cold(item));                              /* nothing looks at what is not here */
     return (nd_span){
         .bytes = item->chunk + item->begin,
         .bytes_count = item->end - item->begin,
         .records = item->count,
         .first_seq = item->first_seq,
         .last_seq = item->last_seq,
+        .offset = item->begin,
     };
-}
-
-/* A place between the records of a run. */
-typedef struct {
-    nd_span  rest;              /* the records behind it */
-    uint64_t before_seq;        /* of the record before it, if there is one */
-    uint64_t before_unix_ms;    /* when that was received; 0: not known */
-} cut;
-
-static cut cut_of(const run *item)
-{
-    return (cut){.rest = nd_run_span(item)};
-}
-
-static uint32_t cut_offset(const cut *at, const run *item)
-{
-    return (uint32_t)(at->rest.bytes - item->chunk);
-}
-
-/* Move to a remembered place, if that is one in this run. */
-static void cut_skip_to(const nd_ring *ring, cut *at, const run *item, const nd_place *place)
-{
-    if (place->at == NULL || place->seq <= ring->moved_seq || !run_is_dense(item)) return;
-    if (place->seq <= item->first_seq || place->seq > item->last_seq) return;
-    if (place->at < at->rest.bytes || place->at >= at->rest.bytes + at->rest.bytes_count) return;
-    at->rest.bytes_count -= (uint32_t)(place->at - at->rest.bytes);
-    at->rest.records -= (uint32_t)(place->seq - at->rest.first_seq);
-    at->rest.bytes = place->at;
-    at->rest.first_seq = place->seq;
-    at->before_seq = place->seq - 1;
-}
-
-/* The place before the first record with this seq or a later one; the run reaches it.
- * False when a header on the way is damaged. */
-static int cut_at(const nd_ring *ring, const run *item, uint64_t seq, const nd_place *hint, cut *out)
-{
-    *out = cut_of(item);
-    if (hint != NULL && hint->seq <= seq) cut_skip_to(ring, out, item, hint);
-    while (out->rest.records > 0 && out->rest.first_seq < seq) {        /* at most the run's records */
-        const nd_record *record = nd_span_next(&out->rest);
-        if (record == NULL) return 0;
-        out->before_seq = record->seq;
-        out->before_unix_ms = record->received_unix_ms;
-    }
-    return 1;
-}
-
-/* Move over records until bytes_min are passed.  Damage ends the run: nothing behind it can be found. */
-static void cut_move(cut *at, const run *item, uint64_t bytes_min)
-{
-    const uint8_t *begin = at->rest.bytes;
-    while (at->rest.records > 0 && (uint64_t)(at->rest.bytes - begin) < bytes_min) {    /* at most the run's records */
-        const nd_record *record = nd_span_next(&at->rest);
-        if (record == NULL) {
-            at->rest.records = 0;
-        } else {
-            at->before_seq = record->seq;
-            at->before_unix_ms = record->received_unix_ms;
-        }
-    }
-    if (at->rest.records > 0) return;
-    at->rest.bytes = item->chunk + item->end;
-    at->before_seq = item->last_seq;
-    at->before_unix_ms = item->newest_unix_ms;
-}
-
-/* When the record at a place was received; 0: there is none, or its header is damaged. */
-static uint64_t received_at(nd_span rest)
-{
-    const nd_record *record = rest.records > 0 ? nd_span_next(&rest) : NULL;
-    return record != NULL ? record->received_unix_ms : 0;
 }
 
 nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out)
 {
     const uint32_t index = nd_run_reaching(ring, seq);
     if (index == ring->count) return ND_EMPTY;
-    cut at;
-    const int is_found = cut_at(ring, run_at(ring, index), seq, hint, &at);
+    if (run_is_cold(run_at(ring, index))) return ND_COLD;
+    nd_cut at;
+    const int is_found = nd_cut_at(ring, run_at(ring, index), seq, hint, &at);
     *out = at.rest;
     return is_found ? ND_OK : ND_ERR_CORRUPT;
+}
+
+/* How many records of a cold run with holes come before a seq, which is not before its first. */
+static uint32_t seqs_before(const run *item, uint64_t seq)
+{
+    uint32_t low = 0, high = item->count;
+    while (low < high) {                                        /* halves: at most 32 turns */
+        const uint32_t middle = low + (high - low) / 2;
+        if (item->first_seq + item->seqs[middle] < seq) low = middle + 1;
+        else high = middle;
+    }
+    return low;
 }
 
 /* How many of a run's records have seqs from first to last, both within the run's;
@@ -179,8 +127,9 @@ static uint64_t count_in(const nd_ring *ring, const run *item, uint64_t first_se
 {
     if (run_is_dense(item)) return last_seq - first_seq + 1;
     if (first_seq == item->first_seq && last_seq == item->last_seq) return item->count;
-    cut from, to;
-    if (!cut_at(ring, item, first_seq, NULL, &from) || !cut_at(ring, item, last_seq + 1, NULL, &to)) return 0;
+    if (run_is_cold(item)) return seqs_before(item, last_seq + 1) - seqs_before(item, first_seq);
+    nd_cut from, to;
+    if (!nd_cut_at(ring, item, first_seq, NULL, &from) || !nd_cut_at(ring, item, last_seq + 1, NULL, &to)) return 0;
     return from.rest.records - to.rest.records;
 }
 
@@ -203,8 +152,9 @@ uint64_t nd_ring_next_seq(const nd_ring *ring, uint64_t seq)
     if (index == ring->count) return 0;
     const run *item = run_at(ring, index);
     if (seq <= item->first_seq) return item->first_seq;
-    cut at;
-    return run_is_dense(item) || !cut_at(ring, item, seq, NULL, &at) ? seq : at.rest.first_seq;
+    if (item->seqs != NULL) return item->first_seq + item->seqs[seqs_before(item, seq)];
+    nd_cut at;
+    return run_is_dense(item) || !nd_cut_at(ring, item, seq, NULL, &at) ? seq : at.rest.first_seq;
 }
 
 int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
@@ -212,8 +162,10 @@ int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
     if (seq > near->last_seq) {
         const uint32_t index = nd_run_reaching(ring, seq);
         if (index == ring->count || run_at(ring, index)->first_seq > seq) return 0;
-        if (run_is_dense(run_at(ring, index))) return 1;
-        *near = nd_run_span(run_at(ring, index));
+        const run *item = run_at(ring, index);
+        if (run_is_dense(item)) return 1;
+        if (run_is_cold(item)) return seqs_before(item, seq + 1) > seqs_before(item, seq);
+        *near = nd_run_span(item);
     }
     while (near->records > 0 && near->first_seq < seq) {        /* at most the run's records */
         if (nd_span_next(near) == NULL) near->records = 0;      /* damaged: nothing behind can be found */
@@ -253,17 +205,10 @@ void nd_ring_close(nd_ring *ring)
 {
     if (ring == NULL) return;
     runs_remove(ring, 0, ring->count);
+    nd_tenant_leave(ring);
     if (ring->runs != NULL) nd_pool_release(ring->pool, ring->runs, ring->capacity * sizeof *ring->runs);
     nd_epochs_free(ring);
     nd_pool_release(ring->pool, ring, sizeof *ring);
-}
-
-static uint64_t oldest_unix_ms(const nd_ring *ring)
-{
-    if (ring->count == 0) return 0;
-    nd_span span = nd_run_span(run_at(ring, 0));
-    const nd_record *oldest = nd_span_next(&span);
-    return oldest != NULL ? oldest->received_unix_ms : 0;
 }
 
 void nd_ring_stats(const nd_ring *ring, nd_ring_stats_t *out)
@@ -274,7 +219,7 @@ void nd_ring_stats(const nd_ring *ring, nd_ring_stats_t *out)
         .held_bytes = ring->held_bytes,
         .last_seq = ring->last_seq,
         .settled_seq = ring->count == 0 ? ring->last_seq : run_at(ring, 0)->first_seq - 1,
-        .oldest_unix_ms = oldest_unix_ms(ring),
+        .oldest_unix_ms = ring->count == 0 ? 0 : run_at(ring, 0)->oldest_unix_ms,
     };
 }
 
@@ -284,7 +229,7 @@ nd_place nd_ring_slice_end(const nd_ring *ring) { return ring->slice_end; }
 
 /* --- in flight ------------------------------------------------------------------- */
 
-/* Stored bytes of the records before a place. */
+/* Stored bytes of the records before a place; of a run in which it cannot be found, all. */
 static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
 {
     const uint32_t reaching = nd_run_reaching(ring, place->seq);
@@ -293,8 +238,13 @@ static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
     if (reaching == ring->count) return bytes;
     const run *item = run_at(ring, reaching);
     if (item->first_seq >= place->seq) return bytes;
-    cut at;
-    return bytes + (cut_at(ring, item, place->seq, place, &at) ? cut_offset(&at, item) - item->begin : run_bytes(item));
+    nd_cut at;
+    return bytes + (nd_cut_at(ring, item, place->seq, place, &at) ? at.rest.offset - item->begin : run_bytes(item));
+}
+
+void nd_ring_recount_held(nd_ring *ring)
+{
+    ring->held_bytes = bytes_before(ring, &(nd_place){.seq = ring->in_flight_seq + 1});
 }
 
 void nd_ring_hold(nd_ring *ring, nd_place end)
@@ -303,6 +253,18 @@ void nd_ring_hold(nd_ring *ring, nd_place end)
     if (end.seq - 1 <= ring->in_flight_seq) return;
     ring->in_flight_seq = end.seq - 1;
     ring->held_bytes = bytes_before(ring, &end);
+}
+
+nd_status nd_ring_hold_again(nd_ring *ring, uint64_t epoch, uint64_t first_seq, uint64_t last_seq,
+                             uint64_t events)
+{
+    nd_span near = {0};
+    const int is_there = first_seq != 0 && nd_ring_has(ring, first_seq, &near) && nd_ring_has(ring, last_seq, &near)
+                         && nd_ring_count(ring, first_seq, last_seq) == events;
+    if (!is_there) return ND_ERR_TRIMMED;
+    if (nd_ring_epoch_of(ring, first_seq) != epoch || nd_ring_epoch_of(ring, last_seq) != epoch) return ND_ERR_TRIMMED;
+    nd_ring_hold(ring, (nd_place){.seq = last_seq + 1});
+    return ND_OK;
 }
 
 void nd_ring_release(nd_ring *ring, uint64_t after_seq)
@@ -315,24 +277,41 @@ void nd_ring_release(nd_ring *ring, uint64_t after_seq)
 /* --- leaving --------------------------------------------------------------------- */
 
 /* Take the records before a place out of a run that keeps some. */
-static void run_cut_front(run *item, const cut *at, nd_removed *removed)
+static void run_cut_front(run *item, const nd_cut *at, nd_removed *removed)
 {
     ND_ASSERT(at->rest.records > 0 && at->rest.records < item->count);
     removed_add(removed, (leaving){
-        .count = item->count - at->rest.records, .bytes = cut_offset(at, item) - item->begin,
+        .count = item->count - at->rest.records, .bytes = at->rest.offset - item->begin,
         .first_seq = item->first_seq, .last_seq = at->before_seq,
-        .first_unix_ms = received_at(nd_run_span(item)), .last_unix_ms = at->before_unix_ms,
+        .first_unix_ms = item->oldest_unix_ms, .last_unix_ms = at->before_unix_ms,
     });
-    item->begin = cut_offset(at, item);
+    item->begin = at->rest.offset;
     item->count = at->rest.records;
     item->first_seq = at->rest.first_seq;
+    item->oldest_unix_ms = nd_received_at(at->rest);
+}
+
+/* Take the records up to a seq, which is not the last, out of a cold run; what they take stays. */
+static void run_forget_front(run *item, uint64_t upto_seq, nd_removed *removed)
+{
+    uint32_t *seqs = item->seqs;
+    const uint32_t count = seqs != NULL ? seqs_before(item, upto_seq + 1) : (uint32_t)(upto_seq + 1 - item->first_seq);
+    const uint32_t by = seqs != NULL ? seqs[count] : count;
+    removed_add(removed, (leaving){
+        .count = count, .first_seq = item->first_seq,
+        .last_seq = item->first_seq + (seqs != NULL ? seqs[count - 1] : count - 1),
+    });
+    item->gone += count;
+    item->count -= count;
+    item->first_seq += by;
+    for (uint32_t i = 0; seqs != NULL && i < item->count; i++) seqs[i] = seqs[i + count] - by;
 }
 
 static void run_count_whole(const run *item, nd_removed *removed)
 {
     removed_add(removed, (leaving){
         .count = item->count, .bytes = run_bytes(item), .first_seq = item->first_seq, .last_seq = item->last_seq,
-        .first_unix_ms = received_at(nd_run_span(item)), .last_unix_ms = item->newest_unix_ms,
+        .first_unix_ms = item->oldest_unix_ms, .last_unix_ms = item->newest_unix_ms,
     });
 }
 
@@ -347,9 +326,11 @@ nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
     for (uint32_t i = 0; i < keep; i++) run_count_whole(run_at(ring, i), out);
     if (keep < ring->count && run_at(ring, keep)->first_seq <= upto_seq) {
         run *item = run_at(ring, keep);
-        cut at;
-        if (cut_at(ring, item, upto_seq + 1, &ring->slice_end, &at)) {
+        nd_cut at;
+        if (nd_cut_at(ring, item, upto_seq + 1, &ring->slice_end, &at)) {
             run_cut_front(item, &at, out);
+        } else if (run_is_cold(item)) {
+            run_forget_front(item, upto_seq, out);
         } else {
             run_count_whole(item, out);
             keep++;
@@ -361,13 +342,14 @@ nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
     ring->bytes -= out->bytes;
     ring->held_bytes = out->last_seq <= ring->in_flight_seq && out->bytes <= ring->held_bytes
                            ? ring->held_bytes - out->bytes : 0;
+    if (ring->tenant.runs_cold > 0) nd_ring_recount_held(ring);        /* what is cold is held whole, or not */
     return status;
 }
 
 /* Settle, and say when the first and the last of what went were received. */
 static nd_status settle_received(nd_ring *ring, uint64_t upto_seq, uint64_t last_unix_ms, nd_removed *out)
 {
-    const uint64_t first_unix_ms = oldest_unix_ms(ring);
+    const uint64_t first_unix_ms = ring->count > 0 ? run_at(ring, 0)->oldest_unix_ms : 0;
     const nd_status status = nd_ring_settle(ring, upto_seq, out);
     if (out->count > 0) {
         out->first_unix_ms = first_unix_ms;
@@ -386,6 +368,16 @@ nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_s
             last_unix_ms = item->newest_unix_ms;
             continue;
         }
+        if (item->oldest_unix_ms >= before_unix_ms || item->first_seq > upto_seq) break;
+        if (run_is_cold(item) && item->newest_unix_ms < before_unix_ms) {       /* but for upto_seq it would go */
+            last_seq = upto_seq;
+            last_unix_ms = 0;
+            break;
+        }
+        if (run_is_cold(item)) {
+            ring->tenant.expire_unix_ms = before_unix_ms;
+            break;
+        }
         nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* at most the run's records */
             const nd_record *record = nd_span_next(&span);
@@ -401,15 +393,15 @@ nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_s
 
 /* Remove records from a place on from within a run whose first part stays, and was walked.
  * The run is split when a part behind them stays too; a run for it is reserved. */
-static void remove_inside(nd_ring *ring, uint32_t index, const cut *at, uint64_t bytes_min, nd_removed *removed)
+static void remove_inside(nd_ring *ring, uint32_t index, const nd_cut *at, uint64_t bytes_min, nd_removed *removed)
 {
     run *item = run_at(ring, index);
-    cut end = *at;
-    cut_move(&end, item, bytes_min);
+    nd_cut end = *at;
+    nd_cut_move(&end, item, bytes_min);
     removed_add(removed, (leaving){
-        .count = at->rest.records - end.rest.records, .bytes = (uint64_t)(end.rest.bytes - at->rest.bytes),
+        .count = at->rest.records - end.rest.records, .bytes = end.rest.offset - at->rest.offset,
         .first_seq = at->rest.first_seq, .last_seq = end.before_seq,
-        .first_unix_ms = received_at(at->rest), .last_unix_ms = end.before_unix_ms,
+        .first_unix_ms = nd_received_at(at->rest), .last_unix_ms = end.before_unix_ms,
     });
 
     if (end.rest.records > 0) {
@@ -417,11 +409,12 @@ static void remove_inside(nd_ring *ring, uint32_t index, const cut *at, uint64_t
         memmove(item + 2, item + 1, (ring->count - index - 1) * sizeof *item);
         ring->count++;
         item[1] = *item;
-        item[1].begin = cut_offset(&end, item);
+        item[1].begin = end.rest.offset;
         item[1].count = end.rest.records;
         item[1].first_seq = end.rest.first_seq;
+        item[1].oldest_unix_ms = nd_received_at(end.rest);
     }
-    item->end = cut_offset(at, item);
+    item->end = at->rest.offset;
     item->count -= at->rest.records;
     item->last_seq = at->before_seq;
     item->newest_unix_ms = at->before_unix_ms;
@@ -434,8 +427,10 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     uint32_t from = nd_run_reaching(ring, seq);
     uint32_t to = from;
     if (from < ring->count && run_at(ring, from)->first_seq < seq) {
-        cut at;
-        if (cut_at(ring, run_at(ring, from), seq, NULL, &at)) {
+        nd_cut at;
+        if (run_is_cold(run_at(ring, from))) {
+            from++;                     /* all of it counts as in flight */
+        } else if (nd_cut_at(ring, run_at(ring, from), seq, NULL, &at)) {
             remove_inside(ring, from, &at, bytes_min, out);
             from++;
         } else {                        /* damaged: the run goes whole, with what of it is in flight */
@@ -446,9 +441,9 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     }
     while (to < ring->count && out->bytes < bytes_min) {        /* a run each turn */
         run *item = run_at(ring, to);
-        if (run_bytes(item) > bytes_min - out->bytes) {
-            cut at = cut_of(item);
-            cut_move(&at, item, bytes_min - out->bytes);
+        if (run_bytes(item) > bytes_min - out->bytes && !run_is_cold(item)) {
+            nd_cut at = nd_cut_of(item);
+            nd_cut_move(&at, item, bytes_min - out->bytes);
             if (at.rest.records > 0) {
                 run_cut_front(item, &at, out);
                 break;
@@ -476,14 +471,15 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
     *out = (nd_removed){0};
     const uint32_t index = nd_run_reaching(ring, seq);
     if (index == ring->count || run_at(ring, index)->first_seq > seq) return ND_EMPTY;
+    if (run_is_cold(run_at(ring, index))) return ND_COLD;
     if (!nd_runs_reserve(ring, 1)) return ND_ERR_FULL;
 
     run *item = run_at(ring, index);
-    cut at;
-    const int is_found = cut_at(ring, item, seq, NULL, &at);
+    nd_cut at;
+    const int is_found = nd_cut_at(ring, item, seq, NULL, &at);
     if (is_found && at.rest.first_seq != seq) return ND_EMPTY;
-    cut end = at;
-    cut_move(&end, item, 1);
+    nd_cut end = at;
+    nd_cut_move(&end, item, 1);
     if (is_found && at.rest.records < item->count) {
         remove_inside(ring, index, &at, 1, out);
     } else if (is_found && end.rest.records > 0) {
@@ -494,7 +490,7 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
     }
     ring->records -= out->count;
     ring->bytes -= out->bytes;
-    ring->held_bytes = bytes_before(ring, &(nd_place){.seq = ring->in_flight_seq + 1});
+    nd_ring_recount_held(ring);
     out->first_unix_ms = out->last_unix_ms = 0;         /* what is damaged says nothing of itself */
     return ND_OK;
 }

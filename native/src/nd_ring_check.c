@@ -4,11 +4,16 @@
 
 #include "nd_ring_inside.h"
 
-static nd_status check_run(const nd_ring *ring, const run *item, nd_removed *seen, uint64_t *held_bytes,
-                           uint64_t *newest_unix_ms)
+/* What the runs say, to be compared with what the ring says. */
+typedef struct {
+    nd_removed records;
+    uint64_t   held_bytes;
+    uint64_t   newest_unix_ms;
+    uint32_t   chunks, copies, runs_cold;
+} sums;
+
+static nd_status check_records(const nd_ring *ring, const run *item, sums *s)
 {
-    if (item->count == 0 || item->end > item->chunk_bytes || item->begin >= item->end) return ND_ERR_CORRUPT;
-    if (item->last_seq - item->first_seq < item->count - 1) return ND_ERR_CORRUPT;
     const nd_crc_function crc = nd_pool_crc(ring->pool);
     nd_span span = nd_run_span(item);
     while (span.records > 0) {                                  /* the run's records */
@@ -18,31 +23,54 @@ static nd_status check_run(const nd_ring *ring, const run *item, nd_removed *see
         const nd_crc_lane lane = nd_record_lane(record);
         crc(&lane, 1, &sum);
         if (record->crc32c != sum) return ND_ERR_CORRUPT;
-        if (record->received_unix_ms < *newest_unix_ms) return ND_ERR_CORRUPT;
-        *newest_unix_ms = record->received_unix_ms;
-        if (record->seq <= ring->in_flight_seq) *held_bytes += nd_record_stored_bytes(record->body_bytes);
+        if (record->received_unix_ms < s->newest_unix_ms) return ND_ERR_CORRUPT;
+        if (span.records + 1 == item->count && record->received_unix_ms != item->oldest_unix_ms) return ND_ERR_CORRUPT;
+        s->newest_unix_ms = record->received_unix_ms;
+        if (record->seq <= ring->in_flight_seq) s->held_bytes += nd_record_stored_bytes(record->body_bytes);
     }
-    if (span.bytes_count != 0 || *newest_unix_ms != item->newest_unix_ms) return ND_ERR_CORRUPT;
-    removed_add(seen, (leaving){
+    return span.bytes_count == 0 && s->newest_unix_ms == item->newest_unix_ms ? ND_OK : ND_ERR_CORRUPT;
+}
+
+static nd_status check_run(const nd_ring *ring, const run *item, sums *s)
+{
+    if (item->count == 0 || item->begin >= item->end) return ND_ERR_CORRUPT;
+    if (item->last_seq - item->first_seq < item->count - 1) return ND_ERR_CORRUPT;
+    removed_add(&s->records, (leaving){
         .count = item->count, .bytes = run_bytes(item), .first_seq = item->first_seq, .last_seq = item->last_seq,
     });
-    return ND_OK;
+    if (!run_is_cold(item)) {
+        if (item->end > item->chunk_bytes || item->gone != 0 || item->seqs != NULL) return ND_ERR_CORRUPT;
+        return check_records(ring, item, s);
+    }
+    s->runs_cold++;
+    if (item->first_seq <= ring->in_flight_seq) s->held_bytes += run_bytes(item);
+    if (item->seqs == NULL) return run_is_dense(item) && item->slot != ND_NOWHERE ? ND_OK : ND_ERR_CORRUPT;
+    for (uint32_t i = 1; i < item->count; i++) {
+        if (item->seqs[i - 1] >= item->seqs[i]) return ND_ERR_CORRUPT;
+    }
+    return item->seqs[item->count - 1] == item->last_seq - item->first_seq ? ND_OK : ND_ERR_CORRUPT;
 }
 
 nd_status nd_ring_check(const nd_ring *ring)
 {
-    nd_removed seen = {0};
-    uint64_t held_bytes = 0, newest_unix_ms = 0;
+    sums s = {0};
     for (uint32_t i = 0; i < ring->count; i++) {
         const run *item = run_at(ring, i);
         const run *before = i > 0 ? run_at(ring, i - 1) : NULL;
         if (before != NULL && item->first_seq <= before->last_seq) return ND_ERR_CORRUPT;
-        if (before != NULL && item->chunk == before->chunk && item->begin < before->end) return ND_ERR_CORRUPT;
-        const nd_status status = check_run(ring, item, &seen, &held_bytes, &newest_unix_ms);
+        if (before != NULL && runs_share(item, before) && item->begin < before->end) return ND_ERR_CORRUPT;
+        const nd_status status = check_run(ring, item, &s);
         if (status != ND_OK) return status;
+        if (run_is_cold(item) || (before != NULL && runs_share(item, before))) continue;
+        s.chunks++;
+        if (item->slot != ND_NOWHERE) s.copies++;
     }
-    const int is_right = seen.count == ring->records && seen.bytes == ring->bytes
-                         && seen.last_seq <= ring->last_seq && held_bytes == ring->held_bytes
-                         && ring->bytes <= ring->queue_bytes && newest_unix_ms <= ring->newest_unix_ms;
+    const nd_tenant *tenant = &ring->tenant;
+    if (s.chunks != tenant->chunks || s.copies != tenant->copies || s.runs_cold != tenant->runs_cold) {
+        return ND_ERR_CORRUPT;
+    }
+    const int is_right = s.records.count == ring->records && s.records.bytes == ring->bytes
+                         && s.records.last_seq <= ring->last_seq && s.held_bytes == ring->held_bytes
+                         && ring->bytes <= ring->queue_bytes && s.newest_unix_ms <= ring->newest_unix_ms;
     return is_right ? ND_OK : ND_ERR_CORRUPT;
 }

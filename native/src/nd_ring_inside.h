@@ -1,4 +1,4 @@
-/* nd_ring_inside.h -- what nd_ring.c, nd_append.c and nd_supersede.c share of a ring's inside.
+/* nd_ring_inside.h -- what the files that work on rings share of a ring's inside.
  *
  *      runs    [ 1..40 ][ 41..77 ][ 90..120 ][ 121..200 ]
  *                  |         |  ____/            |
@@ -11,6 +11,10 @@
  *
  * Seqs rise in a run, mostly by 1.  Where some were never stored, or were superseded,
  * seqs have holes though the bytes have none: such a run is walked to find a record.
+ *
+ * A chunk lies in memory, or in a slot of the scratch file, or in both: it was brought
+ * back, and is written to no more, so that it need not be written out again.  While it
+ * lies in the slot alone its runs are cold; those with holes then keep their seqs.
  */
 #ifndef ND_RING_INSIDE_H
 #define ND_RING_INSIDE_H
@@ -19,14 +23,19 @@
 
 #include "nd_assert.h"
 #include "nd_ring.h"
+#include "nd_slabs.h"
 
 typedef struct {
-    uint8_t *chunk;
-    uint32_t chunk_bytes;
-    uint32_t begin, end;        /* offsets in the chunk */
-    uint32_t count;             /* of records; never 0 */
-    uint64_t first_seq, last_seq;
-    uint64_t newest_unix_ms;    /* when its last record was received, unless a header is damaged */
+    uint8_t  *chunk;            /* NULL: cold */
+    uint64_t  slot;             /* in the scratch file; ND_NOWHERE: none */
+    uint32_t *seqs;             /* of each record, less first_seq; NULL unless it is cold and has holes */
+    uint32_t  chunk_bytes;
+    uint32_t  begin, end;       /* offsets in the chunk */
+    uint32_t  count;            /* of records; never 0 */
+    uint32_t  gone;             /* others that were removed while it was cold: still from begin on */
+    uint64_t  first_seq, last_seq;
+    uint64_t  oldest_unix_ms;   /* when its first record was received; earlier when others went in the cold */
+    uint64_t  newest_unix_ms;   /* when its last record was received; both unless a header is damaged */
 } run;
 
 /* The epoch of the records up to a seq, behind those of the one before. */
@@ -34,6 +43,21 @@ typedef struct {
     uint64_t epoch;
     uint64_t last_seq;
 } past_epoch;
+
+/* Where a ring stands among those whose chunks may be moved (nd_residency.c). */
+typedef struct {
+    nd_ring *colder, *warmer;   /* in its list */
+    uint64_t touched;           /* when it came to the warm end, in touches of all rings */
+    uint64_t visited;           /* by the last step of moving out that looked at it */
+    uint32_t list;
+    uint32_t is_counted;        /* among the rings that hold records */
+    uint32_t chunks;            /* in memory */
+    uint32_t copies;            /* of these, with a slot */
+    uint32_t runs_cold;
+    uint32_t fetches;           /* going on: nothing is written out meanwhile, and of */
+    uint64_t wanted_first_seq, wanted_last_seq;         /* these no copy is dropped */
+    uint64_t expire_unix_ms;    /* what was received before is to go as soon as it is back; 0: nothing is */
+} nd_tenant;
 
 struct nd_ring {
     nd_pool    *pool;
@@ -55,6 +79,7 @@ struct nd_ring {
     uint64_t    moved_seq;      /* records up to here may have moved: no place leads to them */
     uint64_t    sweep_credit;   /* bytes that may be looked through for superseded records */
     nd_place    slice_end;
+    nd_tenant   tenant;
 };
 
 static inline run *run_at(const nd_ring *ring, uint32_t index)
@@ -72,6 +97,23 @@ static inline uint64_t run_bytes(const run *item)
 static inline int run_is_dense(const run *item)
 {
     return item->last_seq - item->first_seq < item->count;
+}
+
+static inline int run_is_cold(const run *item)
+{
+    return item->chunk == NULL;
+}
+
+/* Whether more may be written behind it: in memory, and nowhere else. */
+static inline int run_is_open(const run *item)
+{
+    return item->chunk != NULL && item->slot == ND_NOWHERE;
+}
+
+/* Whether two runs, neighbours in the deque, lie in one chunk. */
+static inline int runs_share(const run *one, const run *other)
+{
+    return one->chunk == other->chunk && one->slot == other->slot;
 }
 
 /* Records that leave together. */
@@ -111,8 +153,11 @@ void nd_runs_trim(nd_ring *ring);
 /* The first run that holds this seq or a later one; count when there is none. */
 uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq);
 
-/* A run's records. */
+/* A run's records; it must not be cold. */
 nd_span nd_run_span(const run *item);
+
+/* Count the records in flight anew, after a chunk of them left memory or came back. */
+void nd_ring_recount_held(nd_ring *ring);
 
 /* What of so many bytes can be saved up as sweep_credit (nd_supersede.h). */
 static inline uint64_t nd_sweep_credit(const nd_ring *ring, uint64_t bytes)
@@ -126,5 +171,25 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out);
 
 /* Give the memory of past epochs back. */
 void nd_epochs_free(nd_ring *ring);
+
+/* A chunk of memory for a ring's last run, smaller than wanted when many rings have to share
+ * little memory; NULL: there is none. */
+uint8_t *nd_run_take(nd_ring *ring, uint32_t bytes_min, uint32_t bytes_want, uint32_t *bytes_out);
+
+/* Give the chunk of a run back, and its slot; no other run lies in it. */
+void nd_run_give(nd_ring *ring, const run *item);
+
+/* Give the slot of the chunk that a run lies in back, if it has one and is in memory: it is
+ * going to be written to. */
+void nd_chunk_open(nd_ring *ring, uint32_t index);
+
+/* The seqs of a cold run are needed no more. */
+void nd_run_free_seqs(nd_ring *ring, run *item);
+
+/* A ring was written to, or other chunks of it are in memory than before. */
+void nd_tenant_changed(nd_ring *ring);
+
+/* A ring is being closed; its runs are gone. */
+void nd_tenant_leave(nd_ring *ring);
 
 #endif /* ND_RING_INSIDE_H */

@@ -118,6 +118,7 @@ static int mark_waiting(nd_marking *marking)
 {
     const nd_ring *ring = marking->ring;
     for (uint32_t i = nd_run_reaching(ring, ring->in_flight_seq + 1); i < ring->count; i++) {
+        if (run_is_cold(run_at(ring, i))) continue;
         nd_span span = nd_run_span(run_at(ring, i));
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
@@ -165,6 +166,10 @@ int nd_marking_end(nd_marking *marking, uint64_t holes_max)
     uint64_t number = 0;
     int was_gone = 0;
     for (uint32_t i = nd_run_reaching(ring, ring->in_flight_seq + 1); i < ring->count; i++) {
+        if (run_is_cold(run_at(ring, i))) {
+            was_gone = 0;
+            continue;
+        }
         nd_span span = nd_run_span(run_at(ring, i));
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
@@ -196,13 +201,14 @@ typedef struct {
     nd_ring *ring;
     uint32_t to;                /* the run that is being filled */
     uint32_t chunk_of;          /* the first run that had its chunk; those before are written over */
+    uint32_t end;               /* of the runs that are swept together */
 } target;
 
 static void chunk_begin(const target *t)
 {
     run *item = run_at(t->ring, t->to);
     const run old = *run_at(t->ring, t->chunk_of);
-    *item = (run){.chunk = old.chunk, .chunk_bytes = old.chunk_bytes};
+    *item = (run){.chunk = old.chunk, .slot = ND_NOWHERE, .chunk_bytes = old.chunk_bytes};
 }
 
 /* Leave the chunk that is being filled; it goes back when nothing was put into it. */
@@ -211,14 +217,14 @@ static void chunk_end(target *t)
     const run *item = run_at(t->ring, t->to);
     const int is_shared = t->to > 0 && run_at(t->ring, t->to - 1)->chunk == item->chunk;
     if (item->count > 0) t->to++;
-    else if (!is_shared) nd_pool_give(t->ring->pool, item->chunk);
+    else if (!is_shared) nd_run_give(t->ring, item);
 }
 
-/* The first run behind that had another chunk; the number of runs when there is none. */
+/* The first run behind that had another chunk; the end when there is none. */
 static uint32_t next_chunk_of(const target *t, const uint8_t *chunk)
 {
     uint32_t next = t->chunk_of + 1;
-    while (next < t->ring->count && run_at(t->ring, next)->chunk == chunk) next++;
+    while (next < t->end && run_at(t->ring, next)->chunk == chunk) next++;
     return next;
 }
 
@@ -232,7 +238,10 @@ static void put(target *t, const run *source, const nd_record *record, uint32_t 
         chunk_begin(t);
         item = run_at(t->ring, t->to);
     }
-    if (item->count == 0) item->first_seq = record->seq;
+    if (item->count == 0) {
+        item->first_seq = record->seq;
+        item->oldest_unix_ms = record->received_unix_ms;
+    }
     item->last_seq = record->seq;
     item->newest_unix_ms = record->received_unix_ms;
     if (item->chunk + item->end != (const uint8_t *)record) memmove(item->chunk + item->end, record, bytes);
@@ -240,34 +249,50 @@ static void put(target *t, const run *source, const nd_record *record, uint32_t 
     item->count++;
 }
 
-/* All survivors are put: give back the chunks behind, and cut off the runs. */
+/* All survivors are put: give back the chunks behind. */
 static void target_end(target *t)
 {
     const uint8_t *chunk = run_at(t->ring, t->to)->chunk;
     uint32_t next = next_chunk_of(t, chunk);
     chunk_end(t);
-    while (next < t->ring->count) {                             /* a chunk each turn */
-        uint8_t *left_over = run_at(t->ring, next)->chunk;
+    while (next < t->end) {                                     /* a chunk each turn */
+        const run *left_over = run_at(t->ring, next);
         t->chunk_of = next;
-        next = next_chunk_of(t, left_over);
-        nd_pool_give(t->ring->pool, left_over);
+        next = next_chunk_of(t, left_over->chunk);
+        nd_run_give(t->ring, left_over);
     }
-    t->ring->count = t->to;
-    nd_runs_trim(t->ring);
 }
 
-void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole *holes, nd_removed *out)
+/* A sweep, while it lasts. */
+typedef struct {
+    const nd_superseded *superseded;
+    uint64_t    number;         /* of the next record that is not in flight */
+    nd_hole    *holes;          /* NULL, or room for the next one */
+    nd_hole    *hole;           /* that goes on; NULL: none does */
+    nd_removed *out;
+} sweep;
+
+/* Whether a record goes; if so, count it. */
+static int goes(sweep *s, const nd_record *record, uint32_t bytes)
 {
-    *out = (nd_removed){0};
-    if (superseded->holes == 0) return;
-    const uint32_t first = nd_run_reaching(ring, ring->in_flight_seq + 1);
-    target t = {.ring = ring, .to = first, .chunk_of = first};
-    uint64_t number = 0;
-    nd_hole *hole = NULL;
-    for (uint32_t i = first; i < ring->count; i++) {
+    const uint64_t number = s->number++;
+    if (number >= s->superseded->waiting || !nd_is_gone(s->superseded, number)) return 0;
+    removed_add(s->out, leaving_one(bytes, record->seq, record->received_unix_ms));
+    if (s->holes != NULL && s->hole == NULL) *(s->hole = s->holes++) = (nd_hole){.first_seq = record->seq};
+    if (s->hole != NULL) s->hole->last_seq = record->seq;
+    return 1;
+}
+
+/* Sweep runs [first, end) of the ring, none of which is cold, and put what survives from a
+ * run on that is not behind them; the run behind the last that is left. */
+static uint32_t sweep_runs(nd_ring *ring, sweep *s, uint32_t first, uint32_t end, uint32_t to)
+{
+    target t = {.ring = ring, .to = to, .chunk_of = first, .end = end};
+    for (uint32_t i = first; i < end; i++) {
         const run source = *run_at(ring, i);
         if (i == first) {                                       /* what is in flight is put where it lies */
-            run *item = run_at(ring, first);
+            run *item = run_at(ring, to);
+            *item = source;
             item->end = item->begin;
             item->count = 0;
         }
@@ -275,20 +300,38 @@ void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole 
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
             const uint32_t bytes = nd_record_stored_bytes(record->body_bytes);
-            const uint64_t seq = record->seq;
-            const int is_waiting = seq > ring->in_flight_seq;
-            if (is_waiting && number < superseded->waiting && nd_is_gone(superseded, number)) {
-                removed_add(out, leaving_one(bytes, seq, record->received_unix_ms));
-                if (holes != NULL && hole == NULL) *(hole = holes++) = (nd_hole){.first_seq = seq};
-                if (hole != NULL) hole->last_seq = seq;
-            } else {
-                put(&t, &source, record, bytes);
-                hole = NULL;
-            }
-            number += (uint64_t)is_waiting;
+            if (record->seq > ring->in_flight_seq && goes(s, record, bytes)) continue;
+            put(&t, &source, record, bytes);
+            s->hole = NULL;
         }
     }
     target_end(&t);
+    return t.to;
+}
+
+void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole *holes, nd_removed *out)
+{
+    *out = (nd_removed){0};
+    if (superseded->holes == 0) return;
+    sweep s = {.superseded = superseded, .holes = holes, .out = out};
+    uint32_t to = nd_run_reaching(ring, ring->in_flight_seq + 1);
+    for (uint32_t i = to; i < ring->count; i++) nd_chunk_open(ring, i);
+    uint32_t next = to;
+    while (next < ring->count) {                                /* a cold run, or all up to the next one, each turn */
+        const uint32_t first = next;
+        while (next < ring->count && !run_is_cold(run_at(ring, next))) next++;
+        if (next > first) {
+            to = sweep_runs(ring, &s, first, next, to);
+        } else {
+            s.hole = NULL;
+            const run cold = *run_at(ring, next);
+            *run_at(ring, to) = cold;
+            to++;
+            next++;
+        }
+    }
+    ring->count = to;
+    nd_runs_trim(ring);
     ring->records -= out->count;
     ring->bytes -= out->bytes;
     ring->moved_seq = ring->last_seq;

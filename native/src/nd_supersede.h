@@ -24,6 +24,9 @@
  * while what cannot be superseded leaves an eighth of the room free: the next time that
  * there is none, an eighth has come in.  One time costs O(records not in flight).
  *
+ * What is cold (nd_residency.h) is not looked through and stays where it is: a ring most
+ * of which is cold drops its oldest instead.
+ *
  * Memory: while an append runs, a bit for each record and, until all are marked, 48 to
  * 96 bytes for each resource, and half of that again while the table of them grows.
  */
@@ -77,7 +80,7 @@ typedef struct {
     uint64_t       next;        /* the number of the next record */
 } nd_marking;
 
-/* Look through what is not in flight; new_count records will be added.  A damaged header
+/* Look through what is not in flight, nor cold; new_count records will be added.  A damaged header
  * ends it with nothing marked: what cannot be walked cannot be swept.
  *
  *   Owns    the caller calls nd_marking_end, also when this fails, and gives back what is

@@ -118,13 +118,26 @@ static uint64_t held_bytes(const fake_disk *disk)
     return bytes;
 }
 
-static nd_status fake_preallocate(void *context, int32_t number, uint64_t bytes)
+static nd_status fake_preallocate(void *context, int32_t number, uint64_t offset, uint64_t bytes)
 {
     fake_disk *disk = context;
     const nd_status status = begin_call(disk);
     if (status != ND_OK) return status;
-    if (disk->hold_max != 0 && held_bytes(disk) + bytes > disk->hold_max) return ND_ERR_NOSPACE;
-    resize(&disk->files[number].bytes, &disk->files[number].count, bytes);
+    file *f = &disk->files[number];
+    const uint64_t end = offset + bytes > f->count ? offset + bytes : f->count;
+    if (disk->hold_max != 0 && held_bytes(disk) + end - f->count > disk->hold_max) return ND_ERR_NOSPACE;
+    resize(&f->bytes, &f->count, end);
+    return ND_OK;
+}
+
+static nd_status fake_give_back(void *context, int32_t number, uint64_t offset, uint64_t bytes)
+{
+    fake_disk *disk = context;
+    const nd_status status = begin_call(disk);
+    if (status != ND_OK) return status;
+    file *f = &disk->files[number];
+    if (offset + bytes > f->count) abort();
+    memset(f->bytes + offset, 0xdd, bytes);                     /* whoever reads it is to notice */
     return ND_OK;
 }
 
@@ -231,6 +244,7 @@ fake_disk *fake_disk_new(uint64_t seed)
         .reopen = fake_reopen,
         .close = fake_close,
         .preallocate = fake_preallocate,
+        .give_back = fake_give_back,
         .write = fake_write,
         .read = fake_read,
         .sync = fake_sync,

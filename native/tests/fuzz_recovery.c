@@ -21,7 +21,7 @@ static void write_file(fake_disk *disk, const uint8_t *bytes, uint64_t count)
     int32_t file;
     uint64_t written;
     CHECK_EQUAL(files->create(files->context, "journal/00000001.seg", &file), ND_OK);
-    CHECK_EQUAL(files->preallocate(files->context, file, count), ND_OK);
+    CHECK_EQUAL(files->preallocate(files->context, file, 0, count), ND_OK);
     if (count > 0) CHECK_EQUAL(files->write(files->context, file, bytes, count, 0, &written), ND_OK);
 }
 

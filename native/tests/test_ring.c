@@ -542,11 +542,12 @@ static void a_stale_place_is_noticed(void)
 {
     begin_with(8 << 20, 1 << 20, ND_OVERFLOW_DROP_OLDEST);
     append(40, 64, 1);
-    nd_place place = {.seq = 20, .at = (const uint8_t *)record_of(20)};
     nd_span span;
+    CHECK_EQUAL(nd_ring_span(ring, 20, NULL, &span), ND_OK);
+    nd_place place = {.seq = 20, .offset = span.offset};
     CHECK_EQUAL(nd_ring_span(ring, 30, &place, &span), ND_OK);
     CHECK_EQUAL(span.first_seq, 30);
-    const nd_place elsewhere = {.seq = 20, .at = (const uint8_t *)&memory};
+    const nd_place elsewhere = {.seq = 20, .offset = 1 << 20};
     CHECK_EQUAL(nd_ring_span(ring, 30, &elsewhere, &span), ND_OK);
     CHECK_EQUAL(nd_span_next(&span)->seq, 30);
     CHECK_EQUAL(nd_ring_settle(ring, UINT64_MAX, &removed), ND_OK);

@@ -37,7 +37,8 @@ _FUNCTIONS = {
     "open": "nd_status(void *, const char *, int32_t *, uint64_t *)",
     "reopen": "nd_status(void *, const char *, int32_t *)",
     "close": "void(void *, int32_t)",
-    "preallocate": "nd_status(void *, int32_t, uint64_t)",
+    "preallocate": "nd_status(void *, int32_t, uint64_t, uint64_t)",
+    "give_back": "nd_status(void *, int32_t, uint64_t, uint64_t)",
     "write": "nd_status(void *, int32_t, const uint8_t *, uint64_t, uint64_t, uint64_t *)",
     "read": "nd_status(void *, int32_t, uint8_t *, uint64_t, uint64_t, uint64_t *)",
     "sync": "nd_status(void *, int32_t)",
@@ -232,16 +233,23 @@ class Mount(Disk):
     def _close(self, _: Any, number: int) -> None:
         del self._handles[number]
 
-    def _preallocate(self, _: Any, number: int, count: int) -> int:
+    def _preallocate(self, _: Any, number: int, offset: int, count: int) -> int:
         if status := self._begin("preallocate"):
             return status
         if self._trouble.is_full:
             self.was_full = True
             return int(lib.ND_ERR_NOSPACE)
         file = self._handles[number]
-        file.bytes.extend(bytes(count - len(file.bytes)))
-        file.synced = bytearray(count)
-        file.dirty = [(0, count)]
+        end = offset + count
+        file.bytes.extend(bytes(max(0, end - len(file.bytes))))
+        file.synced.extend(bytes(max(0, end - len(file.synced))))
+        file.dirty.append((offset, end))
+        return self._end()
+
+    def _give_back(self, _: Any, number: int, offset: int, count: int) -> int:
+        if status := self._begin("give_back"):
+            return status
+        self._handles[number].bytes[offset : offset + count] = bytes(count)
         return self._end()
 
     def _write(self, _: Any, number: int, data: Any, count: int, offset: int, written: Any) -> int:

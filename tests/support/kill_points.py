@@ -121,8 +121,11 @@ class _MortalCalls:
         self._new_files.add(file_out[0])
         return status
 
-    def _preallocate(self, _: Any, file: int, count: int) -> int:
-        return self._take_step("prepare.preallocate", self._real.preallocate, file, count)
+    def _preallocate(self, _: Any, file: int, offset: int, count: int) -> int:
+        return self._take_step("prepare.preallocate", self._real.preallocate, file, offset, count)
+
+    def _give_back(self, _: Any, file: int, offset: int, count: int) -> int:
+        return int(self._real.give_back(ffi.NULL, file, offset, count))
 
     def _write(self, _: Any, file: int, data: Any, count: int, offset: int, written_out: Any) -> int:
         step = "secure.write" if file == self._secured else "group.write" if offset else "header.write"

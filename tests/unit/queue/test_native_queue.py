@@ -129,13 +129,9 @@ async def test_many_routes_need_no_more_than_one_call(queue: NativeQueue) -> Non
 
 def damage(queue: NativeQueue, seq: int, at: int) -> None:
     """Flip a bit of a stored record, as failing memory would."""
-    raw = ffi.new("nd_batch *")
-    ring = queue._channels[1].ring
-    assert lib.nd_frame_plan_exact(ring, seq, seq, 1, 0, raw) == lib.ND_OK
-    buffer = ffi.new("uint8_t[]", 64)
-    assert lib.nd_batch_write(ring, raw, buffer, 20) == lib.ND_OK  # the opening; the place is known then
-    place = ffi.cast("uint8_t *", raw.next_at)
-    place[at] ^= 1
+    span = ffi.new("nd_span *")
+    assert lib.nd_ring_span(queue._channels[1].ring, seq, ffi.NULL, span) == lib.ND_OK
+    ffi.cast("uint8_t *", span.bytes)[at] ^= 1
 
 
 async def test_a_damaged_record_is_never_sent_and_stops_nobody(queue: NativeQueue) -> None:

@@ -1,0 +1,239 @@
+/* nd_fetch.c -- memory for cold chunks, filled, and put into the ring. */
+
+#include "nd_fetch.h"
+
+#include <string.h>
+
+#include "nd_residency_inside.h"
+
+/* A chunk on its way back. */
+typedef struct {
+    uint64_t slot;
+    uint64_t last_seq;          /* of its last run */
+    uint32_t begin, end;        /* of what is wanted, in the chunk */
+    uint8_t *chunk;
+    uint32_t chunk_bytes;
+} returning;
+
+struct nd_fetch {
+    nd_residency *residency;
+    nd_ring      *ring;         /* NULL: closed meanwhile */
+    nd_fetch     *next, *previous;
+    nd_status     status;
+    uint32_t      count, capacity;
+    returning     items[];
+};
+
+static size_t bytes_of(uint32_t capacity)
+{
+    return sizeof(nd_fetch) + capacity * sizeof(returning);
+}
+
+static uint32_t chunk_last(const nd_ring *ring, uint32_t index)
+{
+    while (index + 1 < ring->count && runs_share(run_at(ring, index + 1), run_at(ring, index))) index++;
+    return index;
+}
+
+/* --- beginning ----------------------------------------------------------------------- */
+
+/* A reach in runs. */
+typedef struct {
+    uint32_t from, to;          /* to excluded; both at the edges of chunks */
+    uint32_t chunks_cold;
+} stretch;
+
+static stretch stretch_of(const nd_ring *ring, const nd_reach *reach)
+{
+    stretch s = {.from = nd_run_reaching(ring, reach->first_seq)};
+    if (s.from < ring->count) s.from = chunk_first(ring, s.from);
+    s.to = s.from;
+    uint64_t bytes = 0, records = 0;
+    while (s.to < ring->count && bytes < reach->bytes_max && records < reach->records_max) {    /* a chunk each turn */
+        const run *item = run_at(ring, s.to);
+        if (item->first_seq > reach->last_seq) break;
+        if (run_is_cold(item)) s.chunks_cold++;
+        for (uint32_t end = chunk_last(ring, s.to); s.to <= end; s.to++) {
+            bytes += run_bytes(run_at(ring, s.to));
+            records += run_at(ring, s.to)->count;
+        }
+    }
+    return s;
+}
+
+int nd_ring_has_cold(const nd_ring *ring, const nd_reach *reach)
+{
+    return ring->tenant.runs_cold > 0 && stretch_of(ring, reach).chunks_cold > 0;
+}
+
+/* Memory for every cold chunk.  False: there is none; *bytes: how much is wanted in all. */
+static int take_memory(nd_fetch *fetch, const stretch *s, uint64_t *bytes)
+{
+    nd_ring *ring = fetch->ring;
+    *bytes = 0;
+    int has_all = 1;
+    for (uint32_t i = s->from; i < s->to; i++) {                /* a chunk each turn */
+        const uint32_t first = i;
+        i = chunk_last(ring, i);
+        const run *item = run_at(ring, first), *last = run_at(ring, i);
+        if (!run_is_cold(item)) continue;
+        *bytes += last->end;
+        if (!has_all) continue;
+        returning *next = &fetch->items[fetch->count];
+        *next = (returning){.slot = item->slot, .last_seq = last->last_seq, .begin = item->begin, .end = last->end};
+        next->chunk = nd_pool_take_reserved(ring->pool, next->end, &next->chunk_bytes);
+        has_all = next->chunk != NULL;
+        fetch->count += has_all ? 1 : 0;
+    }
+    return has_all;
+}
+
+/* What a fetch is for is not to go to make room for it. */
+static void want(nd_ring *ring, const stretch *s)
+{
+    nd_tenant *tenant = &ring->tenant;
+    const uint64_t first_seq = run_at(ring, s->from)->first_seq, last_seq = run_at(ring, s->to - 1)->last_seq;
+    if (tenant->fetches == 0 || first_seq < tenant->wanted_first_seq) tenant->wanted_first_seq = first_seq;
+    if (tenant->fetches == 0 || last_seq > tenant->wanted_last_seq) tenant->wanted_last_seq = last_seq;
+    tenant->fetches++;
+}
+
+static void give_memory(nd_fetch *fetch)
+{
+    for (uint32_t i = 0; i < fetch->count; i++) nd_pool_give(fetch->residency->pool, fetch->items[i].chunk);
+    fetch->count = 0;
+}
+
+static void free_fetch(nd_fetch *fetch)
+{
+    const nd_io *io = &fetch->residency->io;
+    io->release(io->context, fetch, bytes_of(fetch->capacity));
+}
+
+nd_status nd_fetch_begin(nd_ring *ring, const nd_reach *reach, uint64_t *bytes_out, nd_fetch **out)
+{
+    if (ring->tenant.runs_cold == 0) return ND_EMPTY;
+    nd_residency *residency = nd_pool_residency(ring->pool);
+    const stretch s = stretch_of(ring, reach);
+    if (s.chunks_cold == 0) return ND_EMPTY;
+    *bytes_out = 0;
+    nd_fetch *fetch = residency->io.allocate(residency->io.context, bytes_of(s.chunks_cold));
+    if (fetch == NULL) return ND_ERR_FULL;
+    fetch->residency = residency;
+    fetch->ring = ring;
+    fetch->capacity = s.chunks_cold;
+    fetch->status = ND_ERR_IO;                                  /* until it is read */
+    want(ring, &s);
+    int has_all = take_memory(fetch, &s, bytes_out);
+    if (!has_all) {
+        give_memory(fetch);
+        (void)nd_residency_drop_copies(residency, *bytes_out);
+        has_all = take_memory(fetch, &s, bytes_out);
+    }
+    if (!has_all) {
+        nd_pool_stats_t pool;
+        nd_pool_stats(ring->pool, &pool);
+        give_memory(fetch);
+        ring->tenant.fetches--;
+        free_fetch(fetch);
+        return *bytes_out > pool.bytes_max / ND_RESERVE_SHARE ? ND_NO_ROOM : ND_ERR_FULL;
+    }
+    fetch->next = residency->fetches;
+    if (fetch->next != NULL) fetch->next->previous = fetch;
+    residency->fetches = fetch;
+    *out = fetch;
+    return ND_OK;
+}
+
+/* --- reading ------------------------------------------------------------------------- */
+
+void nd_fetch_read(nd_fetch *fetch)
+{
+    fetch->status = ND_OK;
+    for (uint32_t i = 0; i < fetch->count && fetch->status == ND_OK; i++) {
+        const returning *item = &fetch->items[i];
+        fetch->status = nd_scratch_read(fetch->residency->scratch, item->slot, item->chunk + item->begin,
+                                        item->end - item->begin, item->begin);
+    }
+}
+
+/* --- ending -------------------------------------------------------------------------- */
+
+/* Step over what went while a run was cold; how many bytes that were.  When a length on
+ * the way is damaged, all is left: whoever reads the run will see it. */
+static uint64_t step_over_gone(run *item)
+{
+    nd_span span = nd_run_span(item);
+    span.first_seq = ((const nd_record *)(const void *)span.bytes)->seq;
+    span.records += item->gone;
+    int is_sound = 1;
+    for (; item->gone > 0; item->gone--) is_sound = is_sound && nd_span_next(&span) != NULL;    /* a record each turn */
+    if (!is_sound || span.first_seq != item->first_seq) return 0;
+    const uint64_t bytes = span.offset - item->begin;
+    item->begin = span.offset;
+    const nd_record *oldest = nd_span_next(&span);
+    if (oldest != NULL) item->oldest_unix_ms = oldest->received_unix_ms;
+    return bytes;
+}
+
+/* Put a chunk into the ring, as far as records of it are left.  False: none are.  The slot
+ * tells: those of the ring are given to no other chunk of it while it is being fetched for. */
+static int put(nd_ring *ring, const returning *item, uint64_t *gone_bytes)
+{
+    uint32_t index = nd_run_reaching(ring, item->last_seq);
+    if (index == ring->count || run_at(ring, index)->slot != item->slot) {
+        if (index == 0) return 0;
+        index--;                                                /* the last records went, not all */
+        if (run_at(ring, index)->slot != item->slot) return 0;
+    }
+    if (!run_is_cold(run_at(ring, index))) return 0;
+    for (uint32_t i = chunk_first(ring, index), end = chunk_last(ring, index); i <= end; i++) {
+        run *back = run_at(ring, i);
+        nd_run_free_seqs(ring, back);
+        back->chunk = item->chunk;
+        back->chunk_bytes = item->chunk_bytes;
+        ring->tenant.runs_cold--;
+        if (back->gone > 0) *gone_bytes += step_over_gone(back);
+    }
+    ring->tenant.chunks++;
+    ring->tenant.copies++;
+    return 1;
+}
+
+static void put_all(nd_fetch *fetch, nd_fetched *out)
+{
+    nd_ring *ring = fetch->ring;
+    for (uint32_t i = 0; i < fetch->count; i++) {
+        if (!put(ring, &fetch->items[i], &out->gone_bytes)) nd_pool_give(ring->pool, fetch->items[i].chunk);
+    }
+    fetch->count = 0;
+    ring->bytes -= out->gone_bytes;
+    nd_ring_recount_held(ring);
+    out->expire_unix_ms = ring->tenant.expire_unix_ms;
+    ring->tenant.expire_unix_ms = 0;
+}
+
+nd_status nd_fetch_end(nd_fetch *fetch, nd_fetched *out)
+{
+    *out = (nd_fetched){0};
+    nd_ring *ring = fetch->ring;
+    const nd_status status = fetch->status;
+    if (ring != NULL) {
+        ring->tenant.fetches--;
+        if (status == ND_OK) put_all(fetch, out);
+        nd_tenant_changed(ring);
+    }
+    give_memory(fetch);
+    if (fetch->previous != NULL) fetch->previous->next = fetch->next;
+    else fetch->residency->fetches = fetch->next;
+    if (fetch->next != NULL) fetch->next->previous = fetch->previous;
+    free_fetch(fetch);
+    return status;
+}
+
+void nd_fetches_forget(nd_residency *residency, const nd_ring *ring)
+{
+    for (nd_fetch *fetch = residency->fetches; fetch != NULL; fetch = fetch->next) {
+        if (fetch->ring == ring) fetch->ring = NULL;
+    }
+}
