@@ -60,6 +60,11 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     memory_bytes: Annotated[
         int, Meta(ge=0), _doc("bytes", "bound of all queues in memory; 0: half of the machine's")
     ] = 0
+    disk_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        _doc("bytes", "bound of what a journal's queues keep on disk beyond memory; 0: the disk's own"),
+    ] = 0
 
 
 class CallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

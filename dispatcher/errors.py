@@ -242,6 +242,12 @@ class DeviceRequestRefused(BadRequest):
             self.status, self.code = NotFound.status, NotFound.code
 
 
+class StorageUnreadable(Unavailable):
+    """The disk does not give back what was moved out of memory; a restart reads it from the journal."""
+
+    code, fault = "storage_unreadable", Fault.OPERATOR
+
+
 class ConfigError(DispatcherError):
     """A setting is wrong; the message names the file, line or variable, and what to do."""
 

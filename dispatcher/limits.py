@@ -144,6 +144,12 @@ GATEWAY_RECEIVE_BYTES = 64 * KIB
 GATEWAY_FINISH_S = 20.0  # for messages of a socket that has ended to become durable
 GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothing is given up
 
+# --- cold queues ----------------------------------------------------------------------
+SCRATCH_THREADS = 5  # one that writes chunks out, and the others read them back
+FETCHES_MAX = SCRATCH_THREADS - 1  # at once; each holds the memory that it reads into
+FETCH_SHARE = 8  # this part of the memory set aside for reading back, at most, for one slice
+FETCH_AHEAD_BYTES = 1 * MIB  # read back at a time while a batch is being sent: four pieces
+
 # --- sending --------------------------------------------------------------------------
 SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
 WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket

@@ -188,7 +188,7 @@ class CallbackSink:
             except ConnectionLost as lost:
                 if not lost.is_untouched or self._is_closed:
                     raise
-            body.rewind(self._sends.buffers)
+            await body.rewind(self._sends.buffers)
         stream = await self._dialer.dial(self._target)
         return await self._put(CallbackConnection(stream, self._sends.buffers), body)
 
@@ -238,13 +238,17 @@ class _MessageBody:
         self._index = index
         self.bytes_count = batch.messages[index].bytes_count
 
+    async def warm(self) -> None:
+        await self._batch.warm()
+
     def read_into(self, buffer: bytearray, offset: int) -> int:
         return self._batch.read_into(buffer, offset)
 
-    def rewind(self, buffers: PieceBuffers) -> None:
+    async def rewind(self, buffers: PieceBuffers) -> None:
         """Go back to the beginning of this message; a batch itself only starts over."""
         self._batch.rewind()
         before_bytes = sum(message.bytes_count for message in self._batch.messages[: self._index])
         with buffers.borrow() as buffer:
             while before_bytes > 0:  # each read takes at least a record
+                await self._batch.warm()
                 before_bytes -= self._batch.read_into(buffer, 0)

@@ -47,6 +47,7 @@ _USER_AGENT = _user_agent()
 class Body(Protocol):
     """What a request's body is read from; ``deliver.sink.OutgoingBatch`` is one."""
 
+    async def warm(self) -> None: ...
     def read_into(self, buffer: bytearray, offset: int) -> int: ...
 
 
@@ -217,6 +218,7 @@ class _Exchange:
         offset = len(head_bytes)
         buffer[:offset] = head_bytes
         while body_bytes > 0:
+            await body.warm()
             count = body.read_into(buffer, offset)
             if count == 0:
                 break

@@ -58,6 +58,9 @@ async def _probe(target: CallbackTarget, dialer: Dialer) -> int:
 
 
 class _ProbeBody:
+    async def warm(self) -> None:
+        """It is in memory."""
+
     def read_into(self, buffer: bytearray, offset: int) -> int:
         buffer[offset : offset + len(_PROBE)] = _PROBE
         return len(_PROBE)

@@ -8,8 +8,6 @@ and a large one in pieces of ``limits.SEND_PIECE_BYTES``.  Nothing here costs pe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import trio
 
 from dispatcher.core.websocket_window import window_limits
@@ -114,14 +112,16 @@ class WebSocketSink:
         connection = self.connection
         ping = b""
         try:
-            for filled, is_last in _lay_out(batch, buffer):
+            pieces = _Pieces(batch, buffer)
+            while not pieces.is_done:
+                filled = await pieces.fill()
                 if not ping:
                     ping = await connection.begin_batch(batch.last, batch.bytes_count, _weight(batch))
-                end = filled
-                if is_last:
-                    end += PING_FRAME_BYTES
+                if pieces.is_done:
+                    end = filled + PING_FRAME_BYTES
                     buffer[filled:end] = ping  # grows the buffer when it is full to the brim
-                with memoryview(buffer) as whole, whole[:end] as piece:
+                    filled = end
+                with memoryview(buffer) as whole, whole[:filled] as piece:
                     await connection.write(piece)
         except BaseException:
             if ping:
@@ -140,28 +140,40 @@ def _frames_bytes(batch: OutgoingBatch) -> int:
     return headers + batch.bytes_count + PING_FRAME_BYTES
 
 
-def _lay_out(batch: OutgoingBatch, buffer: bytearray) -> Iterator[tuple[int, bool]]:
-    """Write a batch's frames into the buffer; yield each time it should leave.
+class _Pieces:
+    """Writes a batch's frames into the buffer, a piece at a time.
 
-    Yields how many bytes are filled, and whether they are the last.  A message that
-    does not fit behind the ones before it starts at the front, so a frame spans
-    pieces only when it is larger than the buffer.
+    A message that does not fit behind the ones before it starts at the front, so a frame
+    spans pieces only when it is larger than the buffer.
     """
-    batch.rewind()
-    filled = 0
-    for message in batch.messages:
-        unread = message.bytes_count
-        if filled and filled + text_header_bytes(unread) + unread > len(buffer):
-            yield filled, False
-            filled = 0
-        filled = put_text_header(buffer, filled, unread)
-        while True:
-            read_bytes = batch.read_into(buffer, filled)
-            assert 0 < read_bytes <= unread
+
+    def __init__(self, batch: OutgoingBatch, buffer: bytearray) -> None:
+        batch.rewind()
+        self._batch = batch
+        self._buffer = buffer
+        self._messages = [message.bytes_count for message in reversed(batch.messages)]
+        self._unread = 0  # bytes of the message whose header is written
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was put into pieces."""
+        return not self._messages and not self._unread
+
+    async def fill(self) -> int:
+        """Make the next piece, from the buffer's front on; how many bytes it has."""
+        filled = 0
+        while not self.is_done:
+            if not self._unread:
+                size = self._messages[-1]
+                if filled and filled + text_header_bytes(size) + size > len(self._buffer):
+                    return filled
+                filled = put_text_header(self._buffer, filled, size)
+                self._unread = self._messages.pop()
+            await self._batch.warm()
+            read_bytes = self._batch.read_into(self._buffer, filled)
+            assert 0 < read_bytes <= self._unread
             filled += read_bytes
-            unread -= read_bytes
-            if not unread:
-                break
-            yield filled, False
-            filled = 0
-    yield filled, True
+            self._unread -= read_bytes
+            if self._unread:
+                return filled
+        return filled

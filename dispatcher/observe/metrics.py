@@ -33,6 +33,9 @@ class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     records: int
     record_bytes: int
+    memory_bytes: int
+    scratch_bytes: int
+    journal_bytes: int
     channels: Mapping[tuple[str, str], int]  # by type and status
     oldest_age_s: float
 
@@ -65,11 +68,23 @@ class RecordsCollector(Collector):
         yield CounterMetricFamily(
             "dispatcher_records_rejected", "Records refused by full queues", value=now.rejected
         )
-        yield GaugeMetricFamily("dispatcher_queue_records", "Records in queues", value=now.records)
-        yield GaugeMetricFamily("dispatcher_queue_bytes", "Stored bytes of these", value=now.record_bytes)
-        yield GaugeMetricFamily(
-            "dispatcher_oldest_event_age_seconds", "Age of the oldest record", value=now.oldest_age_s
-        )
+        for name, gauge, text in (
+            ("queue_records", now.records, "Records in queues"),
+            ("queue_bytes", now.record_bytes, "Stored bytes of these"),
+            (
+                "queue_memory_bytes",
+                now.memory_bytes,
+                "Memory for them, at most storage.memory_bytes",
+            ),
+            (
+                "queue_scratch_bytes",
+                now.scratch_bytes,
+                "Disk for what memory cannot hold",
+            ),
+            ("journal_bytes", now.journal_bytes, "Disk for the journal"),
+            ("oldest_event_age_seconds", now.oldest_age_s, "Age of the oldest record"),
+        ):
+            yield GaugeMetricFamily(f"dispatcher_{name}", text, value=gauge)
         channels = GaugeMetricFamily("dispatcher_channels", "Registered channels", labels=["type", "status"])
         for labels, count in sorted(now.channels.items()):
             channels.add_metric(list(labels), count)

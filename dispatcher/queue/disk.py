@@ -1,4 +1,4 @@
-"""The disk as the journal sees it: its system calls, and where those that block run.
+"""The disk as the queue sees it: its system calls, and where those that block run.
 
 A seam of its own, so that a test can lose, tear and refuse what a real disk may, and
 decide when each call returns.
@@ -29,7 +29,7 @@ _SIZES = JournalSizes()
 
 
 class Disk:
-    """This system's files, reached from one worker thread at a time.
+    """This system's files, reached from a few worker threads.
 
     ``files`` is an ``nd_files *`` (``native/include/nd_files.h``) that outlives every
     journal opened with it; None: this system's.
@@ -40,6 +40,7 @@ class Disk:
     def __init__(self, sizes: JournalSizes = _SIZES) -> None:
         self.sizes = sizes
         self._thread = trio.CapacityLimiter(1)  # what the journal does to its files, it does in turn
+        self._beside = trio.CapacityLimiter(limits.SCRATCH_THREADS)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Carry out work that blocks, away from the Trio thread.
@@ -47,3 +48,7 @@ class Disk:
         Cancellation: work that has begun is waited for.
         """
         return await trio.to_thread.run_sync(work, limiter=self._thread)
+
+    async def run_beside(self, work: Callable[[], T]) -> T:
+        """The same for work on the scratch file, which no publisher's sync waits for."""
+        return await trio.to_thread.run_sync(work, limiter=self._beside)

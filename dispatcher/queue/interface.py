@@ -120,7 +120,7 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
     record_bytes: int
     last_seq: int  # 0: none yet
     settled_seq: int  # all up to here is settled
-    oldest_unix_ms: int | None  # received time of the oldest record not settled
+    oldest_unix_ms: int | None  # received time of the oldest record not settled, or somewhat before
     gaps: int = 0  # that its receiver was not told of yet, or did not confirm
 
 
@@ -137,8 +137,10 @@ class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int
     records: int
     record_bytes: int
-    memory_bytes: int  # taken from the machine
+    memory_bytes: int  # taken from the machine; what is cold is not in it
     memory_bytes_max: int
+    scratch_bytes: int  # the place of cold queues on the disk
+    journal_bytes: int  # and of the journal
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +158,9 @@ class Batch(Protocol):
     batch of 8 MiB costs only the buffer it is read through.  The records stay in
     flight (never dropped by overflow) until ``settle`` or ``release`` says otherwise.
     Expiring, or deleting the channel, makes ``read_into`` raise.
+
+    While a batch waits for its receiver its records may be moved out of memory; ``warm``
+    before ``read_into`` waits for them without holding up others.
     """
 
     first: Position
@@ -177,6 +182,13 @@ class Batch(Protocol):
         Raises ``PositionLost`` when its records are gone, ``ChannelGone`` when the
         channel was deleted, ``CorruptRecord`` on a bad checksum.  What was read
         before is then a half message: the transport must be aborted.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Wait until the next part is in memory; no checkpoint when it is.
+
+        Raises ``StorageUnreadable``, and what ``read_into`` raises for a deleted channel.
         """
         ...
 
@@ -234,8 +246,11 @@ class ChannelQueue(Protocol):
 
         ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
 
-        With a journal also raises ``StorageFull``, ``JournalBehind`` and ``JournalFailed``.
-        Raises ``MemoryFull`` when nothing may be dropped to make room.
+        Without a journal the owner that uses most loses its oldest when memory is full;
+        ``MemoryFull`` when nothing may be dropped to make room.  With one nothing is dropped
+        for want of memory: raises ``JournalBehind`` while the coldest records are being moved
+        to the disk, ``StorageFull`` and ``JournalFailed``, and ``MemoryFull`` when the
+        request is larger than the memory can ever take.
         Never blocks.
         """
         ...
@@ -268,7 +283,8 @@ class ChannelQueue(Protocol):
         record behind it makes a slice of its own.  What was told never changes, and is told
         again, like the records, until it is settled.
 
-        May wait for cold data; never waits for records to come.
+        May wait for cold data; never waits for records to come.  Raises ``StorageUnreadable``
+        when the disk does not give them back.
         """
         ...
 
@@ -303,7 +319,11 @@ class ChannelQueue(Protocol):
         ...
 
     def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
-        """Remove every record received before a moment, in flight or not; say what went."""
+        """Remove every record received before a moment, in flight or not; say what went.
+
+        Of cold records some may stay until they are read; they are then removed first, and
+        told by the next append.
+        """
         ...
 
     def stats(self, channel: int) -> ChannelStats:

@@ -63,12 +63,18 @@ class Ledger:
             self._dropped[reason] = self._dropped.get(reason, 0) + records
             self._leave(records, record_bytes)
 
+    def shrunk(self, record_bytes: int) -> None:
+        """Bytes of records that were accounted for before their bytes could be counted."""
+        self._leave(0, record_bytes)
+
     @property
     def record_bytes(self) -> int:
         """Stored bytes of all records that are here now."""
         return self._record_bytes
 
-    def totals(self, memory_bytes: int, memory_bytes_max: int) -> QueueTotals:
+    def totals(
+        self, memory_bytes: int, memory_bytes_max: int, *, scratch_bytes: int = 0, journal_bytes: int = 0
+    ) -> QueueTotals:
         """The books, at this moment."""
         return QueueTotals(
             queued=self._queued,
@@ -83,6 +89,8 @@ class Ledger:
             record_bytes=self._record_bytes,
             memory_bytes=memory_bytes,
             memory_bytes_max=memory_bytes_max,
+            scratch_bytes=scratch_bytes,
+            journal_bytes=journal_bytes,
         )
 
     def _leave(self, records: int, record_bytes: int) -> None:

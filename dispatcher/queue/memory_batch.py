@@ -56,6 +56,9 @@ class MemoryBatch:
             self._message, self._piece = self._message + 1, 0
         return at - offset
 
+    async def warm(self) -> None:
+        """All is in memory."""
+
     def rewind(self) -> None:
         """Start over."""
         self._message = self._piece = 0

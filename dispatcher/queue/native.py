@@ -8,6 +8,7 @@ Trio thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -38,6 +39,7 @@ from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, reje
 from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
+from dispatcher.queue.native_residency import Residency
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
 from dispatcher.queue.native_slices import Slicer
 from dispatcher.queue.segment_books import Contents
@@ -64,13 +66,15 @@ class NativeQueue:
     """All channels' queues (``interface.ChannelQueue``): in memory, and with a ``log`` on disk too.
 
     Takes at most ``memory_bytes_max`` for records, rounded up to the pool's slabs of
-    2 MiB; beside that, about 200 bytes for each channel.
+    2 MiB; beside that, about 400 bytes for each channel and 100 for each chunk of records.  With a
+    ``residency`` what does not fit is moved to the disk.
     """
 
     def __init__(self, epoch: int, memory_bytes_max: int) -> None:
         self.epoch = epoch
         self.answers = IdempotencyTable()
         self.log: QueueLog | None = None
+        self.residency: Residency | None = None
         self._channels: dict[int, ChannelRing] = {}
         self._ledger = Ledger()
         self._recovered: set[int] = set()  # channels that wait for open_channel
@@ -92,7 +96,7 @@ class NativeQueue:
         totals = self.totals()
         return (
             f"<NativeQueue epoch {self.epoch}: {totals.records} records in {len(self._channels)} channels, "
-            f"{totals.memory_bytes} of {totals.memory_bytes_max} bytes>"
+            f"{totals.memory_bytes} of {totals.memory_bytes_max} bytes, {totals.scratch_bytes} on disk>"
         )
 
     # --- channels ---------------------------------------------------------------------
@@ -102,6 +106,8 @@ class NativeQueue:
         self._check_open()
         if self.log is not None:
             self.log.check_accepting()
+        if self.residency is not None:
+            self.residency.check_accepting()
 
     def open_channel(self, channel: int, options: QueueOptions) -> None:
         """Begin a channel; ``ValueError`` when it is open."""
@@ -134,12 +140,21 @@ class NativeQueue:
         del self._channels[channel]
         if self.log is not None:
             self.log.deleted(found)
+        self._note_memory()
         return records
 
     @property
     def pool(self) -> Any:
         """The memory that rings of this queue are opened on."""
         return self._pool
+
+    def keep_cold_in(self, folder: Path, disk: Disk, disk_bytes_max: int) -> None:
+        """Let what does not fit into memory move to a scratch file in a folder.  *Blocks.*
+
+        Before any ring is opened.  ``residency.run`` must then be started by whoever owns the queue.
+        """
+        self.residency = Residency(self._pool, folder, disk, disk_bytes_max, self._take_fetched)
+        self._slicer.residency = self.residency
 
     def recover_channel(self, channel: int, options: QueueOptions) -> ChannelRing:
         """A channel of an earlier run, which waits for its ``open_channel``; its ring is yet to be filled."""
@@ -198,7 +213,7 @@ class NativeQueue:
     def _hold_frozen(self, channel: ChannelRing) -> None:
         """What has to go again as it was is in flight from the start, if all of it is there."""
         frozen = channel.frozen
-        if frozen is not None and self._slicer.rebuild(channel, frozen) is None:
+        if frozen is not None and not self._slicer.hold_again(channel, frozen):
             channel.frozen = None
 
     # --- in ---------------------------------------------------------------------------
@@ -224,6 +239,7 @@ class NativeQueue:
                 ffi.release(view)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
+        self._note_memory()
         appended, ticket = self._take_results(routes), self._ticket(routes)
         return appended, ticket if keep is None else self._keep(keep, appended)
 
@@ -298,7 +314,13 @@ class NativeQueue:
             return bool(lib.nd_ring_has_room(ring, meta, len(records.meta)))
 
     def _relieve(self, records: Records, routes: Sequence[Route]) -> None:
-        """Drop the oldest of whoever holds the most; ``MemoryFull`` when that cannot help."""
+        """Find memory: move what is cold to the disk, or drop the oldest of whoever holds the most.
+
+        Raises ``MemoryFull`` when that cannot help, and what ``Residency.relieve`` raises.
+        """
+        if self.residency is not None:
+            self.residency.relieve(self._wanted_bytes(records, routes))
+            return
         holdings = list(self._holdings())
         held_bytes = sum(holding.record_bytes - holding.droppable_bytes for holding in holdings)
         if held_bytes + self._wanted_bytes(records, routes) > self.totals().memory_bytes_max:
@@ -333,16 +355,16 @@ class NativeQueue:
     async def slice(
         self, channel: int, after: Position | None, limits: SliceLimits, form: Form
     ) -> NativeBatch | None:
-        """Plan a batch of the records after a position.  Memory is never cold: no checkpoint."""
+        """Plan a batch of the records after a position.  No checkpoint while nothing is cold."""
         found = self._channel(channel)
-        return self._slicer.slice(found, self._seq(found, after), after, limits, form)
+        return await self._slicer.slice(found, self._seq(found, after), after, limits, form)
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None
     ) -> NativeBatch | None:
-        """Plan the same batch again.  No checkpoint."""
+        """Plan the same batch again.  No checkpoint while nothing is cold."""
         wanted = FrozenBatch(first=first, last=last, events=events or 0, form=form)
-        return self._slicer.rebuild(self._channel(channel), wanted)
+        return await self._slicer.rebuild(self._channel(channel), wanted)
 
     def freeze(self, channel: int, batch: FrozenBatch | None) -> None:
         """Remember which batch has to go again as it was."""
@@ -366,6 +388,7 @@ class NativeQueue:
         if status == lib.ND_EMPTY:
             return 0
         self._changed(found)
+        self._note_memory()
         unreachable = 0
         if status == lib.ND_ERR_CORRUPT:  # where seqs have holes, no more than that can be said
             unreachable = min(removed.count - 1, removed.last_seq - seq)
@@ -397,6 +420,7 @@ class NativeQueue:
         if not losses:
             return None
         self._changed(found)
+        self._note_memory()
         return joined(losses)
 
     # --- figures ----------------------------------------------------------------------
@@ -419,10 +443,15 @@ class NativeQueue:
         self._check_open()
         pool = ffi.new("nd_pool_stats_t *")
         lib.nd_pool_stats(self._pool, pool)
-        return self._ledger.totals(pool.bytes_touched, pool.bytes_max)
+        return self._ledger.totals(
+            pool.bytes_touched,
+            pool.bytes_max,
+            scratch_bytes=0 if self.residency is None else self.residency.disk_bytes,
+            journal_bytes=0 if self.log is None else self.log.disk_bytes,
+        )
 
     def close(self) -> None:
-        """Give all memory back."""
+        """Give all memory back.  Tasks that move anything have ended."""
         if self._pool is None:
             return
         for channel in self._channels.values():
@@ -432,6 +461,8 @@ class NativeQueue:
         if self.log is not None:
             self.log.close()
         self._slicer.close()
+        if self.residency is not None:
+            self.residency.close()
         lib.nd_pool_close(self._pool)
         self._pool = None
 
@@ -472,6 +503,17 @@ class NativeQueue:
             self._log_loss(channel, removed)
             loss = corruption_of(channel.number, removed.count, removed.bytes, removed.first_seq)
             self._unreported.append(self._lost(loss, channel))
+
+    def _note_memory(self) -> None:
+        if self.residency is not None:
+            self.residency.note()
+
+    def _take_fetched(self, channel: ChannelRing, gone_bytes: int, expire_unix_ms: int) -> None:
+        """Do what could not be done while records were cold; their losses are told by the next append."""
+        self._ledger.shrunk(gone_bytes)
+        loss = self.expire(channel.number, expire_unix_ms) if expire_unix_ms else None
+        if loss is not None:
+            self._unreported.append(loss)
 
     def _log_loss(self, channel: ChannelRing, removed: Any) -> None:
         if self.log is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dispatcher.errors import ChannelGone, CorruptRecord, PositionLost
+from dispatcher import limits
+from dispatcher.errors import ChannelGone, CorruptRecord, MemoryFull, PositionLost
 from dispatcher.model import Gap, Kind, Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import Message
+from dispatcher.queue.native_residency import Reach, Residency
 from dispatcher.queue.native_ring import ChannelRing
 from dispatcher.wire.gaps import gaps_array
 
@@ -24,6 +26,7 @@ class NativeBatch:
         "_is_head_written",
         "_isolate",
         "_raw",
+        "_residency",
         "bytes_count",
         "events",
         "first",
@@ -32,9 +35,15 @@ class NativeBatch:
     )
 
     def __init__(
-        self, channel: ChannelRing, raw: Any, isolate: Callable[[ChannelRing, int], None], head: bytes = b""
+        self,
+        channel: ChannelRing,
+        raw: Any,
+        isolate: Callable[[ChannelRing, int], None],
+        residency: Residency | None,
+        head: bytes,
     ) -> None:
-        """``isolate`` takes a damaged record, by its seq, out of the channel.
+        """``isolate`` takes a damaged record, by its seq, out of the channel; ``residency`` brings
+        back what is cold, None: nothing ever is.
 
         ``head`` is what ``gaps_head`` makes; without records, ``raw`` says where it ends.
         """
@@ -42,6 +51,7 @@ class NativeBatch:
         self._channel = channel
         self._raw = raw
         self._isolate = isolate
+        self._residency = residency
         self._head = head + b"}" if is_alone else head
         self._is_head_written = not head
         self.first = Position(raw.epoch, raw.first_seq, is_alone)
@@ -55,6 +65,18 @@ class NativeBatch:
             f"<NativeBatch {self.first.epoch}/{self.first.seq}..{self.last.seq}: {self.events} events in "
             f"{len(self.messages)} messages, {self.bytes_count} bytes>"
         )
+
+    async def warm(self) -> None:
+        """Wait until the next part is in memory; see the interface."""
+        channel, residency = self._channel, self._residency
+        if residency is None or self.events == 0:
+            return
+        while channel.ring is not None and not lib.nd_ring_is_warm(channel.ring, self._raw.next_seq):
+            await residency.fetch(channel, self._next())
+
+    def _next(self) -> Reach:
+        """What will be read next."""
+        return Reach(first_seq=self._raw.next_seq, last_seq=self.last.seq, bytes_max=limits.FETCH_AHEAD_BYTES)
 
     def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next part of the current message; see the interface."""
@@ -82,6 +104,9 @@ class NativeBatch:
             if status == lib.ND_OK:
                 written: int = raw.bytes_written
                 return written
+            if status == lib.ND_COLD and self._residency is not None:
+                self._residency.fetch_now(self._channel, self._next())
+                continue
             if status == lib.ND_ERR_CORRUPT:
                 self._isolate(self._channel, raw.next_seq)
             if status != lib.ND_NO_ROOM:
@@ -133,6 +158,8 @@ def _messages(raw: Any, head_bytes: int) -> tuple[Message, ...]:
 
 def check_status(status: int, channel: int) -> None:
     """Raise what a status of the core means to a reader of a channel."""
+    if status == lib.ND_COLD:
+        raise MemoryFull(f"there is not enough memory to read channel {channel}; raise storage.memory_bytes")
     if status == lib.ND_ERR_TRIMMED:
         raise PositionLost(f"records of channel {channel} went while they were being read")
     if status == lib.ND_ERR_CORRUPT:

@@ -78,6 +78,11 @@ class QueueLog:
         self._on_shown = on_shown
         self._on_sync = on_sync
 
+    @property
+    def disk_bytes(self) -> int:
+        """The place of all segments on the disk."""
+        return self._journal.stats().disk_bytes
+
     def close(self) -> None:
         """Close the files.  ``commit.run`` has ended."""
         self._journal.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from dispatcher import limits
 from dispatcher.core.gap_list import KnownGap
@@ -105,10 +106,11 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalReader:
-    """Reads a journal; all but ``secure`` leave it as it is.  Its methods *block*."""
+    """Reads a journal; all but ``secure`` leave it as it is.  Its plain methods *block*."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         self._folder = folder
+        self._disk = disk
         self._files = files_of(disk)
         self._restore: Any = ffi.NULL
         out = ffi.new("nd_recovery **")
@@ -174,7 +176,7 @@ class JournalReader:
         return tuple(read_gap(gap) for gap in gaps)
 
     def lost(self) -> list[LostRecords]:
-        """What the log is known to have lost, and after ``load`` what the memory had no room for."""
+        """What the log is known to have lost, and after ``load`` what the rings had no room for."""
         raw = ffi.new("nd_lost *")
         channel = ffi.new("nd_restored_channel *")
         found = []
@@ -200,18 +202,32 @@ class JournalReader:
         names = JournalReport.__struct_fields__
         return JournalReport(**{n: bool(getattr(raw, n)) if n in flags else getattr(raw, n) for n in names})
 
-    def load(self, bound: Mapping[int, ChannelRing], pool: Any) -> Restored:
-        """Fill the rings, given by the index of their channel."""
+    def bind(self, bound: Mapping[int, ChannelRing]) -> int:
+        """Say which rings are to be filled, by the index of their channel; with about how many bytes."""
         for index, channel in bound.items():
             lib.nd_restore_bind(self._restore, index, channel.ring)
-        self._check(lib.nd_restore_load(self._restore, pool))
+        live_bytes: int = lib.nd_restore_live_bytes(self._restore)
+        return live_bytes
+
+    async def load(self, pool: Any, live_bytes: int) -> Restored:
+        """Fill the rings, while another thread takes the memory for them from the machine."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._disk.run_beside, lambda: lib.nd_pool_bring(pool, live_bytes))
+            status = await self._disk.run(lambda: lib.nd_restore_load(self._restore, pool))
+        lib.nd_pool_brought(pool, live_bytes)
+        self._check(status)
         stats = ffi.new("nd_restore_stats_t *")
         lib.nd_restore_stats(self._restore, stats)
         return Restored(records=stats.records, newest_unix_ms=stats.newest_unix_ms)
 
     def _check(self, status: int) -> None:
         if status == lib.ND_ERR_FULL:
-            raise MemoryFull("the machine has no memory left to read the journal with")
+            raise MemoryFull("there is no memory left to read the journal with; raise storage.memory_bytes")
+        if status == lib.ND_ERR_NOSPACE:
+            raise DataFolderError(
+                f"{self._folder}: its queues do not fit into memory, and the disk has no room to keep the "
+                "rest at hand: make room on it, or raise storage.memory_bytes or storage.disk_bytes"
+            )
         if status != lib.ND_OK:
             raise DataFolderError(f"{self._folder}: the disk does not give the journal back; check it")
 
@@ -243,6 +259,7 @@ async def open_durable_queue(
     memory_bytes_max: int,
     known: Mapping[int, QueueOptions],
     *,
+    disk_bytes_max: int = 0,
     disk: Disk,
     next_epoch: Callable[[], Awaitable[int]],
     new_journal_id: Callable[[], int],
@@ -250,8 +267,9 @@ async def open_durable_queue(
 ) -> tuple[NativeQueue, RecoveryReport]:
     """Open the queue of a data folder, with what its journal holds for the known channels.
 
-    Each of them still wants its ``open_channel``.  ``queue.log.commit.run`` must then be
-    started by whoever owns the queue.
+    Each of them still wants its ``open_channel``.  ``queue.log.commit.run`` and
+    ``queue.residency.run`` must then be started by whoever owns the queue.  ``disk_bytes_max`` bounds
+    what does not fit into memory; 0: nothing does.
 
     Raises ``DataFolderError`` and ``MemoryFull``.  Cancellation waits for the disk.
     """
@@ -273,13 +291,14 @@ async def open_durable_queue(
         epoch = max(await next_epoch(), report.last_epoch + 1)
         queue = NativeQueue(epoch, memory_bytes_max)
         try:
+            await disk.run_beside(lambda: queue.keep_cold_in(folder, disk, disk_bytes_max))
             rings = {
                 index: queue.recover_channel(channel.channel, known[channel.channel])
                 for index, channel in mine.items()
             }
             for index, ring in rings.items():
                 ring.remember(mine[index].frozen, mine[index].gaps)
-            restored = await disk.run(lambda: reader.load(rings, queue.pool))
+            restored = await reader.load(queue.pool, reader.bind(rings))
             lost = tuple(one for one in reader.lost() if one.index in rings)
             silent_channels = reader.silent_channels()
             journal = NativeJournal(

@@ -1,6 +1,7 @@
 """Slices of a native ring, with the gaps in front of them.
 
-What is planned is handed out: its records are in flight, and its gaps told.
+What is planned is handed out: its records are in flight, and its gaps told.  What is cold
+is brought back first, and planned before anybody else has a turn.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import FrozenBatch
 from dispatcher.queue.native_batch import NativeBatch, check_status, gaps_head
 from dispatcher.queue.native_form import batch_form_flags
+from dispatcher.queue.native_residency import Reach, Residency
 from dispatcher.queue.native_ring import ChannelRing, made
 
 _EVERYTHING = 2**64 - 1
@@ -37,6 +39,7 @@ class Slicer:
         self._epoch = epoch
         self._isolate = isolate
         self._changed = changed
+        self.residency: Residency | None = None  # None: nothing is ever cold
         self._framer = made("nd_framer *", lib.nd_framer_open, pool)
 
     def close(self) -> None:
@@ -44,12 +47,19 @@ class Slicer:
         lib.nd_framer_close(self._framer)
         self._framer = ffi.NULL
 
-    def slice(
+    async def slice(
         self, channel: ChannelRing, after_seq: int, after: Position | None, limits: SliceLimits, form: Form
     ) -> NativeBatch | None:
-        """The records behind a position, which is this seq here; see ``ChannelQueue.slice``."""
+        """The records behind a position, which is this seq here; see ``ChannelQueue.slice``.
+
+        Cold records are brought back a part at a time, so that a batch of them may be smaller.
+        """
         raw = ffi.new("nd_batch *")
         while True:  # each turn takes a damaged record out, or is the last
+            if self.residency is not None:
+                share = min(limits.bytes_max, self.residency.slice_bytes_max)
+                reach = Reach(first_seq=after_seq + 1, bytes_max=share, records_max=limits.events_max)
+                await self.residency.fetch(channel, reach)
             telling = channel.telling(after_seq, after, form)
             upto_seq = _EVERYTHING if telling.upto_seq is None else telling.upto_seq
             head_bytes = len(gaps_head(telling.gaps))
@@ -67,15 +77,38 @@ class Slicer:
             return None  # it is not durable yet, and what is in front of it goes with it
         return self._gaps_alone(channel, raw, telling.gaps)
 
-    def rebuild(self, channel: ChannelRing, wanted: FrozenBatch) -> NativeBatch | None:
-        """The same batch again; see ``ChannelQueue.rebuild``.  ``events`` 0: do not count them."""
+    def hold_again(self, channel: ChannelRing, wanted: FrozenBatch) -> bool:
+        """What an earlier run was sending is in flight again, before anybody reads it; False: it is gone."""
+        first, last = wanted.first, wanted.last
+        if first.epoch != last.epoch:
+            return False
+        told = _told(channel, wanted)
+        if last.is_behind_gap:
+            gaps = told.told_alone(last.seq)
+            is_there = bool(gaps)
+        else:
+            gaps = told.told_in_front_of(first.seq)
+            seqs = (first.seq, last.seq, wanted.events)
+            is_there = lib.nd_ring_hold_again(channel.ring, first.epoch, *seqs) == lib.ND_OK
+        if is_there:
+            self._tell(channel, gaps, last)
+        return is_there
+
+    async def rebuild(self, channel: ChannelRing, wanted: FrozenBatch) -> NativeBatch | None:
+        """The same batch again; see ``ChannelQueue.rebuild``.  ``events`` 0: do not count them.
+
+        None as well for a cold one that is larger than the memory for it.
+        """
         first, last = wanted.first, wanted.last
         if first.epoch != last.epoch:
             return None
         raw = ffi.new("nd_batch *")
-        told = channel.gaps if channel.gaps and wanted.form.include_gaps else GapList()
         if last.is_behind_gap:
-            return self._gaps_alone(channel, raw, told.told_alone(last.seq))
+            return self._gaps_alone(channel, raw, _told(channel, wanted).told_alone(last.seq))
+        reach = Reach(first_seq=first.seq, last_seq=last.seq)
+        if self.residency is not None and not await self.residency.fetch(channel, reach):
+            return None
+        told = _told(channel, wanted)
         gaps = told.told_in_front_of(first.seq)
         flags = batch_form_flags(wanted.form, bool(gaps))
         status = lib.nd_frame_plan_exact(channel.ring, first.seq, last.seq, wanted.events, flags, raw)
@@ -96,9 +129,17 @@ class Slicer:
         return self._handed_out(channel, raw, gaps)
 
     def _handed_out(self, channel: ChannelRing, raw: Any, gaps: tuple[Gap, ...]) -> NativeBatch:
-        batch = NativeBatch(channel, raw, self._isolate, gaps_head(gaps))
+        batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(gaps))
+        self._tell(channel, gaps, batch.last)
+        return batch
+
+    def _tell(self, channel: ChannelRing, gaps: tuple[Gap, ...], last: Position) -> None:
+        """Gaps are told in front of the end of a batch."""
         if channel.gaps is not None:
-            channel.gaps.told(gaps, mark_of(batch.last.seq, batch.last))
+            channel.gaps.told(gaps, mark_of(last.seq, last))
             if gaps:
                 self._changed(channel)
-        return batch
+
+
+def _told(channel: ChannelRing, wanted: FrozenBatch) -> GapList:
+    return channel.gaps if channel.gaps and wanted.form.include_gaps else GapList()

@@ -105,6 +105,8 @@ async def open_dispatcher(
             writing = trio.CancelScope(shield=True)  # what is confirmed while the block ends is written too
             stack.callback(writing.cancel)
             nursery.start_soon(_run_within, writing, queue.log.commit.run)
+        if isinstance(queue, NativeQueue) and queue.residency is not None:
+            nursery.start_soon(queue.residency.run)
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
         nursery.start_soon(hub.parts.devices.write)
@@ -170,6 +172,7 @@ async def _open_queue(
         contents.channels,
         durability,
         memory_bytes(settings),
+        disk_bytes_max=settings.storage.disk_bytes,
         disk=world.disk or Disk(),
         random_bytes=world.random_bytes,
         now_unix_ms=clock.unix_ms,

@@ -333,6 +333,9 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
         rejected=totals.rejected,
         records=totals.records,
         record_bytes=totals.record_bytes,
+        memory_bytes=totals.memory_bytes,
+        scratch_bytes=totals.scratch_bytes,
+        journal_bytes=totals.journal_bytes,
         channels=channels,
         oldest_age_s=(now_unix_ms - oldest_ms) / 1000,
     )

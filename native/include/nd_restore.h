@@ -45,7 +45,7 @@ typedef struct {
 
 typedef struct {
     uint64_t records, bytes;            /* in rings now, as stored */
-    uint64_t lost_records, lost_bytes;  /* live, but the pool or the ring had no room for them */
+    uint64_t lost_records, lost_bytes;  /* live, but the ring had no room for them */
     uint64_t newest_unix_ms;            /* the latest time of a record or an answer in the log */
     uint64_t silent_channels;           /* of which nothing behind the damage speaks: what they lost is not known */
 } nd_restore_stats_t;
@@ -115,11 +115,18 @@ nd_status nd_restore_gaps(nd_restore *restore, uint64_t index, nd_gap *out);
  */
 nd_status nd_restore_bind(nd_restore *restore, uint64_t index, nd_ring *ring);
 
+/* About how many stored bytes the load will put into the rings that are bound.
+ *
+ *   Cost    O(channels).
+ */
+uint64_t nd_restore_live_bytes(const nd_restore *restore);
+
 /* Read the log again, and fill the rings.  What a channel without a ring had is left out.
  *
  *   Blocks  yes.
  *   Cost    O(bytes of the log).
- *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL (no memory for the books of it).
+ *   Returns ND_OK, ND_ERR_IO, ND_ERR_FULL (the pool is too small, and nothing can be moved
+ *           out of it), ND_ERR_NOSPACE (or could be, if the disk had room).
  */
 nd_status nd_restore_load(nd_restore *restore, nd_pool *pool);
 

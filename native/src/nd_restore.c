@@ -8,6 +8,7 @@
 #include "nd_append.h"
 #include "nd_mix.h"
 #include "nd_restore_inside.h"
+#include "nd_residency.h"
 
 #define ITEMS_MIN 64u
 #define CHANNEL_TYPES                                                                              \
@@ -93,6 +94,7 @@ static uint64_t index_of(const nd_restore *restore, const channel *c)
 static nd_status scan_request(nd_restore *restore, const nd_request_unit *request, uint64_t group)
 {
     raise_to(&restore->stats.newest_unix_ms, request->received_unix_ms);
+    const uint64_t record_bytes = request->records > 0 ? request->block_bytes / request->records : 0;
     const nd_request_route *route = nd_request_routes(request);
     for (uint32_t i = 0; i < request->routes; i++, route = nd_route_next(route)) {
         channel *c = nd_restore_channel_of(restore, route->channel, route->incarnation);
@@ -101,6 +103,8 @@ static nd_status scan_request(nd_restore *restore, const nd_request_unit *reques
         raise_to(&c->known.epoch, request->epoch);
         if (c->first_request_seq == 0) c->first_request_seq = route->first_seq;
         c->spoken_group = group;
+        c->records += route->seqs;
+        c->bytes += route->seqs * nd_record_stored_bytes((uint32_t)record_bytes);
     }
     return ND_OK;
 }
@@ -346,20 +350,6 @@ typedef struct {
     uint64_t        count;
 } stretch;
 
-/* The same stretch as what it would have been in the ring. */
-static nd_removed removed_of(const stretch *s)
-{
-    uint64_t bytes = 0;
-    for (uint64_t i = 0; i < s->count; i++) {
-        const uint64_t record = s->indices != NULL ? s->indices[i] : i;
-        bytes += nd_record_stored_bytes(s->meta[record] & 0xffffffu);
-    }
-    return (nd_removed){
-        .count = s->count, .bytes = bytes, .first_seq = s->first_seq, .last_seq = s->first_seq + s->count - 1,
-        .first_unix_ms = s->received_unix_ms, .last_unix_ms = s->received_unix_ms,
-    };
-}
-
 static nd_status lose(nd_restore *restore, const channel *c, nd_removed removed, nd_gap_reason reason)
 {
     restore->stats.lost_records += removed.count;
@@ -369,8 +359,20 @@ static nd_status lose(nd_restore *restore, const channel *c, nd_removed removed,
     });
 }
 
-/* Append a stretch; when the pool is full, at the cost of what is oldest in the ring.  So it
- * is when the ring is: a damaged log may have lost what it knew of records that are gone. */
+/* Move what is coldest out, so that more goes into a full pool. */
+static nd_status make_room(nd_pool *pool)
+{
+    nd_residency *residency = nd_pool_residency(pool);
+    if (residency == NULL) return ND_ERR_FULL;
+    const uint64_t before = nd_pool_free_bytes(pool);
+    const nd_status status = nd_residency_make_room(residency, before + ND_OUT_BYTES_MAX);
+    if (nd_pool_free_bytes(pool) > before) return ND_OK;
+    return status == ND_EMPTY ? ND_ERR_FULL : status;
+}
+
+/* Append a stretch; when the ring is full, at the cost of what is oldest in it: a damaged log
+ * may have lost what it knew of records that are gone.  ND_ERR_CORRUPT: it cannot be one of
+ * this channel. */
 static nd_status append(nd_restore *restore, channel *c, const stretch *s)
 {
     if (nd_ring_resume(c->ring, s->first_seq) != ND_OK) return ND_ERR_CORRUPT;
@@ -379,16 +381,11 @@ static nd_status append(nd_restore *restore, channel *c, const stretch *s)
     nd_route route = {.ring = c->ring, .indices = s->indices, .indices_count = s->count};
     nd_status status;
     while ((status = nd_rings_append(restore->pool, &route, 1, s->block, s->block_bytes, s->meta, s->records,
-                                     c->newest_unix_ms)) == ND_ERR_FULL) {      /* each turn drops something */
-        nd_removed gone;
-        if (nd_ring_drop(c->ring, s->block_bytes + 1, &gone) != ND_OK) break;
-        if (lose(restore, c, gone, ND_GAP_MEMORY) != ND_OK) return ND_ERR_FULL;
+                                     c->newest_unix_ms)) == ND_ERR_FULL) {      /* each turn moves more out */
+        status = make_room(restore->pool);
+        if (status != ND_OK) return status;
     }
     if (route.dropped.count > 0 && lose(restore, c, route.dropped, ND_GAP_OVERFLOW) != ND_OK) return ND_ERR_FULL;
-    if (status == ND_ERR_FULL) {                /* others have all the memory: this stretch is lost */
-        if (lose(restore, c, removed_of(s), ND_GAP_MEMORY) != ND_OK) return ND_ERR_FULL;
-        return nd_ring_resume(c->ring, s->first_seq + s->count);
-    }
     return status == ND_OK ? ND_OK : ND_ERR_CORRUPT;
 }
 
@@ -582,6 +579,18 @@ nd_status nd_restore_gaps(nd_restore *restore, uint64_t index, nd_gap *out)
                                               c->known.gaps * sizeof *out, &bytes);
     if (status == ND_OK) memcpy(out, bytes, c->known.gaps * sizeof *out);
     return status;
+}
+
+uint64_t nd_restore_live_bytes(const nd_restore *restore)
+{
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < restore->channels.count; i++) {
+        const channel *c = channel_at(restore, i);
+        const uint64_t live = c->known.last_seq - c->known.settled_seq;
+        if (c->ring == NULL || c->records == 0) continue;
+        bytes += live < c->records ? c->bytes / c->records * live : c->bytes;
+    }
+    return bytes;
 }
 
 nd_status nd_restore_bind(nd_restore *restore, uint64_t index, nd_ring *ring)

@@ -27,6 +27,7 @@ typedef struct {
     uint64_t checked_seq;               /* while looking for what is missing: all up to here is known */
     uint64_t checked_moved;             /* in the sorted moved records */
     uint64_t gaps_segment, gaps_at;     /* where its newest gaps stand in a segment's file */
+    uint64_t records, bytes;            /* that the log has of it, as stored; about */
 } channel;
 
 typedef struct {

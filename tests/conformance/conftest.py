@@ -20,4 +20,4 @@ async def maker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def queue(maker: Maker) -> ChannelQueue:
-    return await maker.make(EPOCH, 64 << 20)
+    return await maker.make(EPOCH, 128 << 20)

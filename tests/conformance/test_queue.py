@@ -21,7 +21,7 @@ from support.one_channel import (
     store,
     take,
 )
-from support.queues import Maker
+from support.queues import KINDS_BOUND_BY_MEMORY, KINDS_EXACT, Maker
 from support.stored_records import Item, body_of, notifications, records_of, stored_bytes
 
 from dispatcher.core.idempotency import Answered, Begun, InFlight, key_scope
@@ -388,6 +388,7 @@ async def test_a_deleted_channel_begins_again_as_another(queue: ChannelQueue) ->
 # --- overflow -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("maker", KINDS_EXACT, indirect=True)
 async def test_a_full_channel_drops_its_oldest_and_says_which(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(5))
     assert (await append(queue, notifications(5))).losses == ()
@@ -430,6 +431,7 @@ async def test_what_is_in_flight_is_never_dropped(queue: ChannelQueue) -> None:
     assert_balanced(queue)
 
 
+@pytest.mark.parametrize("maker", KINDS_EXACT, indirect=True)
 async def test_when_all_is_in_flight_the_new_record_is_the_loss(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(3))
     await append(queue, notifications(3))
@@ -569,6 +571,7 @@ async def test_an_append_that_is_refused_keeps_no_answer(queue: ChannelQueue) ->
 LARGE = 700_000
 
 
+@pytest.mark.parametrize("maker", KINDS_BOUND_BY_MEMORY, indirect=True)
 async def test_when_memory_is_full_the_largest_owner_loses_its_oldest(maker: Maker) -> None:
     queue = await maker.make(EPOCH, 16 << 20)
     open_channel(queue, 1, owner=1)
@@ -591,6 +594,7 @@ async def test_when_memory_is_full_the_largest_owner_loses_its_oldest(maker: Mak
     assert_balanced(queue)
 
 
+@pytest.mark.parametrize("maker", KINDS_BOUND_BY_MEMORY, indirect=True)
 async def test_when_nothing_may_be_dropped_an_append_is_refused_whole(maker: Maker) -> None:
     queue = await maker.make(EPOCH, 16 << 20)
     open_channel(queue, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 
+import pytest
 from support.one_channel import (
     EPOCH,
     NOW_MS,
@@ -18,11 +19,14 @@ from support.one_channel import (
     store,
     take,
 )
+from support.queues import KINDS_EXACT
 from support.stored_records import Item, notifications, stored_bytes
 
 from dispatcher.model import Kind, Notification, Overflow, Position
 from dispatcher.queue.interface import ChannelQueue, Loss, Records, Route
 from dispatcher.wire.canonical import record_of
+
+pytestmark = pytest.mark.parametrize("maker", KINDS_EXACT, indirect=True)
 
 
 def value(path: int, ep: str = "device") -> Item:

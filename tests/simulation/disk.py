@@ -26,6 +26,7 @@ import trio
 from dispatcher.queue._core import ffi, lib
 
 from dispatcher.queue.disk import Disk, JournalSizes
+from dispatcher.queue.native_residency import SCRATCH_NAME
 
 T = TypeVar("T")
 
@@ -94,8 +95,15 @@ class Platter:
 
     @property
     def used_bytes(self) -> int:
-        """What the files take."""
-        return sum(len(file.bytes) for file in self.files.values() if file.is_named)
+        """What the journal takes; the scratch file goes with the life that made it."""
+        return sum(
+            len(file.bytes) for name, file in self.files.items() if file.is_named and name != SCRATCH_NAME
+        )
+
+    @property
+    def has_scratch(self) -> bool:
+        """Whether a scratch file is there."""
+        return SCRATCH_NAME in self.files and self.files[SCRATCH_NAME].is_named
 
     def power_cut(self) -> None:
         """Lose what may be lost."""
@@ -155,6 +163,10 @@ class Mount(Disk):
             result = work()
             await trio.sleep(wait_s / 2)
         return result
+
+    async def run_beside(self, work: Callable[[], T]) -> T:
+        """There are no threads here that could wait for each other."""
+        return await self.run(work)
 
     # --- calls --------------------------------------------------------------------------
 

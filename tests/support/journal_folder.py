@@ -62,11 +62,13 @@ class Folder:
             now_unix_ms=lambda: self.now_ms,
         )
         assert queue.log is not None
+        assert queue.residency is not None
         try:
             for number, its in known.items():
                 queue.open_channel(number, its)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(queue.log.commit.run)
+                nursery.start_soon(queue.residency.run)
                 with trio.fail_after(20):
                     yield queue, report
                     if not is_killed:

@@ -15,6 +15,7 @@ import msgspec
 from dispatcher.queue._core import ffi, lib
 
 from dispatcher.queue.disk import Disk, JournalSizes
+from dispatcher.queue.native_residency import SCRATCH_NAME
 
 STEPS: dict[str, str] = {
     "recovery.list": "the journal's folder is read at the start",
@@ -150,5 +151,7 @@ class _MortalCalls:
         return self._take_step(step, self._real.sync_folder, folder)
 
     def _unlink(self, _: Any, path: Any) -> int:
+        if ffi.string(path).endswith(SCRATCH_NAME.encode()):  # at a start: no part of the journal's life
+            return int(self._real.unlink(ffi.NULL, path))
         self._is_cleaning = True
         return self._take_step("clean.unlink", self._real.unlink, path)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
+from support.cold_queues import ColdQueue
 
 from dispatcher.model import Durability
 from dispatcher.queue.disk import Disk, JournalSizes
@@ -17,8 +18,11 @@ from dispatcher.queue.native_recovery import open_durable_queue
 
 SIZES = JournalSizes(segment_bytes=8 << 20, group_bytes_max=4 << 20, allowance_bytes=16 << 20)
 IN_MEMORY: dict[str, Callable[[int, int], ChannelQueue]] = {"native": NativeQueue, "model": MemoryQueue}
+COLD: dict[str, Callable[[int, int], ChannelQueue]] = {"cold": ColdQueue}
 JOURNALED = {"disk": Durability.DISK, "process": Durability.PROCESS}
-KINDS = (*IN_MEMORY, *JOURNALED)
+KINDS = (*IN_MEMORY, *COLD, *JOURNALED)
+KINDS_EXACT = (*IN_MEMORY, *JOURNALED)  # a cold queue gives chunks up as a whole
+KINDS_BOUND_BY_MEMORY = tuple(IN_MEMORY)  # the others have a disk for what memory cannot hold
 
 
 class Maker:
@@ -33,8 +37,9 @@ class Maker:
     async def make(self, epoch: int, memory_bytes_max: int) -> ChannelQueue:
         """A new queue without channels, in this epoch."""
         loop = (trio.CancelScope(), trio.Event())
-        if self._kind in IN_MEMORY:
-            queue = IN_MEMORY[self._kind](epoch, memory_bytes_max)
+        makes = {**IN_MEMORY, **COLD}
+        if self._kind in makes:
+            queue = makes[self._kind](epoch, memory_bytes_max)
             loop[1].set()
         else:
             queue = await self._open(epoch, memory_bytes_max)
@@ -76,8 +81,11 @@ class Maker:
 
 async def _run(queue: NativeQueue, scope: trio.CancelScope, ended: trio.Event) -> None:
     assert queue.log is not None
+    assert queue.residency is not None
     with scope:
-        await queue.log.commit.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.log.commit.run)
+            nursery.start_soon(queue.residency.run)
     ended.set()
 
 
