@@ -30,7 +30,7 @@ from dispatcher.queue.interface import (
     SliceLimits,
 )
 from dispatcher.queue.ledger import Ledger
-from dispatcher.queue.losses import gap_of, joined
+from dispatcher.queue.losses import gap_of, joined, take_from
 from dispatcher.queue.memory_batch import MemoryBatch, messages_of, orderly
 from dispatcher.queue.memory_channel import MemoryChannel, MemoryRecord, parse
 
@@ -117,10 +117,9 @@ class MemoryQueue:
             self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
         return appended, DurableInMemory()
 
-    def take_losses(self) -> list[Loss]:
+    def take_losses(self, channel: int | None = None) -> list[Loss]:
         """Losses that nobody was told of yet."""
-        losses, self._unreported = self._unreported, []
-        return losses
+        return take_from(self._unreported, channel)
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

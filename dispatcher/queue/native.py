@@ -35,7 +35,7 @@ from dispatcher.queue.interface import (
     Ticket,
 )
 from dispatcher.queue.ledger import Ledger
-from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, rejection_of
+from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, rejection_of, take_from
 from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
@@ -302,10 +302,9 @@ class NativeQueue:
         self._ledger.rejected(rejected)
         return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
 
-    def take_losses(self) -> list[Loss]:
+    def take_losses(self, channel: int | None = None) -> list[Loss]:
         """Losses that nobody was told of yet."""
-        losses, self._unreported = self._unreported, []
-        return losses
+        return take_from(self._unreported, channel)
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""
@@ -494,7 +493,7 @@ class NativeQueue:
         return seq
 
     def _isolate(self, channel: ChannelRing, seq: int) -> None:
-        """Take a damaged record out, so that it stops nobody; what went is told by the next append."""
+        """Take a damaged record out, so that it stops nobody; what went is in ``take_losses``."""
         removed = self._removed
         status = lib.nd_ring_isolate(channel.ring, seq, removed)
         if status == lib.ND_ERR_FULL:
@@ -509,7 +508,7 @@ class NativeQueue:
             self.residency.note()
 
     def _take_fetched(self, channel: ChannelRing, gone_bytes: int, expire_unix_ms: int) -> None:
-        """Do what could not be done while records were cold; their losses are told by the next append."""
+        """Do what could not be done while records were cold; their losses are in ``take_losses``."""
         self._ledger.shrunk(gone_bytes)
         loss = self.expire(channel.number, expire_unix_ms) if expire_unix_ms else None
         if loss is not None:

@@ -80,6 +80,21 @@ async def next_batch(
 
     Expires first, so that no event is sent after its lifetime.
     """
+    try:
+        return await _frozen_or_next(channel, queue, now_unix_ms, observer)
+    finally:  # cold records may have been too old, or damaged
+        tell_losses(channel, queue, observer)
+
+
+def tell_losses(channel: ActiveChannel, queue: ChannelQueue, observer: Observer) -> None:
+    """Tell what reading a channel has shown to be gone."""
+    for loss in queue.take_losses(channel.row.id):
+        observer.lost(channel, loss)
+
+
+async def _frozen_or_next(
+    channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer
+) -> Batch | None:
     number = channel.row.id
     expire(channel, queue, now_unix_ms, observer)
     if channel.frozen is not None:
@@ -91,6 +106,21 @@ async def next_batch(
         queue.release(number, channel.sent)
     queue.freeze(number, None)
     return await queue.slice(number, channel.sent, channel.limits(), channel.form)
+
+
+async def read_messages(batch: Batch) -> tuple[bytes, ...]:
+    """All messages of a batch, each in one piece, for who cannot take them piece by piece."""
+    batch.rewind()
+    return tuple([await _read_message(batch, message.bytes_count) for message in batch.messages])
+
+
+async def _read_message(batch: Batch, bytes_count: int) -> bytes:
+    buffer = bytearray(bytes_count)
+    at = 0
+    while at < bytes_count:  # each turn reads something or raises
+        await batch.warm()
+        at += batch.read_into(buffer, at)
+    return bytes(buffer)
 
 
 def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, failure: DeliveryFailed) -> None:

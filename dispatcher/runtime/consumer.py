@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator, Callable
 import trio
 
 from dispatcher import limits
-from dispatcher.errors import ChannelGone
+from dispatcher.errors import ChannelGone, PositionLost
 from dispatcher.model import Position
 from dispatcher.queue.interface import Batch, ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm, expire
+from dispatcher.runtime.channel_task import confirm, expire, read_messages, tell_losses
 from dispatcher.runtime.observer import Observer
 
 
 class ConsumedBatch:
     """Events handed to the embedding program; kept until ``ack``."""
 
-    def __init__(self, batch: Batch, ack: Callable[[Position], int]) -> None:
-        self.messages: tuple[bytes, ...] = tuple(batch.tobytes())
+    def __init__(self, batch: Batch, messages: tuple[bytes, ...], ack: Callable[[Position], int]) -> None:
+        self.messages = messages
         self.events = batch.events
         self.first = batch.first
         self.last = batch.last
@@ -72,10 +72,15 @@ class Consumer:
             if len(self._unacked) < limits.WINDOW_BATCHES_MAX:
                 expire(channel, self._queue, self._now_unix_ms(), self._observer)
                 batch = await self._queue.slice(number, self._sent, channel.limits(), channel.form)
+                tell_losses(channel, self._queue, self._observer)
                 if batch is not None:
+                    try:
+                        messages = await read_messages(batch)
+                    except PositionLost:  # its records had their time while they were read
+                        continue
                     self._sent = batch.last
                     self._unacked.append(batch.last)
-                    return ConsumedBatch(batch, self._settle)
+                    return ConsumedBatch(batch, messages, self._settle)
             await wakeup.wait()
 
     def close(self) -> None:

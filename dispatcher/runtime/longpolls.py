@@ -30,7 +30,7 @@ from dispatcher.errors import ChannelGone, Conflict, InvalidAuth, NotFound, Posi
 from dispatcher.model import AccessKey, Application, ChannelType
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm, frozen, next_batch
+from dispatcher.runtime.channel_task import confirm, frozen, next_batch, read_messages
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.registrations import Registrations
@@ -216,7 +216,7 @@ class LongPolls:
         await self._bytes.take(message.bytes_count)
         receipt = TcpReceipt(partial(self._bytes.give_back, message.bytes_count))
         try:
-            body = batch.tobytes()[index]
+            body = (await read_messages(batch))[index]
         except BaseException:
             receipt.end(is_reset=True)
             raise
