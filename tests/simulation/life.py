@@ -105,7 +105,7 @@ class Life:
             with self._scope, self._heard():
                 await self._open()
         except DataFolderError as error:
-            if not self.is_dead and not self._mount.has_failed:
+            if not self.is_dead and not self._mount.has_failed and not self._mount.was_full:
                 raise
             machine.chronicle.note(f"did not start: {error.message}")
         except Exception:

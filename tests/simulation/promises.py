@@ -36,6 +36,7 @@ from dispatcher.runtime.hub import Hub
 
 _UID = re.compile(rb'"uid":"([0-9a-f-]{36})"')
 _UID_BYTES = 44
+_NEEDLESS = ("memory", "corrupt")  # reasons that a whole journal gives none for
 
 Place = tuple[ChannelModel, Key, int]
 """Where a record stands that somebody was shown, and the number of its event."""
@@ -242,6 +243,8 @@ class Promises:
             self._was_whole = is_whole
         if not self.has_disk:
             self._promise_nothing()
+        if mount.platter.has_scratch and not mount.has_failed:
+            self.fail("INV-7: the scratch file is there after the close")
         if mount.open_files:
             self.fail(f"INV-7: {mount.open_files} files are open after the close")
         if host.streams or host.listeners:
@@ -270,6 +273,8 @@ class Promises:
             f"{model.name}: {loss.count} lost by {loss.reason}, {loss.first_seq}..{loss.last_seq}"
         )
         model.lose(loss.first_seq, loss.last_seq, loss.count)
+        if self.has_disk and loss.reason in _NEEDLESS and not self.damaged:
+            self.fail(f"INV-5: {model.name}: {loss.count} lost by {loss.reason}, and the disk has them")
 
     def look(self) -> None:
         """Look at the queue's figures."""

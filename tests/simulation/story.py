@@ -102,8 +102,6 @@ def _settings(dice: Random, *, is_large: bool) -> Settings:
         0
     ]
     memory_bytes = dice.choice((2, 64) if is_large else (64,)) * KIB * KIB
-    if durability is not Durability.MEMORY:  # what a restart finds must fit, or only the log names it
-        memory_bytes = 64 * KIB * KIB
     tier = TierSettings(
         queue_bytes=dice.choice((8 * KIB, 50_000_000, 50_000_000)) if not is_large else 50_000_000,
         event_lifetime_s=dice.choice((86_400.0, 86_400.0, 86_400.0, 25.0)),

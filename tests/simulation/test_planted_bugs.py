@@ -28,6 +28,7 @@ from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import SegmentCleaner
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_recovery import JournalReader
+from dispatcher.queue.native_residency import SCRATCH_NAME
 from dispatcher.queue.segment_books import SegmentBooks
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Publisher
@@ -97,6 +98,15 @@ def cleaned_often(story: Story) -> Story:
     sizes = replace(story.sizes, segment_bytes=64 * KIB, group_bytes_max=60 * KIB, allowance_bytes=0)
     habits = replace(story.habits, pause_s=0.3, filling_max=2_000, events_max=8)
     return with_modes("hang", "deaf", sizes=sizes, habits=habits, endings=(end,))(story)
+
+
+def short_of_memory(story: Story) -> Story:
+    """Receivers stay away while more is posted than memory holds, and then come back."""
+    storage = replace(story.settings.storage, memory_bytes=2 * KIB * KIB)
+    sizes = replace(story.sizes, segment_bytes=512 * KIB, group_bytes_max=508 * KIB)
+    habits = replace(story.habits, pause_s=0.3, filling_max=16 * KIB, events_max=8)
+    story = replace(story, settings=replace(story.settings, storage=storage))
+    return with_modes("hang", "deaf", sizes=sizes, habits=habits)(story)
 
 
 # --- durability -------------------------------------------------------------------------------
@@ -286,6 +296,42 @@ def test_a_record_that_leaves_the_books_is_caught(monkeypatch: pytest.MonkeyPatc
         Ledger, "acked", lambda ledger, records, count: acked(ledger, max(0, records - 1), count)
     )
     caught("INV-8", plain)
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def test_a_queue_that_drops_what_the_disk_could_hold_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    relieve = NativeQueue._relieve
+
+    def drop(queue: NativeQueue, *arguments: Any) -> None:
+        residency, queue.residency = queue.residency, None
+        try:
+            relieve(queue, *arguments)
+        finally:
+            queue.residency = residency
+
+    monkeypatch.setattr(NativeQueue, "_relieve", drop)
+    caught("lost by memory", short_of_memory)
+
+
+def test_cold_records_that_come_back_as_others_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Mount._write
+
+    def write_zeros(mount: Mount, _: Any, number: int, data: Any, count: int, *rest: Any) -> int:
+        if mount._handles[number] is mount.platter.files.get(SCRATCH_NAME):
+            data = native.ffi.new("uint8_t[]", count)
+        return write(mount, _, number, data, count, *rest)
+
+    monkeypatch.setattr(Mount, "_write", write_zeros)
+    caught("lost by corrupt|nobody has it", short_of_memory)
+
+
+def test_bytes_that_are_to_be_counted_later_and_are_not_are_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Ledger, "shrunk", lambda ledger, record_bytes: None)
+    caught("INV-8", short_of_memory)
 
 
 # --- bounds, ends, and other people's events ----------------------------------------------------
