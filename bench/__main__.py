@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bench.recovery import recovery
 from bench.topology import ingest_to_callback, ingest_to_websocket
 from bench.topology.measure import command
 
@@ -18,6 +19,7 @@ def bench() -> None:
 for topology in TOPOLOGIES:
     bench.add_command(command([topology]), topology.name)
 bench.add_command(command(TOPOLOGIES), "all")
+bench.add_command(recovery)
 
 if __name__ == "__main__":
     bench(prog_name="python -m bench")
