@@ -126,9 +126,12 @@ VALUES_UNREAD_EVENTS_MAX = 100_000  # seen go by without a read, before an accou
 
 # --- journal --------------------------------------------------------------------------
 JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one
-JOURNAL_GROUP_BYTES_MAX = 32 * MIB  # written at once; two are in memory: one gathers while one is written
-JOURNAL_ALLOWANCE_BYTES = 4 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what is live, before it is cleaned
-JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes, at most 256 KiB each
+JOURNAL_GROUP_BYTES_MAX = 24 * MIB  # written at once; two are in memory: one gathers while one is written
+JOURNAL_ALLOWANCE_BYTES = 6 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what is live
+JOURNAL_STEP_BYTES = 256 * KIB  # moved by cleaning before others get their turn: a tenth of a millisecond
+JOURNAL_MOVES_MIN_BYTES = 2 * MIB  # moved with each group while the disk holds too much
+JOURNAL_MOVES_PER_PUBLISHED = 8  # or so many bytes for each that publishers added; see core/journal_space
+JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes
 JOURNAL_RETRY_S = 1.0  # a full disk is tried again each second
 ACK_FLUSH_S = 0.1  # how long acks wait for a publisher's group; what a crash may send twice
 
@@ -228,7 +231,10 @@ DEMO_STOP_S = 15.0  # for the daemon to end after SIGTERM; its own grace is 10 s
 DEMO_LOG_LINES = 20  # of the daemon's, shown after a failure
 
 assert REQUEST_BODY_BYTES_MAX <= REQUEST_BODIES_BYTES_MAX
-assert REQUEST_BODY_BYTES_MAX < JOURNAL_GROUP_BYTES_MAX < JOURNAL_SEGMENT_BYTES
+assert REQUEST_BODY_BYTES_MAX < JOURNAL_GROUP_BYTES_MAX
+# A full disk shows when a segment has been begun.  Two groups are on their way then, large ones at
+# worst, and a quarter is left for acks; with smaller ones, the rest is for cleaning.
+assert 2 * JOURNAL_GROUP_BYTES_MAX <= JOURNAL_SEGMENT_BYTES * 3 // 4
 assert LEARNED_BATCH_BYTES_MIN <= SEND_PIECE_BYTES <= WINDOW_BYTES_MAX
 assert 2 * GAPS_PER_CHANNEL_MAX * GAP_BYTES_MAX < LEARNED_BATCH_BYTES_MIN
 assert CALLBACK_RETRIES_MAX < CALLBACK_SENDS_MAX
