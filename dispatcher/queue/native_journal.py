@@ -228,16 +228,13 @@ class SegmentCleaner:
     """Writes what is live in the oldest segment again, in small steps."""
 
     def __init__(self, journal: NativeJournal, segment: int) -> None:
-        """Read the segment.  *Blocks.*  ``is_readable`` says whether all of it could be."""
+        """Read the segment.  *Blocks.*  ``is_whole`` says whether all of it could be."""
         out = ffi.new("nd_cleaner **")
-        status = lib.nd_cleaner_open(lib.nd_io_posix(), journal.files, bytes(journal.folder), segment, out)
+        is_whole = ffi.new("uint32_t *")
+        lib.nd_cleaner_open(lib.nd_io_posix(), journal.files, bytes(journal.folder), segment, out, is_whole)
+        self.is_whole = bool(is_whole[0])
         self._journal = journal
-        self._raw = out[0] if status == lib.ND_OK else ffi.NULL
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether the segment can be cleaned; damage stays where it is."""
-        return bool(self._raw != ffi.NULL)
+        self._raw = out[0]
 
     def move(self, channels: Any, accounts: Any) -> bool:
         """Gather some records and answers that are live; False when all are.
@@ -246,7 +243,13 @@ class SegmentCleaner:
         """
         for _ in range(limits.JOURNAL_MOVES_PER_GROUP):
             status = lib.nd_cleaner_move(
-                self._raw, self._journal.raw, channels, len(channels), accounts, len(accounts)
+                self._raw,
+                self._journal.raw,
+                channels,
+                len(channels),
+                accounts,
+                len(accounts),
+                limits.JOURNAL_STEP_BYTES,
             )
             if status == lib.ND_EMPTY:
                 return False

@@ -292,7 +292,7 @@ class QueueLog:
         """Write what is live in a segment again; False when it cannot be read."""
         cleaner = await self._disk.run(lambda: SegmentCleaner(self._journal, segment))
         try:
-            if not cleaner.is_readable:
+            if not cleaner.is_whole:
                 return False
             while self._move_some(cleaner, segment):
                 await commit()

@@ -100,6 +100,7 @@ typedef struct {
     uint64_t durable_segment;       /* where that group stands */
     uint64_t oldest_segment;
     uint64_t segments;              /* files, the spare one included */
+    uint64_t segment_room;          /* bytes left in the one that is being written */
     uint32_t has_spare;             /* a preallocated segment waits: publishers may go on */
     uint32_t is_poisoned;
 } nd_journal_stats_t;

@@ -6,7 +6,7 @@
 
 #include "nd_recovery.h"
 
-#define LOOKS_PER_RECORD 16u            /* records looked at in a step for each that it may move */
+#define LOOKS_MAX 16384u                /* in a step, at units and records: half a millisecond */
 #define TYPES (1u << ND_UNIT_REQUEST | 1u << ND_UNIT_MOVED | 1u << ND_UNIT_ANSWER)
 
 /* Where the walk stands: in a unit, in a route of it, at a record of that. */
@@ -19,35 +19,44 @@ typedef struct {
     uint64_t                record_at;
 } walk;
 
+/* A moved unit in the making. */
+typedef struct {
+    uint64_t channel, incarnation;
+    uint64_t count, block_bytes;
+    uint64_t bytes_max;                 /* of records and bodies, unless there is one alone */
+    nd_moved_record records[ND_MOVED_RECORDS_MAX];
+    const uint8_t  *bodies[ND_MOVED_RECORDS_MAX];
+} draft;
+
 struct nd_cleaner {
     nd_io        io;
-    nd_recovery *recovery;
+    nd_recovery *recovery;              /* NULL: nothing can be read */
     int          has_unit;
     walk         at;
-    nd_moved_record records[ND_MOVED_RECORDS_MAX];      /* the unit being made */
-    const uint8_t  *bodies[ND_MOVED_RECORDS_MAX];
+    draft        draft;
 };
 
 nd_status nd_cleaner_open(const nd_io *io, const nd_files *files, const char *folder,
-                          uint64_t segment, nd_cleaner **out)
+                          uint64_t segment, nd_cleaner **out, uint32_t *is_whole_out)
 {
-    if (io == NULL || out == NULL) return ND_ERR_ARGUMENT;
+    if (io == NULL || out == NULL || is_whole_out == NULL) return ND_ERR_ARGUMENT;
     nd_cleaner *cleaner = io->allocate(io->context, sizeof *cleaner);
     if (cleaner == NULL) return ND_ERR_FULL;
     cleaner->io = *io;
     /* With its successor, which says with which group it has to end. */
     nd_status status = nd_recovery_open(io, files, folder, segment, segment + 1, &cleaner->recovery);
     if (status == ND_OK) status = nd_recovery_load(cleaner->recovery);
-    if (status == ND_OK) {
-        nd_recovery_report_t report;
-        nd_recovery_report(cleaner->recovery, &report);
-        if (report.damaged_groups > 0 || report.damaged_segments > 0) status = ND_ERR_CORRUPT;
-    }
-    if (status == ND_EMPTY) status = ND_ERR_CORRUPT;
-    if (status != ND_OK) {
+    if (status == ND_ERR_FULL) {
         nd_cleaner_close(cleaner);
         return status;
     }
+    nd_recovery_report_t report = {0};
+    if (status == ND_OK) nd_recovery_report(cleaner->recovery, &report);
+    if (status != ND_OK || report.oldest_segment != segment) {          /* the successor stands for nothing */
+        nd_recovery_close(cleaner->recovery);
+        cleaner->recovery = NULL;
+    }
+    *is_whole_out = cleaner->recovery != NULL && report.damaged_groups == 0 && report.damaged_segments == 0;
     *out = cleaner;
     return ND_OK;
 }
@@ -134,7 +143,8 @@ static void begin_route(walk *at, const nd_request_route *route)
 
 static int next_unit(nd_cleaner *cleaner)
 {
-    cleaner->has_unit = nd_recovery_next(cleaner->recovery, TYPES, &cleaner->at.unit) == ND_OK;
+    cleaner->has_unit = cleaner->recovery != NULL
+                        && nd_recovery_next(cleaner->recovery, TYPES, &cleaner->at.unit) == ND_OK;
     if (!cleaner->has_unit) return 0;
     begin_route(&cleaner->at, NULL);
     cleaner->at.routes_left = 0;
@@ -162,49 +172,78 @@ static stretch stretch_of(const walk *at)
 
 /* --- moving -------------------------------------------------------------------------- */
 
-static nd_status gather_moved(const nd_cleaner *cleaner, nd_journal *journal, const stretch *s, uint64_t count,
-                              uint64_t block_bytes)
+static draft *begin_draft(nd_cleaner *cleaner, uint64_t channel, uint64_t incarnation, uint64_t bytes_max)
 {
+    draft *d = &cleaner->draft;
+    d->channel = channel;
+    d->incarnation = incarnation;
+    d->bytes_max = bytes_max;
+    d->count = d->block_bytes = 0;
+    return d;
+}
+
+/* Take a record; 0 when the draft is full. */
+static int put(draft *d, const nd_moved_record *record, const uint8_t *body)
+{
+    const uint64_t bytes = d->block_bytes + body_bytes_of(record->meta) + (d->count + 1) * sizeof *record;
+    if (d->count == ND_MOVED_RECORDS_MAX || (d->count > 0 && bytes > d->bytes_max)) return 0;
+    d->records[d->count] = *record;
+    d->bodies[d->count] = body;
+    d->count++;
+    d->block_bytes += body_bytes_of(record->meta);
+    return 1;
+}
+
+static nd_status gather(nd_journal *journal, const draft *d)
+{
+    if (d->count == 0) return ND_OK;
     void *unit;
-    const uint64_t bytes = sizeof(nd_moved_unit) + count * sizeof(nd_moved_record) + nd_round_up(block_bytes, 8);
+    const uint64_t bytes = sizeof(nd_moved_unit) + d->count * sizeof(nd_moved_record) + nd_round_up(d->block_bytes, 8);
     const nd_status status = nd_journal_gather(journal, ND_UNIT_MOVED, bytes, &unit);
     if (status != ND_OK) return status;
     nd_moved_unit *moved = unit;
-    moved->channel = s->channel;
-    moved->incarnation = s->incarnation;
-    moved->records = count;
-    moved->block_bytes = block_bytes;
-    memcpy(moved + 1, cleaner->records, count * sizeof(nd_moved_record));
-    uint8_t *body = (uint8_t *)(moved + 1) + count * sizeof(nd_moved_record);
-    for (uint64_t i = 0; i < count; i++) {
-        const uint64_t body_bytes = body_bytes_of(cleaner->records[i].meta);
-        memcpy(body, cleaner->bodies[i], body_bytes);
+    moved->channel = d->channel;
+    moved->incarnation = d->incarnation;
+    moved->records = d->count;
+    moved->block_bytes = d->block_bytes;
+    memcpy(moved + 1, d->records, d->count * sizeof(nd_moved_record));
+    uint8_t *body = (uint8_t *)(moved + 1) + d->count * sizeof(nd_moved_record);
+    for (uint64_t i = 0; i < d->count; i++) {
+        const uint64_t body_bytes = body_bytes_of(d->records[i].meta);
+        memcpy(body, d->bodies[i], body_bytes);
         body += body_bytes;
     }
     return ND_OK;
 }
 
-/* Take live records of one stretch, until a unit is full, and gather them. */
-static nd_status move_stretch(nd_cleaner *cleaner, nd_journal *journal, const nd_ring *ring, const stretch *s)
+static uint64_t gathered_bytes(const nd_journal *journal)
+{
+    nd_journal_stats_t stats;
+    nd_journal_stats(journal, &stats);
+    return stats.gathered_bytes;
+}
+
+/* What a step may still do. */
+typedef struct {
+    uint64_t full_bytes;                /* of what is gathered in the journal */
+    uint64_t looks;
+} budget;
+
+/* Take live records of one stretch, until a unit is full or the step is over, and gather them. */
+static nd_status move_stretch(nd_cleaner *cleaner, nd_journal *journal, const nd_ring *ring, const stretch *s,
+                              budget *left)
 {
     const walk before = cleaner->at;
     walk *at = &cleaner->at;
     nd_span near = {0};
-    uint64_t count = 0, block_bytes = 0, looks = LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX;
-    while (at->place < s->count && count < ND_MOVED_RECORDS_MAX && looks > 0) {         /* a record each turn */
+    draft *d = begin_draft(cleaner, s->channel, s->incarnation, left->full_bytes - gathered_bytes(journal));
+    while (at->place < s->count && left->looks > 0) {           /* a record each turn */
         const item next = at->unit.type == ND_UNIT_MOVED ? moved_item(at) : request_item(at);
-        looks--;
-        if (!next.is_lost && nd_ring_has(ring, next.record.seq, &near)) {
-            const uint64_t body_bytes = body_bytes_of(next.record.meta);
-            if (count > 0 && block_bytes + body_bytes > ND_MOVED_BYTES_MAX) break;
-            cleaner->records[count] = next.record;
-            cleaner->bodies[count] = next.body;
-            count++;
-            block_bytes += body_bytes;
-        }
+        if (!next.is_lost && nd_ring_has(ring, next.record.seq, &near) && !put(d, &next.record, next.body)) break;
         at->place++;
+        left->looks--;
     }
-    const nd_status status = count > 0 ? gather_moved(cleaner, journal, s, count, block_bytes) : ND_OK;
+    const nd_status status = gather(journal, d);
     if (status != ND_OK) cleaner->at = before;
     return status;
 }
@@ -235,21 +274,14 @@ static nd_status move_answer(nd_cleaner *cleaner, nd_journal *journal, const nd_
     return ND_OK;
 }
 
-static uint64_t gathered_bytes(const nd_journal *journal)
-{
-    nd_journal_stats_t stats;
-    nd_journal_stats(journal, &stats);
-    return stats.gathered_bytes;
-}
-
 nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channels,
                           uint64_t channels_count, const nd_live_account *accounts,
-                          uint64_t accounts_count)
+                          uint64_t accounts_count, uint64_t step_bytes)
 {
     if (cleaner == NULL || journal == NULL) return ND_ERR_ARGUMENT;
-    const uint64_t full_bytes = gathered_bytes(journal) + ND_MOVED_BYTES_MAX;
-    for (uint64_t turn = 0; turn < LOOKS_PER_RECORD * ND_MOVED_RECORDS_MAX; turn++) {   /* a stretch, or an answer */
-        if (gathered_bytes(journal) >= full_bytes) return ND_OK;
+    budget left = {.full_bytes = gathered_bytes(journal) + step_bytes, .looks = LOOKS_MAX};
+    while (left.looks > 0 && gathered_bytes(journal) < left.full_bytes) {       /* a stretch, or an answer */
+        left.looks--;
         if (!cleaner->has_unit && !next_unit(cleaner)) return ND_EMPTY;
         if (cleaner->at.unit.type == ND_UNIT_ANSWER) {
             const nd_status status = move_answer(cleaner, journal, accounts, accounts_count);
@@ -263,15 +295,58 @@ nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_liv
         const stretch s = stretch_of(&cleaner->at);
         const nd_ring *ring = ring_of(channels, channels_count, s.channel, s.incarnation);
         if (ring != NULL) {
-            const uint64_t looked_at = s.count - cleaner->at.place;
-            const nd_status status = move_stretch(cleaner, journal, ring, &s);
+            const nd_status status = move_stretch(cleaner, journal, ring, &s, &left);
             if (status != ND_OK) return status;
             if (cleaner->at.place < s.count) return ND_OK;
-            leave_stretch(cleaner);
-            if (looked_at > ND_MOVED_RECORDS_MAX) return ND_OK;
-        } else {
-            leave_stretch(cleaner);
         }
+        leave_stretch(cleaner);
     }
     return ND_OK;
+}
+
+/* --- copying ------------------------------------------------------------------------- */
+
+static int is_intact(const nd_ring *ring, const nd_record *record)
+{
+    const nd_crc_lane lane = nd_record_lane(record);
+    uint32_t sum;
+    nd_pool_crc(nd_ring_pool(ring))(&lane, 1, &sum);
+    return sum == record->crc32c;
+}
+
+static nd_moved_record moved_record(const nd_ring *ring, const nd_record *record)
+{
+    return (nd_moved_record){
+        .epoch = nd_ring_epoch_of(ring, record->seq),
+        .seq = record->seq,
+        .received_unix_ms = record->received_unix_ms,
+        .meta = record->body_bytes | (uint64_t)record->tail_bytes << 24 | (uint64_t)record->ep_bytes << 40
+                | (uint64_t)record->kind << 56,
+    };
+}
+
+nd_status nd_cleaner_copy(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channel,
+                          uint64_t *seq, uint64_t upto_seq, uint64_t step_bytes)
+{
+    if (cleaner == NULL || journal == NULL || channel == NULL || seq == NULL) return ND_ERR_ARGUMENT;
+    const nd_ring *ring = channel->ring;
+    draft *d = begin_draft(cleaner, channel->channel, channel->incarnation, step_bytes);
+    uint64_t at = *seq;
+    nd_status status = ND_OK;
+    nd_span span = {0};
+    for (uint64_t looks = 0; looks < LOOKS_MAX; looks++) {                      /* a record each turn */
+        if (span.records == 0) status = nd_ring_span(ring, at, NULL, &span);
+        if (status == ND_OK && span.first_seq > upto_seq) status = ND_EMPTY;
+        if (status != ND_OK) break;
+        const nd_record *record = nd_span_next(&span);
+        if (record == NULL) status = ND_ERR_CORRUPT;
+        if (record == NULL) break;
+        const nd_moved_record moved = moved_record(ring, record);
+        if (is_intact(ring, record) && !put(d, &moved, nd_record_body(record))) break;
+        at = record->seq + 1;
+    }
+    const nd_status gathered = gather(journal, d);
+    if (gathered != ND_OK) return gathered;
+    *seq = at;
+    return status;
 }

@@ -66,6 +66,7 @@ static void publish_disk(nd_journal *journal)
 {
     journal->disk.oldest_segment = journal->oldest_segment;
     journal->disk.has_spare = journal->spare != NO_FILE;
+    journal->disk.segment_room = journal->file != NO_FILE ? journal->options.segment_bytes - journal->offset : 0;
     journal->disk.segments = journal->segment + 1 - journal->oldest_segment + (journal->spare != NO_FILE);
     journal->is_poisoned = journal->has_failed;
 }

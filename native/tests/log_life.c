@@ -13,6 +13,7 @@
 #define CHANNELS       3u
 #define SEGMENT_BYTES  (64u * 1024)
 #define GROUP_BYTES    (32u * 1024)
+#define STEP_BYTES     (4u * 1024)
 #define ROOM_BYTES     (12u * 1024)     /* more than any operation gathers */
 #define QUEUE_BYTES    6000u
 #define RECORDS_MAX    64u              /* of the smallest size in a queue */
@@ -351,7 +352,7 @@ static void move_some(log_life *life)
         };
     }
     const nd_live_account account = {.account = ACCOUNT, .answered_from_unix_ms = life->first_answer};
-    const nd_status status = nd_cleaner_move(life->cleaner, life->journal, live, CHANNELS, &account, 1);
+    const nd_status status = nd_cleaner_move(life->cleaner, life->journal, live, CHANNELS, &account, 1, STEP_BYTES);
     CHECK(status == ND_OK || status == ND_EMPTY || status == ND_NO_ROOM);
     if (status == ND_NO_ROOM) (void)write_group(life);
     if (status != ND_EMPTY || !has_room(life) || life->cleaner == NULL) return;
@@ -371,10 +372,12 @@ static void clean(log_life *life)
     } else if (life->cleaner != NULL) {
         move_some(life);
     } else if (stats.oldest_segment < stats.durable_segment) {
+        uint32_t is_whole = 0;
         const nd_status status = nd_cleaner_open(&life->memory.io, fake_disk_files(life->disk), "journal",
-                                                 stats.oldest_segment, &life->cleaner);
-        CHECK(status == ND_OK || life->may_fail);
-        if (status != ND_OK) life->cleaner = NULL;
+                                                 stats.oldest_segment, &life->cleaner, &is_whole);
+        CHECK((status == ND_OK && is_whole == 1) || life->may_fail);
+        if (status == ND_OK && !is_whole) nd_cleaner_close(life->cleaner);
+        if (status != ND_OK || !is_whole) life->cleaner = NULL;
     }
 }
 
