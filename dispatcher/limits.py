@@ -131,7 +131,6 @@ JOURNAL_ALLOWANCE_BYTES = 6 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what 
 JOURNAL_STEP_BYTES = 256 * KIB  # moved by cleaning before others get their turn: a tenth of a millisecond
 JOURNAL_MOVES_MIN_BYTES = 2 * MIB  # moved with each group while the disk holds too much
 JOURNAL_MOVES_PER_PUBLISHED = 8  # or so many bytes for each that publishers added; see core/journal_space
-JOURNAL_MOVES_PER_GROUP = 8  # steps of cleaning between two writes
 JOURNAL_RETRY_S = 1.0  # a full disk is tried again each second
 ACK_FLUSH_S = 0.1  # how long acks wait for a publisher's group; what a crash may send twice
 

@@ -139,6 +139,14 @@ class IdempotencyTable:
         self._kept += 1
         self._make_room(account)
 
+    def oldest_first(self) -> list[tuple[KeyScope, KeptAnswer]]:
+        """All answers that are kept, each account's in the order in which they were given."""
+        return [
+            (KeyScope(account_id, digest), kept)
+            for account_id, account in self._accounts.items()
+            for digest, kept in account.kept.items()
+        ]
+
     def kept_from(self, now_unix_ms: int) -> dict[int, int]:
         """When the oldest kept answer of each account was given; its older ones are forgotten.
 

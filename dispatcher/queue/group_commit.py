@@ -62,21 +62,35 @@ class Books(Protocol):
         """A group is durable, and stands in this segment."""
         ...
 
-    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
-        """Give segments back that are no longer needed."""
+    async def keep_space(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Give segments back that are not needed; ``write`` writes a group meanwhile."""
+        ...
+
+    async def free_dead(self) -> bool:
+        """Give the oldest one back if nothing in it is needed; whether one went."""
         ...
 
 
 class Group:
     """Who waits for a group, and what of which channels stands in it."""
 
-    __slots__ = ("_ended", "_error", "answers", "is_durable", "last_seqs", "moved_from", "states")
+    __slots__ = (
+        "_ended",
+        "_error",
+        "answers",
+        "is_durable",
+        "last_seqs",
+        "moved_bytes",
+        "moved_from",
+        "states",
+    )
 
     def __init__(self) -> None:
         self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
         self.states: dict[int, int] = {}  # of channels that stand in it with their state
         self.answers: list[tuple[KeyScope, KeptAnswer]] = []  # kept with it
         self.moved_from = 0  # the segment of which live contents are written again in it; 0: none
+        self.moved_bytes = 0  # of it
         self.is_durable = False
         self._ended = trio.Event()
         self._error: Callable[[], DispatcherError] | None = None
@@ -167,10 +181,9 @@ class GroupCommit:
         """
         while not self._has_failed:
             await self._wait()
-            await self._commit()
-            await self._prepare()
+            await self._write_group()
             if not self._has_failed:
-                await self._books.keep_space(self._commit)
+                await self._books.keep_space(self._write_group)
 
     async def _wait(self) -> None:
         with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
@@ -184,6 +197,10 @@ class GroupCommit:
         if self._waiting is not None:
             self._waiting.deadline = self._flush_at_s
 
+    async def _write_group(self) -> None:
+        await self._commit()
+        await self._prepare()
+
     async def _commit(self) -> None:
         """Seal what was gathered, and see it onto the disk."""
         if not self._books.collect():
@@ -196,7 +213,8 @@ class GroupCommit:
         while (outcome := await self._write()) is GroupOutcome.NO_SPACE:
             self._is_full = True
             group.end(_storage_full)
-            await trio.sleep(limits.JOURNAL_RETRY_S)
+            if not await self._books.free_dead():
+                await trio.sleep(limits.JOURNAL_RETRY_S)
         if outcome is GroupOutcome.POISONED:
             self._fail(group)
             return

@@ -68,6 +68,11 @@ class Ledger:
         self._leave(0, record_bytes)
 
     @property
+    def records(self) -> int:
+        """All records that are here now."""
+        return self._records
+
+    @property
     def record_bytes(self) -> int:
         """Stored bytes of all records that are here now."""
         return self._record_bytes

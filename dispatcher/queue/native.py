@@ -190,7 +190,7 @@ class NativeQueue:
             self.answers,
             self.epoch,
             disk,
-            lambda: self._ledger.record_bytes,
+            lambda: (self._ledger.records, self._ledger.record_bytes),
             now_unix_ms,
             earlier,
         )

@@ -7,6 +7,8 @@ call ``seal`` or ``done`` (``group_commit`` sees to both).
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch
 from dispatcher.queue.native_form import form_flags, write_gap
+from dispatcher.queue.native_ring import ChannelRing
 
 
 class GroupOutcome(Enum):
@@ -51,6 +54,7 @@ class JournalStats(msgspec.Struct, frozen=True, kw_only=True):
     durable_segment: int
     oldest_segment: int
     disk_bytes: int
+    segment_room: int  # bytes left in the segment that is being written
     has_spare: bool
     is_poisoned: bool
 
@@ -203,6 +207,7 @@ class NativeJournal:
             durable_segment=raw.durable_segment,
             oldest_segment=raw.oldest_segment,
             disk_bytes=raw.segments * self._segment_bytes,
+            segment_room=raw.segment_room,
             has_spare=bool(raw.has_spare),
             is_poisoned=bool(raw.is_poisoned),
         )
@@ -224,40 +229,86 @@ class NativeJournal:
         return unlinked
 
 
+class CleaningStep(Enum):
+    """What came of one step of writing records again."""
+
+    MORE = "more"  # take the next step
+    WAIT = "wait"  # take it when the group was written
+    DONE = "done"
+
+
+_STEPS = {
+    lib.ND_OK: CleaningStep.MORE,
+    lib.ND_NO_ROOM: CleaningStep.WAIT,
+    lib.ND_EMPTY: CleaningStep.DONE,
+    lib.ND_ERR_CORRUPT: CleaningStep.DONE,  # what cannot be found in a ring cannot be delivered either
+    lib.ND_ERR_POISONED: CleaningStep.WAIT,
+}
+
+
 class SegmentCleaner:
     """Writes what is live in the oldest segment again, in small steps."""
 
     def __init__(self, journal: NativeJournal, segment: int) -> None:
-        """Read the segment.  *Blocks.*  ``is_whole`` says whether all of it could be."""
+        """Read the segment.  *Blocks.*  ``is_whole`` says whether all of it could be read.
+
+        Raises ``MemoryFull``.
+        """
         out = ffi.new("nd_cleaner **")
         is_whole = ffi.new("uint32_t *")
-        lib.nd_cleaner_open(lib.nd_io_posix(), journal.files, bytes(journal.folder), segment, out, is_whole)
+        status = lib.nd_cleaner_open(
+            lib.nd_io_posix(), journal.files, bytes(journal.folder), segment, out, is_whole
+        )
+        if status != lib.ND_OK:
+            raise MemoryFull("the machine has no memory left to read a segment of the journal with")
         self.is_whole = bool(is_whole[0])
         self._journal = journal
         self._raw = out[0]
 
-    def move(self, channels: Any, accounts: Any) -> bool:
-        """Gather some records and answers that are live; False when all are.
+    def move(self, channels: Any, accounts: Any, bytes_max: int) -> CleaningStep:
+        """Gather some records and answers that are live.
 
         Live are those of these channels (``nd_live_channel[]``) and accounts (``nd_live_account[]``).
         """
-        for _ in range(limits.JOURNAL_MOVES_PER_GROUP):
-            status = lib.nd_cleaner_move(
-                self._raw,
-                self._journal.raw,
-                channels,
-                len(channels),
-                accounts,
-                len(accounts),
-                limits.JOURNAL_STEP_BYTES,
+        return _STEPS[
+            lib.nd_cleaner_move(
+                self._raw, self._journal.raw, channels, len(channels), accounts, len(accounts), bytes_max
             )
-            if status == lib.ND_EMPTY:
-                return False
-            if status != lib.ND_OK:
-                return True
-        return True
+        ]
+
+    def copying(self, channel: ChannelRing, last_seq: int) -> Callable[[int], CleaningStep]:
+        """A step that gathers some of a channel's records up to a seq, as its ring has them."""
+        raw = ffi.new("nd_live_channel *", (channel.number, channel.incarnation, ffi.NULL))
+        seq = ffi.new("uint64_t *", 1)
+
+        def step(bytes_max: int) -> CleaningStep:
+            if channel.ring is None:
+                return CleaningStep.DONE
+            raw.ring = channel.ring
+            return _STEPS[lib.nd_cleaner_copy(self._raw, self._journal.raw, raw, seq, last_seq, bytes_max)]
+
+        return step
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Give its memory back.  *Blocks*: it is as much as a segment."""
         lib.nd_cleaner_close(self._raw)
         self._raw = ffi.NULL
+
+
+def copying_answers(
+    journal: NativeJournal, answers: Iterable[tuple[KeyScope, KeptAnswer]]
+) -> Callable[[int], CleaningStep]:
+    """A step that gathers some of the answers."""
+    left = deque(answers)
+
+    def step(bytes_max: int) -> CleaningStep:
+        full_bytes = journal.gathered_bytes() + bytes_max
+        while left:
+            if journal.gathered_bytes() >= full_bytes:
+                return CleaningStep.MORE
+            if not journal.gather_answer(*left[0]):
+                return CleaningStep.WAIT
+            left.popleft()
+        return CleaningStep.DONE
+
+    return step

@@ -15,17 +15,20 @@ import msgspec
 from dispatcher import limits
 from dispatcher.core.gap_list import GapList
 from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
+from dispatcher.core.journal_space import LiveBytes
 from dispatcher.errors import BodyTooLarge, JournalBehind
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.interface import Route
-from dispatcher.queue.native_journal import NativeJournal, SegmentCleaner
+from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_ring import ChannelRing
-from dispatcher.queue.segment_books import Contents, SegmentBooks
+from dispatcher.queue.native_space import JournalSpace
+from dispatcher.queue.segment_books import Contents
 
 _KEY_BYTES = 32  # a scope's digest
 _ANSWER_BYTES: int = lib.nd_journal_answer_bytes(_KEY_BYTES, limits.IDEMPOTENCY_ANSWER_BYTES_MAX)
+_STATE_BYTES: int = ffi.sizeof("nd_channel_unit")
 
 
 class _Hole(msgspec.Struct, frozen=True):
@@ -46,7 +49,7 @@ class QueueLog:
         answers: IdempotencyTable,
         epoch: int,
         disk: Disk,
-        live_bytes: Callable[[], int],
+        held: Callable[[], tuple[int, int]],
         now_unix_ms: Callable[[], int],
         earlier: Contents,
     ) -> None:
@@ -56,16 +59,16 @@ class QueueLog:
         self._answers = answers
         self._epoch = epoch
         self._disk = disk
-        self._live_bytes = live_bytes
-        self._now_unix_ms = now_unix_ms
-        self._segments = SegmentBooks(earlier)
+        self._held = held
+        self._space = JournalSpace(
+            journal, disk, channels, answers, earlier, self._live_bytes, self._restate, now_unix_ms
+        )
         self._changed: dict[int, ChannelRing] = {}
         self._holes: list[_Hole] = []
         self._deleted: list[ChannelRing] = []
         self._numbers = ffi.new("uint64_t[]", 16)
         self._stats = ffi.new("nd_ring_stats_t *")
         self.damaged_groups = 0  # found when the journal was opened
-        self._damaged_segment = 0
         self._on_shown: Callable[[int], None] = _nobody
         self._on_sync: Callable[[float], None] = _nobody
         self.commit = GroupCommit(journal, self, disk, lambda seconds: self._on_sync(seconds))
@@ -110,6 +113,8 @@ class QueueLog:
         ``BodyTooLarge`` with nothing stored.
         """
         self.check_accepting()
+        if self._space.is_behind(self.commit.group):
+            raise _journal_behind()
         if len(routes) > len(self._numbers):
             self._numbers = ffi.new("uint64_t[]", 2 * len(routes))
         for at, route in enumerate(routes):
@@ -127,7 +132,7 @@ class QueueLog:
         )
         if status == lib.ND_NO_ROOM:
             self.commit.request()
-            raise JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1.0)
+            raise _journal_behind()
         if status == lib.ND_ERR_POISONED:
             self.check_accepting()
         if status == lib.ND_ERR_ARGUMENT:
@@ -165,7 +170,7 @@ class QueueLog:
     def deleted(self, channel: ChannelRing) -> None:
         """A channel is gone."""
         self._changed.pop(channel.number, None)
-        self._segments.forget_channel(channel.number)
+        self._space.forget_channel(channel.number)
         self._deleted.append(channel)
         self.commit.request_soon()
 
@@ -224,11 +229,12 @@ class QueueLog:
 
     def show(self, group: Group, segment: int) -> None:
         """What is durable now may be delivered."""
-        self._segments.wrote_states(segment, group.states)
-        self._segments.wrote(segment, group.last_seqs)
-        self._segments.wrote_answers(segment, _newest_answers(group))
+        books = self._space.books
+        books.wrote_states(segment, group.states)
+        books.wrote(segment, group.last_seqs)
+        books.wrote_answers(segment, _newest_answers(group))
         if group.moved_from:
-            self._segments.moved(group.moved_from, segment)
+            books.moved(group.moved_from, segment)
         for _, kept in group.answers:
             kept.ticket = None
         for number, last_seq in group.last_seqs.items():
@@ -239,93 +245,30 @@ class QueueLog:
 
     # --- space ---------------------------------------------------------------------------
 
-    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
-        """Clean the oldest segments until the disk holds at most twice what is live, and an allowance.
+    async def keep_space(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Give segments back that are not needed, once the disk holds too much."""
+        await self._space.keep(self.commit, write)
 
-        Segments in which nothing is live are unlinked without a look into them; when the
-        disk is full these alone go, and all of them.  One that cannot be read holds up
-        those behind it until nothing in it is live.
-        """
-        while not self.commit.has_failed and self._has_too_much():
-            segment = self._journal.stats().oldest_segment
-            if not self._is_dead(segment):
-                if segment == self._damaged_segment:
-                    return
-                if not await self._move_live(segment, commit):
-                    self._damaged_segment = segment
-                    return
-            for number in self._segments.stated_last_in(segment):
-                if number in self._channels:
-                    self._changed[number] = self._channels[number]
-            await commit()
-            if self.commit.has_failed:
-                return
-            await self._disk.run(self._journal.unlink_oldest)
-            self._journal.done()
-            self._segments.forget_segment(segment)
+    async def free_dead(self) -> bool:
+        """Give the oldest segment back if nothing in it is needed; whether one went."""
+        return await self._space.free_dead()
 
-    def _has_too_much(self) -> bool:
-        stats = self._journal.stats()
-        if stats.oldest_segment >= stats.durable_segment:
-            return False
-        if self.commit.is_full:
-            return self._is_dead(stats.oldest_segment)
-        live_bytes = self._live_bytes() + self._answers.kept * _ANSWER_BYTES
-        return stats.disk_bytes > 2 * live_bytes + self._disk.sizes.allowance_bytes
+    def _restate(self, number: int) -> None:
+        self._changed[number] = self._channels[number]
 
-    def _is_dead(self, segment: int) -> bool:
-        """Whether every record in a segment is known to be settled, and every answer forgotten."""
-        contents = self._segments.contents(segment)
-        for number, last_seq in contents.last_seqs.items():
-            channel = self._channels.get(number)
-            if channel is not None:
-                lib.nd_ring_stats(channel.ring, self._stats)
-                if self._stats.settled_seq < last_seq:
-                    return False
-        kept_from = self._answers.kept_from(self._now_unix_ms()) if contents.answered_unix_ms else {}
-        return not any(
-            account in kept_from and kept_from[account] <= newest
-            for account, newest in contents.answered_unix_ms.items()
-        )
-
-    async def _move_live(self, segment: int, commit: Callable[[], Awaitable[None]]) -> bool:
-        """Write what is live in a segment again; False when it cannot be read."""
-        cleaner = await self._disk.run(lambda: SegmentCleaner(self._journal, segment))
-        try:
-            if not cleaner.is_whole:
-                return False
-            while self._move_some(cleaner, segment):
-                await commit()
-                if self.commit.has_failed:
-                    return False
-            return True
-        finally:
-            cleaner.close()
-
-    def _move_some(self, cleaner: SegmentCleaner, segment: int) -> bool:
-        before = self._journal.gathered_bytes()
-        goes_on = cleaner.move(self._live_channels(), self._live_accounts())
-        if self._journal.gathered_bytes() > before:
-            self.commit.group.moved_from = segment
-        return goes_on
-
-    def _live_accounts(self) -> Any:
-        kept_from = sorted(self._answers.kept_from(self._now_unix_ms()).items())
-        return ffi.new("nd_live_account[]", kept_from)
-
-    def _live_channels(self) -> Any:
-        channels = sorted(self._channels.values(), key=lambda channel: channel.number)
-        live = ffi.new("nd_live_channel[]", len(channels))
-        for at, channel in enumerate(channels):
-            live[at].channel = channel.number
-            live[at].incarnation = channel.incarnation
-            live[at].ring = channel.ring
-        return live
+    def _live_bytes(self) -> LiveBytes:
+        records, record_bytes = self._held()
+        other_bytes = self._answers.kept * _ANSWER_BYTES + len(self._channels) * _STATE_BYTES
+        return LiveBytes(records, record_bytes, other_bytes)
 
 
 def _newest_answers(group: Group) -> dict[int, int]:
     """The accounts with answers in a group; times never fall, so the last one's is the newest."""
     return {scope.account_id: kept.answered_unix_ms for scope, kept in group.answers}
+
+
+def _journal_behind() -> JournalBehind:
+    return JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1.0)
 
 
 def _nobody(_: Any) -> None:

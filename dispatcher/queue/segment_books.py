@@ -54,7 +54,14 @@ class SegmentBooks:
 
     def stated_last_in(self, segment: int) -> list[int]:
         """Channels of which no later segment says how they stand."""
-        return [channel for channel in self._stated.get(segment, ()) if self._newest.get(channel) == segment]
+        stated = self._stated.get(segment)
+        if stated is None:  # an earlier run's, or none
+            return [channel for channel in self._earlier.last_seqs if channel not in self._newest]
+        return [channel for channel in stated if self._newest.get(channel) == segment]
+
+    def emptied(self, segment: int) -> None:
+        """No record and no answer in a segment is needed any more."""
+        self._contents[segment] = Contents()
 
     def forget_segment(self, segment: int) -> None:
         """A segment is gone."""

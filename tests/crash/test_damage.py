@@ -29,7 +29,7 @@ from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
 from dispatcher.wire.uid import uid
 
-SIZES = JournalSizes(segment_bytes=64 << 10, group_bytes_max=48 << 10, allowance_bytes=320 << 10)
+SIZES = JournalSizes(segment_bytes=64 << 10, group_bytes_max=48 << 10, allowance_bytes=512 << 10)
 FAST, SLOW, HOLEY, FROZEN, IDLE, DELETED, LATEST = range(1, 8)
 OPTIONS = {
     number: QueueOptions(
@@ -120,12 +120,12 @@ async def write_every_type_of_unit(folder: Path) -> None:
     async with opened(folder) as (queue, _):
         queue.open_channel(DELETED, OPTIONS[DELETED])
         await publish(queue, 0, 20, SLOW, FROZEN, DELETED)
-        queue.freeze(FROZEN, await hold_a_batch(queue, FROZEN))
         for first in range(0, 5_000, 50):
             await publish(queue, first, 50, FAST)
             queue.settle(FAST, Position(queue.epoch, first))
             if first % 500 == 0:
                 await publish(queue, 10_000 + first, 10, SLOW, FAST)
+        queue.freeze(FROZEN, await hold_a_batch(queue, FROZEN))
         queue.delete_channel(DELETED)
         await publish(queue, 0, 60, HOLEY)
         await hold_a_batch(queue, HOLEY)
@@ -223,7 +223,7 @@ async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
             for path, its_uid in (first, second, third):  # new events: nobody has seen their uids
                 assert path.startswith("/3303/0/9000")
                 assert its_uid not in made.uids
-        assert again.journal.damaged_groups == report.journal.damaged_groups
+        assert again.journal.damaged_groups in (0, report.journal.damaged_groups)  # 0: it was cleaned
     return report
 
 

@@ -25,10 +25,11 @@ from dispatcher.queue import native
 from dispatcher.queue.group_commit import Group
 from dispatcher.queue.ledger import Ledger
 from dispatcher.queue.native import NativeQueue
-from dispatcher.queue.native_journal import SegmentCleaner
+from dispatcher.queue.native_journal import CleaningStep, SegmentCleaner
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_recovery import JournalReader
 from dispatcher.queue.native_residency import SCRATCH_NAME
+from dispatcher.queue.native_space import JournalSpace
 from dispatcher.queue.segment_books import SegmentBooks
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Publisher
@@ -175,13 +176,18 @@ def test_a_durable_group_that_is_cut_off_as_if_torn_is_caught() -> None:
 
 
 def test_a_moved_record_that_is_lost_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SegmentCleaner, "move", lambda *arguments: False)
+    monkeypatch.setattr(SegmentCleaner, "move", lambda *arguments: CleaningStep.DONE)
     caught("INV-5", cleaned_often)
 
 
 def test_moved_records_that_are_forgotten_where_they_went_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SegmentBooks, "moved", lambda books, origin, segment: books._of(segment))
     caught("INV-5", cleaned_often, within=40)
+
+
+def test_a_segment_that_is_unlinked_before_it_is_emptied_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JournalSpace, "_is_needed", lambda space, segment: False)
+    caught("INV-5", cleaned_often)
 
 
 def _restart() -> tuple[Ending, ...]:

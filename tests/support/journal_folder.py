@@ -48,6 +48,8 @@ class Folder:
         is_killed: bool = False,
         memory_bytes: int = 64 << 20,
         sizes: JournalSizes | None = None,
+        disk: Disk | None = None,
+        seconds_max: float = 20,
     ) -> AsyncIterator[tuple[NativeQueue, RecoveryReport]]:
         """The queue with its loop running; a kill ends it without a last write."""
         known = {1: options()} if known is None else known
@@ -56,7 +58,7 @@ class Folder:
             durability,
             memory_bytes,
             known,
-            disk=Disk(sizes or JournalSizes()),
+            disk=disk or Disk(sizes or JournalSizes()),
             next_epoch=self.next_epoch,
             new_journal_id=lambda: 12345,
             now_unix_ms=lambda: self.now_ms,
@@ -69,7 +71,7 @@ class Folder:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(queue.log.commit.run)
                 nursery.start_soon(queue.residency.run)
-                with trio.fail_after(20):
+                with trio.fail_after(seconds_max):
                     yield queue, report
                     if not is_killed:
                         await queue.log.commit.drain()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 from support.journal_folder import EVERYTHING, FORM, NOW_MS, SMALL, Folder, contents, options, publish
+from support.small_disk import disk_bytes
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
@@ -161,15 +161,6 @@ async def test_nothing_is_lost_when_there_is_less_memory_than_before(folder: Fol
         assert [path for path, _ in await contents(queue)] == before
 
 
-def disk_bytes(folder: Folder) -> int:
-    """Of all segments; the cleaner may unlink one while we look."""
-    total = 0
-    for path in folder.path.glob("*.seg"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
-
-
 async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder: Folder) -> None:
     known = {1: options(), 2: options(78)}
     async with folder.opened(known, sizes=SMALL) as (queue, _):
@@ -181,7 +172,7 @@ async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder:
         await queue.log.commit.drain()
         await queue.log.commit.drain()
         live = queue.totals().record_bytes
-        assert disk_bytes(folder) <= 2 * live + SMALL.allowance_bytes + SMALL.segment_bytes
+        assert disk_bytes(folder.path) <= 2 * live + SMALL.allowance_bytes + SMALL.segment_bytes
         assert not (folder.path / "00000001.seg").exists()
         before = {channel: await contents(queue, channel) for channel in known}
         assert len(before[2]) == 50
@@ -189,32 +180,6 @@ async def test_disk_used_stays_below_twice_what_is_live_and_an_allowance(folder:
         assert not report.journal.is_damaged
         assert {channel: await contents(queue, channel) for channel in known} == before
         assert queue.stats(1).last_seq == 40_000
-
-
-async def test_a_damaged_segment_stays_while_something_in_it_is_live_and_no_longer(folder: Folder) -> None:
-    known = {1: options(), 2: options(78)}
-    first_segment = folder.path / "00000001.seg"
-    async with folder.opened(known, sizes=SMALL) as (queue, _):
-        await publish(queue, 100)
-        await publish(queue, 10, channel=2)
-    data = bytearray(first_segment.read_bytes())
-    data[4096 + 200] ^= 1  # in the first group, which the second one calls durable
-    first_segment.write_bytes(data)
-    async with folder.opened(known, sizes=SMALL) as (queue, report):
-        assert report.journal.is_damaged
-        assert report.records == 10
-
-        async def write_much() -> None:
-            for start in range(1, 20_001, 500):
-                await publish(queue, 500, start=start)
-                queue.settle(1, Position(queue.epoch, queue.stats(1).last_seq))
-
-        await write_much()
-        assert first_segment.exists()
-        queue.settle(2, Position(queue.epoch, queue.stats(2).last_seq))
-        await write_much()
-        assert not first_segment.exists()
-        assert disk_bytes(folder) <= SMALL.allowance_bytes + 2 * SMALL.segment_bytes
 
 
 async def test_a_request_that_no_group_can_hold_is_refused_whole(folder: Folder) -> None:
@@ -277,7 +242,7 @@ async def test_a_full_disk_gets_the_dead_segments_back_and_then_takes_events_aga
         for start in range(1, 10_001, 500):
             await publish(queue, 500, start=start)
             queue.settle(1, Position(queue.epoch, start + 499))
-        assert disk_bytes(folder) > 4 * SMALL.segment_bytes
+        assert disk_bytes(folder.path) > 4 * SMALL.segment_bytes
         assert queue.log is not None
         has_space = NativeJournal.prepare
         monkeypatch.setattr(NativeJournal, "prepare", lambda journal: False)
@@ -285,7 +250,7 @@ async def test_a_full_disk_gets_the_dead_segments_back_and_then_takes_events_aga
             for start in range(10_001, 20_001, 500):  # until the segment that is being written is full
                 await publish(queue, 500, start=start)
         with trio.fail_after(30):
-            while disk_bytes(folder) > 3 * SMALL.segment_bytes:
+            while disk_bytes(folder.path) > 3 * SMALL.segment_bytes:
                 queue.settle(1, Position(queue.epoch, queue.stats(1).last_seq))
                 await trio.sleep(0.01)
         with pytest.raises(StorageFull):

@@ -68,6 +68,7 @@ class FakeWriter:
             durable_segment=1,
             oldest_segment=1,
             disk_bytes=0,
+            segment_room=0,
             has_spare=self._has_spare,
             is_poisoned=False,
         )
@@ -82,6 +83,7 @@ class FakeBooks:
     def __init__(self, writer: FakeWriter) -> None:
         self.shown: list[Group] = []
         self.states = 0
+        self.dead_segments = 0
         self._writer = writer
 
     def collect(self) -> bool:
@@ -93,8 +95,15 @@ class FakeBooks:
     def show(self, group: Group, segment: int) -> None:
         self.shown.append(group)
 
-    async def keep_space(self, commit: Callable[[], Awaitable[None]]) -> None:
+    async def keep_space(self, write: Callable[[], Awaitable[None]]) -> None:
         await trio.lowlevel.checkpoint()
+
+    async def free_dead(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        if not self.dead_segments:
+            return False
+        self.dead_segments -= 1
+        return True
 
 
 class World:
@@ -199,6 +208,19 @@ async def test_a_full_disk_is_told_at_once_and_tried_again_each_second() -> None
         await until(lambda: world.commit.failure is None)
         assert world.writer.written == [1]
         assert world.books.shown == [group]  # it is delivered after all
+
+
+async def test_what_is_dead_makes_room_for_a_group_without_a_wait() -> None:
+    async with running() as world:
+        world.writer.outcomes.extend([GroupOutcome.NO_SPACE] * 3)
+        world.books.dead_segments = 3
+        began_s = trio.current_time()
+        group = world.publish()
+        with pytest.raises(StorageFull):
+            await group.durable()
+        await until(lambda: world.commit.failure is None)
+        assert world.books.shown == [group]
+        assert trio.current_time() - began_s < limits.JOURNAL_RETRY_S
 
 
 async def test_publishers_hear_of_a_full_disk_before_a_group_finds_it() -> None:

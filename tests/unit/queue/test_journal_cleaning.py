@@ -56,4 +56,4 @@ async def test_a_segment_that_nobody_knows_is_no_longer_one_when_all_has_left_it
         await turn_over(queue, 3)  # what moves out of an unknown segment makes another one unknown
         queue.settle(2, Position(queue.epoch, 1_000))
         await turn_over(queue, 4)
-        assert queue.log._segments.contents(queue.log._journal.stats().oldest_segment) is not None
+        assert queue.log._space.books.contents(queue.log._journal.stats().oldest_segment) is not None

@@ -67,3 +67,22 @@ def test_a_channels_state_is_sought_where_it_was_written_last_whatever_records_c
     assert books.stated_last_in(3) == [1]
     books.forget_channel(1)
     assert books.stated_last_in(3) == []
+
+
+def test_a_segment_that_was_emptied_still_keeps_the_states_that_stand_nowhere_else() -> None:
+    books = SegmentBooks(Contents())
+    books.wrote_states(3, {1: 12, 2: 5})
+    books.wrote_states(4, {1: 12})
+    books.emptied(3)
+    assert books.contents(3) == Contents()
+    assert books.stated_last_in(3) == [2]
+
+
+def test_a_channel_of_an_earlier_run_stands_in_its_segments_until_this_one_says_how() -> None:
+    books = SegmentBooks(Contents({1: 7, 2: 0}))
+    books.wrote_states(4, {1: 7})
+    assert books.stated_last_in(3) == [2]
+    books.emptied(3)
+    assert books.stated_last_in(3) == [2]
+    books.wrote_states(4, {2: 0})
+    assert books.stated_last_in(3) == []
