@@ -13,6 +13,7 @@ typedef enum {
     ND_EMPTY        =  1,   /* nothing there; not a failure */
     ND_NO_ROOM      =  2,   /* the caller's buffer is too small for the next whole piece */
     ND_COLD         =  3,   /* it lies on the disk; nd_fetch.h brings it back */
+    ND_ODD          =  4,   /* not for this function to judge; nothing of it was taken */
     ND_ERR_ARGUMENT = -1,   /* refused before anything changed */
     ND_ERR_FULL     = -2,   /* no memory left within the bound; nothing changed */
     ND_ERR_TRIMMED  = -3,   /* the records asked for are gone */

@@ -39,11 +39,11 @@ def clang() -> str | None:
     return shutil.which("clang") or shutil.which("clang-14")
 
 
-def build(tmp_path: Path, source: Path, compiler: str, sanitizers: str) -> Path:
+def build(tmp_path: Path, source: Path, compiler: str, sanitizers: str, *defines: str) -> Path:
     """Compile one test with the whole core."""
     program = tmp_path / source.stem
     includes = [f"-I{folder}" for folder in (NATIVE / "include", NATIVE / "src", TESTS)]
-    command = [compiler, *STRICT, f"-fsanitize={sanitizers}", *includes]
+    command = [compiler, *STRICT, f"-fsanitize={sanitizers}", *includes, *defines]
     command += [str(path) for path in (source, *SUPPORT, *SOURCES)]
     run([*command, "-o", str(program)], BUILD_TIMEOUT_S)
     return program
@@ -59,10 +59,19 @@ def run(command: list[str], timeout_s: float) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("source", sorted(TESTS.glob("test_*.c")), ids=lambda path: path.stem)
 def test_the_core_keeps_its_promises_under_sanitizers(source: Path, tmp_path: Path) -> None:
+    keeps_its_promises(source, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_scan_is_the_same_without_vector_instructions(tmp_path: Path) -> None:
+    keeps_its_promises(TESTS / "test_scan.c", tmp_path, "-DND_PORTABLE")
+
+
+def keeps_its_promises(source: Path, tmp_path: Path, *defines: str) -> None:
     compiler = clang() or shutil.which("gcc")
     if compiler is None:
         pytest.skip("neither clang nor gcc is installed")
-    output = run([str(build(tmp_path, source, compiler, "address,undefined"))], RUN_TIMEOUT_S)
+    output = run([str(build(tmp_path, source, compiler, "address,undefined", *defines))], RUN_TIMEOUT_S)
     names = [
         line.split("(")[1].rstrip(");") for line in source.read_text().splitlines() if "    RUN(" in line
     ]
