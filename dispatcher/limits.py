@@ -50,10 +50,12 @@ JSON_DEPTH_MAX = 16
 JSON_CONTAINERS_MAX = 1_000_000  # objects and arrays in one text; bounds the work of decoding it
 JSON_INTEGER_MAX = 2**53
 EVENTS_PER_REQUEST_MAX = 200_000  # 16 MiB of the smallest events is 300,000; bounds work per request
-INGEST_INLINE_BYTES_MAX = 1 * MIB  # of one JSON message parsed on the Trio thread: about 5 ms
+INGEST_INLINE_BYTES_MAX = 1 * MIB  # of one JSON message parsed on the Trio thread: about 0.5 ms
 INGEST_PARSERS_MAX = 2  # threads that parse larger ones
-INGEST_STEP_BYTES = 256 * KIB  # of NDJSON, parsed in one go: 2 ms, 20 ms when nothing is plain
-INGEST_STEP_LINES = 2_000  # the same for very short lines
+INGEST_STEP_BYTES = 1 * MIB  # of NDJSON, parsed in one go: 0.5 ms when the native scan takes it all
+INGEST_STEP_ODD_BYTES = 128 * KIB  # of lines in it that the strict path has to judge: 10 ms
+INGEST_STAGINGS_IDLE_MAX = 4  # kept for the next bodies, so that their pages are not asked for anew
+INGEST_STAGING_IDLE_BYTES_MAX = 8 * MIB  # one that has grown larger is given back
 RECORD_BYTES_MAX = 1 * MIB  # canonical; the largest notification is 350 KiB, a registration 1 MiB
 
 # --- admission ------------------------------------------------------------------------

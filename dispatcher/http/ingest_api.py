@@ -47,6 +47,7 @@ class Intake:
     def __init__(self, hub: Hub) -> None:
         self.gate = IngestGate(hub.parts.queue)
         self.replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
+        self._new_staging = hub.parts.new_staging
 
     async def parse(self, body: bytes, form: BodyForm) -> Parsed:
         """Parse in steps, so that a large body does not hold everyone else up.
@@ -55,8 +56,8 @@ class Intake:
         gives way to the others every few milliseconds.
         """
         if form is not BodyForm.NDJSON and len(body) > limits.INGEST_INLINE_BYTES_MAX:
-            return await trio.to_thread.run_sync(parse, body, form, limiter=_PARSERS)
-        parsing = Parsing(body, form)
+            return await trio.to_thread.run_sync(parse, body, form, self._new_staging, limiter=_PARSERS)
+        parsing = Parsing(body, form, self._new_staging)
         while (parsed := parsing.step()) is None:
             await trio.lowlevel.checkpoint()
         return parsed

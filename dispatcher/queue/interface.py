@@ -71,8 +71,8 @@ class Records(msgspec.Struct, frozen=True):
     The bytes are trusted: whoever makes ``Records`` has checked and canonicalised them.
     """
 
-    block: bytes | bytearray
-    meta: array[int]  # type code 'Q'
+    block: bytes | bytearray | memoryview
+    meta: array[int] | memoryview  # type code 'Q'
 
 
 class Route(msgspec.Struct, frozen=True):

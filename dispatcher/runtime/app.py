@@ -30,6 +30,7 @@ from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_scan import NativeScanner
 from dispatcher.registry.control import serve_control
 from dispatcher.registry.folder import DataFolder, open_folder
 from dispatcher.registry.interface import Contents, Registry
@@ -60,6 +61,7 @@ from dispatcher.runtime.storage import (
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.runtime.values import Values
+from dispatcher.wire.staging import NewStaging
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +101,10 @@ async def open_dispatcher(
         contents = await registry.load()
         queue = await _open_queue(settings, folder, registry, contents, clock, world)
         stack.callback(queue.close)
+        scanner = NativeScanner()
+        stack.callback(scanner.close)
         nursery = await stack.enter_async_context(open_owner())
-        hub = _assemble(settings, world, clock, secret, registry, contents, queue, nursery)
+        hub = _assemble(settings, world, clock, secret, registry, contents, queue, scanner.staging, nursery)
         if isinstance(queue, NativeQueue) and queue.log is not None:
             writing = trio.CancelScope(shield=True)  # what is confirmed while the block ends is written too
             stack.callback(writing.cancel)
@@ -206,6 +210,7 @@ def _assemble(
     registry: Registry,
     contents: Contents,
     queue: ChannelQueue,
+    new_staging: NewStaging,
     nursery: trio.Nursery,
 ) -> Hub:
     directory = Directory(secret, contents.identities)
@@ -335,6 +340,7 @@ def _assemble(
             values=values,
             subscriptions=subscriptions,
             new_async_id=new_async_id,
+            new_staging=new_staging,
             life_cycle=life_cycle,
         )
     )

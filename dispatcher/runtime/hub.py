@@ -45,6 +45,7 @@ from dispatcher.runtime.sockets import Sockets
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.values import Values
 from dispatcher.wire.ingest import encode_events
+from dispatcher.wire.staging import NewStaging
 
 
 class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     values: Values
     subscriptions: Subscriptions
     new_async_id: Callable[[], str]
+    new_staging: NewStaging
     life_cycle: LifeCycle
 
 
@@ -131,20 +133,23 @@ class Hub:
         not asked.  ``await receipt.durable()`` waits for the durability of the settings.
         Raises ``ValidationError``, ``QueueFull`` and ``MemoryFull``, with nothing stored.
         """
-        return self.parts.publisher.to_application(application, encode_events((event,)))
+        return self.parts.publisher.to_application(
+            application, encode_events((event,), self.parts.new_staging)
+        )
 
     async def publish_many(self, application: Application, events: Sequence[Event | bytes]) -> Receipt:
         """The same for many events, in one append, and wait until they are durable.
 
         Cancellation before the append stores nothing, after it everything.
         """
-        receipt = self.parts.publisher.to_application(application, encode_events(events))
+        parsed = encode_events(events, self.parts.new_staging)
+        receipt = self.parts.publisher.to_application(application, parsed)
         await receipt.durable()
         return receipt
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""
-        return self.parts.publisher.to_subscribers(account.id, encode_events(events))
+        return self.parts.publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
 
     # --- what exists --------------------------------------------------------------------
 

@@ -146,9 +146,11 @@ class Publisher:
     def _append(
         self, parsed: Parsed, routes: Sequence[Route], unrouted: int, scope: KeyScope | None
     ) -> Receipt:
+        events = parsed.events
+
         def accepted(appended: Appended) -> Accepted:
             return Accepted(
-                accepted=parsed.events,
+                accepted=events,
                 queued=appended.queued,
                 unrouted=unrouted,
                 rejected=appended.rejected,
@@ -169,7 +171,7 @@ class Publisher:
             if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
         self._tell(appended.losses)
-        self._observer.accepted(parsed.events, unrouted)
+        self._observer.accepted(events, unrouted)
         return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
 
     def _tell(self, losses: Sequence[Loss]) -> None:

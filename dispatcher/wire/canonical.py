@@ -20,9 +20,7 @@ queue must agree on it bit by bit.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -37,7 +35,6 @@ BODY_BITS, TAIL_BITS, EP_BITS = 24, 16, 16
 _TAIL_SHIFT = BODY_BITS
 _EP_SHIFT = BODY_BITS + TAIL_BITS
 _KIND_SHIFT = BODY_BITS + TAIL_BITS + EP_BITS
-_EP_LOW_BYTE = 5 if sys.byteorder == "little" else 2  # of the 8 that hold a meta
 
 assert limits.RECORD_BYTES_MAX < 1 << BODY_BITS
 assert limits.EP_CHARS_MAX * 4 < 1 << EP_BITS  # a character takes at most 4 bytes, escaped or not
@@ -59,6 +56,13 @@ class Record(msgspec.Struct, frozen=True):
     meta: int
 
 
+class Names(msgspec.Struct, frozen=True, gc=False):
+    """Whose event it is, and of which resource: as far as its kind has that."""
+
+    ep: str | None = None
+    path: str | None = None
+
+
 def pack_meta(kind: int, body_bytes: int, tail_bytes: int, ep_bytes: int) -> int:
     """One record's lengths and kind as a 64-bit number."""
     return body_bytes | tail_bytes << _TAIL_SHIFT | ep_bytes << _EP_SHIFT | kind << _KIND_SHIFT
@@ -72,19 +76,6 @@ def unpack_meta(meta: int) -> Meta:
         meta >> _TAIL_SHIFT & ((1 << TAIL_BITS) - 1),
         meta >> _EP_SHIFT & ((1 << EP_BITS) - 1),
     )
-
-
-def pack_notifications(bodies: Sequence[bytes], eps: Sequence[str]) -> array[int]:
-    """The metas of notifications without a tail whose eps are ASCII and need no escape.
-
-    The same as ``pack_meta`` for each, a fifth of the cost: the lengths of the eps fit
-    one byte, and are laid over the lengths of the bodies in one go.
-    """
-    metas = array("Q", map(len, bodies))
-    assert Kind.NOTIFICATION.value == 0
-    assert limits.EP_CHARS_MAX < 256
-    memoryview(metas).cast("B")[_EP_LOW_BYTE :: metas.itemsize] = bytes(map(len, eps))
-    return metas
 
 
 class _Notification(msgspec.Struct, rename="kebab", gc=False):
@@ -129,6 +120,8 @@ _KINDS: dict[type, Kind] = {
 TAIL_START_BYTES = len(',"original-ep":')
 _encode = msgspec.json.Encoder().encode
 _decode_notification = msgspec.json.Decoder(model.Notification).decode
+_decode_names = msgspec.json.Decoder(Names).decode
+_decode_all_names = msgspec.json.Decoder(list[Names]).decode
 
 
 def kind_of(event: model.Event) -> Kind:
@@ -149,9 +142,23 @@ def record_of(event: model.Event) -> Record:
     return Record(body, pack_meta(kind, len(body), tail_bytes, len(_encode(event.ep)) - 2))
 
 
-def read_notification(body: bytes | bytearray) -> model.Notification:
+def read_notification(body: bytes | bytearray | memoryview) -> model.Notification:
     """A notification from its canonical form."""
     return _decode_notification(body)
+
+
+def read_names(block: bytes | bytearray | memoryview, metas: Collection[int]) -> list[Names]:
+    """The names in records that stand end to end."""
+    bodies = bytes(block)
+    if bodies.count(b"}{") == len(metas) - 1:  # where records meet, and nowhere else
+        return _decode_all_names(b"[%b]" % bodies.replace(b"}{", b"},{"))
+    names = []
+    at = 0
+    for meta in metas:
+        end = at + unpack_meta(meta).body_bytes
+        names.append(_decode_names(bodies[at:end]))
+        at = end
+    return names
 
 
 def _of_device(

@@ -4,17 +4,18 @@ A body is one notification message, or one in each line.  Either every event in 
 is in order, and ``Parsed`` holds them in canonical form with what routing needs to
 know, or the first thing wrong is named and nothing comes out.
 
-Two paths lead there (decision 0006): ``fast_path`` for notifications that are
-plainly written, and the strict one in here, which looks at every value, decides all
-that is not plain, and is the only one that words an error.
+A ``Staging`` takes the messages that it vouches for (decision 0018).  All others are
+judged in here, by looking at every value; only this path words an error.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -22,14 +23,15 @@ import msgspec
 from dispatcher import limits, model
 from dispatcher.errors import BadRequest, FieldError, ValidationError
 from dispatcher.model import KIND_NAMES, AsyncAnswer, DeviceChange, Kind
-from dispatcher.wire import canonical, event_fields, fast_path, strict_json
+from dispatcher.wire import canonical, event_fields, strict_json
 from dispatcher.wire.event_fields import BadField
+from dispatcher.wire.staging import Block, Metas, NewStaging, Staging, StrictStaging
 
 MESSAGE_ID = "message-id"
 """The member by which a message on a gateway's socket is named, like ``Idempotency-Key``."""
 
-_RUN_LINES_MAX = 500  # looked at together; what follows an odd line is looked at again
 _BLANKS = b" \t\r"  # JSON's white space within a line
+_LINE_COST_BYTES = 100  # of an odd line, however short: so many bytes of a long one cost as much
 _KIND_BY_NAME = {name: Kind(number) for number, name in enumerate(KIND_NAMES)}
 
 
@@ -41,19 +43,15 @@ class BodyForm(Enum):
     SOCKET = "socket"  # one message, which may have a ``message-id``
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class Parsed(msgspec.Struct, frozen=True, dict=True):
     """The events of one request, checked and canonical, in order.
 
-    ``lasting`` has the indices of the notifications whose max-age is not 0, or was not given.
-    ``block`` and ``meta`` are what ``queue.interface.Records`` is made of.  ``eps`` and
-    ``paths`` have an entry for each event: a notification has both, a life-cycle event
-    no path, an async response neither.
+    ``block`` and ``meta`` are what ``queue.interface.Records`` is made of.  ``lasting`` has
+    the indices of the notifications whose max-age is not 0, or was not given.
     """
 
-    block: bytes
-    meta: array[int]
-    eps: list[str | None]
-    paths: list[str | None]
+    block: Block
+    meta: Metas
     device_changes: tuple[DeviceChange, ...] = ()
     async_answers: tuple[AsyncAnswer, ...] = ()
     lasting: Sequence[int] = ()
@@ -64,23 +62,35 @@ class Parsed(msgspec.Struct, frozen=True):
         """How many events there are."""
         return len(self.meta)
 
+    @cached_property
+    def eps(self) -> list[str | None]:
+        """The ep of each event; an async response has none.  Made when asked for, as ``paths`` are."""
+        return [names.ep for names in self._names]
+
+    @cached_property
+    def paths(self) -> list[str | None]:
+        """The path of each notification; other events have none."""
+        return [names.path for names in self._names]
+
+    @cached_property
+    def _names(self) -> list[canonical.Names]:
+        return canonical.read_names(self.block, self.meta)
+
 
 class Parsing:
     """The parsing of one body, in steps, so that a large one does not stop everybody else.
 
-    A step takes about ``limits.INGEST_STEP_BYTES`` of an NDJSON body; a JSON message is
-    one step.
+    A step takes about ``limits.INGEST_STEP_BYTES`` of an NDJSON body, and of odd lines
+    ``limits.INGEST_STEP_ODD_BYTES``; a JSON message is one step.
     """
 
-    def __init__(self, body: bytes, form: BodyForm) -> None:
+    def __init__(self, body: bytes, form: BodyForm, new_staging: NewStaging = StrictStaging) -> None:
         self._body = body
         self._form = form
-        self._next_byte = 0  # of the body: those before are in ``_lines`` or behind us
-        self._lines: list[bytes] = []
-        self._first_number = 1  # of ``_lines[0]`` in the body
-        self._at = 0  # of ``_lines``: those before are behind us
+        self._next_byte = 0  # of the body: those before are behind us
+        self._lines = 0  # behind us
         self._has_message = False
-        self._collected = _Collected()
+        self._collected = _Collected(new_staging())
 
     def step(self) -> Parsed | None:
         """Go on; return the result when the body is done.
@@ -89,68 +99,62 @@ class Parsing:
         message at all.
         """
         if self._form is not BodyForm.NDJSON:
-            _take_message(self._body, None, self._collected, may_be_named=self._form is BodyForm.SOCKET)
+            _take_message(self._body, self._collected, may_be_named=self._form is BodyForm.SOCKET)
             return self._collected.parsed()
-        if self._at == len(self._lines):
-            self._split_more()
-        self._take_lines(min(self._at + limits.INGEST_STEP_LINES, len(self._lines)))
-        if self._at < len(self._lines) or self._next_byte < len(self._body):
+        self._take_lines()
+        if self._next_byte < len(self._body):
             return None
         if not self._has_message:
             raise BadRequest("the body is empty; at least one line with a notification message is expected")
         return self._collected.parsed()
 
-    def _split_more(self) -> None:
-        self._first_number += len(self._lines)
-        self._at = 0
+    def _take_lines(self) -> None:
         end = self._body.find(b"\n", self._next_byte + limits.INGEST_STEP_BYTES - 1) + 1 or len(self._body)
-        self._lines = self._body[self._next_byte : end].split(b"\n")
-        self._next_byte = end
-        if not self._lines[-1]:
-            self._lines.pop()  # the text ended in a newline, or was empty
-        if self._first_number + len(self._lines) - 1 > limits.EVENTS_PER_REQUEST_MAX:
-            raise BadRequest(f"the body has over {limits.EVENTS_PER_REQUEST_MAX} lines; post it in parts")
+        odd_bytes_left = limits.INGEST_STEP_ODD_BYTES
+        while self._next_byte < end and odd_bytes_left > 0:
+            lines_max = limits.EVENTS_PER_REQUEST_MAX - self._lines
+            if lines_max == 0:
+                raise BadRequest(f"the body has over {limits.EVENTS_PER_REQUEST_MAX} lines; post it in parts")
+            taken = self._collected.staging.take_lines(
+                self._body, self._next_byte, end, limits.EVENTS_PER_REQUEST_MAX, lines_max
+            )
+            self._next_byte = taken.next_byte
+            self._lines += taken.lines
+            self._has_message |= taken.messages > 0
+            if taken.lines < lines_max and self._next_byte < end:
+                odd_bytes_left -= self._take_odd_line(end) + _LINE_COST_BYTES
 
-    def _take_lines(self, end: int) -> None:
-        while self._at < end:
-            lines = self._lines[self._at : min(end, self._at + _RUN_LINES_MAX)]
-            run, vouched = fast_path.vouch(lines)
-            if vouched is not None:
-                self._collected.add_vouched(vouched)
-                self._has_message = True
-            else:
-                run = max(run, 1)
-                self._take_one_by_one(lines[:run])
-            self._at += run
-
-    def _take_one_by_one(self, lines: list[bytes]) -> None:
-        """Lines that cannot be vouched for together; of several, some may be alone."""
-        take = _take_message if len(lines) > 1 else _take_strictly
-        for number, line in enumerate(lines, self._first_number + self._at):
-            if line.strip(_BLANKS):
-                self._has_message = True
-                take(line, number, self._collected)
+    def _take_odd_line(self, end: int) -> int:
+        """One line by the strict path; returns its length."""
+        start = self._next_byte
+        self._next_byte = self._body.find(b"\n", start, end) + 1 or end
+        self._lines += 1
+        line = self._body[start : self._next_byte].removesuffix(b"\n")
+        if line.strip(_BLANKS):
+            self._has_message = True
+            _take_strictly(line, self._lines, self._collected)
+        return len(line)
 
 
-def parse(body: bytes, form: BodyForm) -> Parsed:
+def parse(body: bytes, form: BodyForm, new_staging: NewStaging = StrictStaging) -> Parsed:
     """The events of a whole body; raises as ``Parsing.step`` does."""
-    parsing = Parsing(body, form)
+    parsing = Parsing(body, form, new_staging)
     while (parsed := parsing.step()) is None:
         pass
     return parsed
 
 
-def encode_events(events: Sequence[model.Event | bytes]) -> Parsed:
+def encode_events(events: Sequence[model.Event | bytes], new_staging: NewStaging = StrictStaging) -> Parsed:
     """Events made by a program, under the same rules as posted ones.
 
     Each is a typed event, or the bytes of one notification message.  Raises
     ``ValidationError`` or ``BadRequest``; fields are named ``events[3].ep``.
     """
-    collected = _Collected()
+    collected = _Collected(new_staging())
     for index, event in enumerate(events):
         place = f"events[{index}]"
         if isinstance(event, bytes):
-            _take_message(event, None, collected, place)
+            _take_message(event, collected, place)
             continue
         try:
             event_fields.check(event, place)
@@ -184,7 +188,7 @@ def lasting_values(parsed: Parsed) -> Iterator[tuple[int, bytes, str, int | None
 def rename_answers(parsed: Parsed, names: Mapping[int, str]) -> Parsed:
     """The same events with other ids in the async responses at these indices."""
     bodies: list[bytes] = []
-    metas = parsed.meta[:]
+    metas = array("Q", parsed.meta)
     at = 0
     renamed = {answer.index: answer for answer in parsed.async_answers if answer.index in names}
     for index, meta in enumerate(parsed.meta):
@@ -201,28 +205,13 @@ def rename_answers(parsed: Parsed, names: Mapping[int, str]) -> Parsed:
 
 
 class _Collected:
-    """Canonical events as they come in."""
+    """A staging, and what is known of its events besides."""
 
-    def __init__(self) -> None:
-        self._bodies: list[bytes] = []
-        self._meta = array("Q")
-        self._eps: list[str | None] = []
-        self._paths: list[str | None] = []
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
         self._device_changes: list[DeviceChange] = []
         self._async_answers: list[AsyncAnswer] = []
-        self._lasting: list[int] = []
         self.message_id: str | None = None
-
-    def add_vouched(self, vouched: fast_path.Vouched) -> None:
-        if vouched.lasting:
-            before = len(self._meta)
-            self._lasting += [before + index for index in vouched.lasting]
-        self._bodies += vouched.bodies
-        self._meta += vouched.meta
-        self._eps += vouched.eps
-        self._paths += vouched.paths
-        self.message_id = vouched.message_id
-        self._check_count()
 
     def add(self, event: model.Event, name: str, *, has_age: bool = True) -> None:
         """Add a checked event.  Raises ``BadField`` when its record is too large.
@@ -232,61 +221,45 @@ class _Collected:
         record = canonical.record_of(event)
         if len(record.body) > limits.RECORD_BYTES_MAX:
             raise BadField(name, "", f"is longer than {limits.RECORD_BYTES_MAX} bytes when written plainly")
-        if isinstance(event, model.Notification) and (event.max_age or not has_age):
-            self._lasting.append(len(self._meta))
-        self._note(event)
-        self._bodies.append(record.body)
-        self._meta.append(record.meta)
-        self._check_count()
-
-    def _note(self, event: model.Event) -> None:
-        index = len(self._meta)
-        if isinstance(event, model.AsyncResponse):
-            self._async_answers.append(AsyncAnswer(index, event))
-            self._eps.append(None)
-            self._paths.append(None)
-            return
-        self._eps.append(event.ep)
-        if isinstance(event, model.Notification):
-            self._paths.append(event.path)
-            return
-        self._paths.append(None)
-        told = event if isinstance(event, model.Registration | model.RegistrationUpdate) else None
-        ept = None if told is None else told.ept
-        self._device_changes.append(DeviceChange(index, canonical.kind_of(event), event.ep, ept, told))
-
-    def _check_count(self) -> None:
-        if len(self._meta) > limits.EVENTS_PER_REQUEST_MAX:
+        if not isinstance(event, model.Notification):
+            self._note(event)
+        is_lasting = isinstance(event, model.Notification) and (event.max_age > 0 or not has_age)
+        self.staging.add(record, is_lasting=is_lasting)
+        if self.staging.records > limits.EVENTS_PER_REQUEST_MAX:
             raise BadRequest(
                 f"the request holds more than {limits.EVENTS_PER_REQUEST_MAX} events; post them in parts"
             )
 
+    def _note(self, event: model.Event) -> None:
+        index = self.staging.records
+        if isinstance(event, model.AsyncResponse):
+            self._async_answers.append(AsyncAnswer(index, event))
+            return
+        told = event if isinstance(event, model.Registration | model.RegistrationUpdate) else None
+        ept = None if told is None else told.ept
+        self._device_changes.append(DeviceChange(index, canonical.kind_of(event), event.ep, ept, told))
+
     def parsed(self) -> Parsed:
+        staged = self.staging.hand_over()
         return Parsed(
-            b"".join(self._bodies),
-            self._meta,
-            self._eps,
-            self._paths,
+            staged.block,
+            staged.meta,
             tuple(self._device_changes),
             tuple(self._async_answers),
-            self._lasting,
+            staged.lasting,
             self.message_id,
         )
 
 
-def _take_message(
-    text: bytes,
-    line: int | None,
-    collected: _Collected,
-    place: str = "",
-    *,
-    may_be_named: bool = False,
-) -> None:
-    _, vouched = fast_path.vouch([text], may_be_named=may_be_named)
-    if vouched is not None:
-        collected.add_vouched(vouched)
-    else:
-        _take_strictly(text, line, collected, place, may_be_named=may_be_named)
+def _take_message(text: bytes, collected: _Collected, place: str = "", *, may_be_named: bool = False) -> None:
+    taken = collected.staging.take_message(text, limits.EVENTS_PER_REQUEST_MAX, may_be_named=may_be_named)
+    if not taken.messages:
+        _take_strictly(text, None, collected, place, may_be_named=may_be_named)
+    elif taken.name is not None:
+        try:
+            collected.message_id = _message_id(json.loads(taken.name))
+        except BadField as bad:
+            raise _wrong_field(bad.name, bad.message, None) from None
 
 
 def _take_strictly(

@@ -222,8 +222,8 @@ def test_a_record_that_is_skipped_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 def test_events_that_are_stored_in_another_order_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = Parsing.__init__
 
-    def reverse(parsing: Parsing, body: bytes, form: Any) -> None:
-        begin(parsing, b"\n".join(reversed(body.split(b"\n"))), form)
+    def reverse(parsing: Parsing, body: bytes, *arguments: Any) -> None:
+        begin(parsing, b"\n".join(reversed(body.split(b"\n"))), *arguments)
 
     monkeypatch.setattr(Parsing, "__init__", reverse)
     caught("INV-4", plain)

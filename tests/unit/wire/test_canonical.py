@@ -9,7 +9,7 @@ import pytest
 from dispatcher import limits, model
 from dispatcher.model import Kind
 from dispatcher.queue import interface
-from dispatcher.wire.canonical import Meta, pack_meta, pack_notifications, record_of, unpack_meta
+from dispatcher.wire.canonical import Meta, Names, pack_meta, read_names, record_of, unpack_meta
 
 
 def test_meta_lies_as_the_queue_documents_it() -> None:
@@ -29,12 +29,21 @@ def test_what_was_packed_is_unpacked(kind: Kind) -> None:
                 assert unpack_meta(packed) == Meta(kind, body_bytes, tail_bytes, ep_bytes)
 
 
-def test_packing_notifications_together_is_the_same_as_packing_each() -> None:
-    eps = ["a" * length for length in range(1, limits.EP_CHARS_MAX + 1)]
-    bodies = [b"x" * (100 + 7919 * index) for index in range(len(eps))]
-    expected = [pack_meta(0, len(body), 0, len(ep)) for body, ep in zip(bodies, eps, strict=True)]
-    assert list(pack_notifications(bodies, eps)) == expected
-    assert list(pack_notifications([], [])) == []
+@pytest.mark.parametrize("ct", ["", "}{", '"}{"'])
+def test_names_are_read_from_records_whatever_stands_in_them(ct: str) -> None:
+    events: list[model.Event] = [
+        model.Notification('a"', "/1", ct=ct, original_ep="b"),
+        model.AsyncResponse(id="j", status=200, ct=ct),
+        model.Registration(ep="b", resources=(model.Resource(path="/2", rt=ct),)),
+        model.Deregistration("日\\"),
+    ]
+    records = [record_of(event) for event in events]
+    names = read_names(b"".join(record.body for record in records), [record.meta for record in records])
+    assert names == [Names('a"', "/1"), Names(), Names("b"), Names("日\\")]
+
+
+def test_no_records_have_no_names() -> None:
+    assert read_names(b"", []) == []
 
 
 def test_strings_are_escaped_no_more_than_json_asks_for() -> None:

@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from support.both_scans import SCANNER, encode_events, parse
 
 from dispatcher import limits, model
 from dispatcher.model import AsyncAnswer, AsyncResponse, DeviceChange, Kind, Registration, RegistrationUpdate
-from dispatcher.wire import fast_path
 from dispatcher.wire.canonical import Meta, unpack_meta
-from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, encode_event, encode_events, parse
+from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, encode_event
 
 FULL = {"ep": "node-1", "path": "/3303/0/5700", "ct": "text/plain", "payload": "MjEuNQ==", "max-age": 60}
 
@@ -210,10 +210,13 @@ def test_a_large_ndjson_body_is_parsed_in_steps_that_add_up_to_the_same() -> Non
     assert [change.index for change in parsed.device_changes] == [4321]
 
 
-def test_short_lines_do_not_make_a_step_long() -> None:
-    parsing = Parsing(b"{}\n" * (limits.INGEST_STEP_LINES + 1), BodyForm.NDJSON)
-    assert parsing.step() is None
-    assert parsing.step() is not None
+def test_odd_lines_do_not_make_a_step_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b'{"registrations":[{"ep":"a"}]}\n'
+    monkeypatch.setattr(limits, "INGEST_STEP_ODD_BYTES", 1_000)
+    for text in (line * 11, line[:-1] + b" " * 1_000 + b"\n" + line):
+        parsing = Parsing(text, BodyForm.NDJSON, SCANNER.staging)
+        assert parsing.step() is None
+        assert parsing.step() is not None
 
 
 def test_a_message_on_a_socket_may_have_an_id() -> None:
@@ -239,13 +242,15 @@ PLAIN = [
 
 @pytest.mark.parametrize("message", PLAIN)
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", "\t:")])
-def test_plain_notifications_take_the_fast_path(message: Any, separators: tuple[str, str]) -> None:
+def test_notifications_in_any_spelling_are_taken_by_the_native_scan(
+    message: Any, separators: tuple[str, str]
+) -> None:
     plain = json.dumps(message, separators=separators, ensure_ascii=False)
     escaped = json.dumps(message, separators=separators).replace("/", "\\/")
     for text in (plain, escaped):
-        _, vouched = fast_path.vouch([text.encode()])
-        assert vouched is not None
-        assert len(vouched.bodies) == len(message["notifications"])
+        staging = SCANNER.staging()
+        assert staging.take_message(text.encode(), 10, may_be_named=False).messages == 1
+        assert staging.records == len(message["notifications"])
 
 
 # --- events made by a program ---------------------------------------------------------

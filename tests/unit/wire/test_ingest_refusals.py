@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from support.both_scans import encode_events, parse
 
 from dispatcher import limits, model
 from dispatcher.errors import BadRequest, ValidationError
-from dispatcher.wire.ingest import BodyForm, encode_event, encode_events, parse
+from dispatcher.wire.ingest import BodyForm, encode_event
 
 NOTE = {"ep": "a", "path": "/1", "ct": "", "payload": "", "max-age": 0}
 R = {"path": "/1"}
