@@ -150,8 +150,8 @@ def read_notification(body: bytes | bytearray | memoryview) -> model.Notificatio
 def read_names(block: bytes | bytearray | memoryview, metas: Collection[int]) -> list[Names]:
     """The names in records that stand end to end."""
     bodies = bytes(block)
-    if bodies.count(b"}{") == len(metas) - 1:  # where records meet, and nowhere else
-        return _decode_all_names(b"[%b]" % bodies.replace(b"}{", b"},{"))
+    if bodies.count(b"}") == len(metas) > 0:  # where records end, and nowhere else
+        return _decode_all_names(b"[%b]" % bodies.replace(b"}", b"},")[:-1])
     names = []
     at = 0
     for meta in metas:

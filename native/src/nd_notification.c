@@ -25,23 +25,8 @@ static nd_member member_of(const nd_text *key)
     }
 }
 
-static int glue_holds(const nd_reader *reader, const nd_glue *glue, const uint8_t *at)
-{
-    if (reader->end - at < ND_GLUE_BYTES_MAX) return 0;
-#ifdef ND_VECTOR
-    const __m128i *found = (const __m128i *)(const void *)at, *wanted = (const __m128i *)(const void *)glue->bytes;
-    const __m128i first = _mm_cmpeq_epi8(_mm_loadu_si128(found), _mm_loadu_si128(wanted));
-    const __m128i second = _mm_cmpeq_epi8(_mm_loadu_si128(found + 1), _mm_loadu_si128(wanted + 1));
-    const uint64_t equal = (uint32_t)_mm_movemask_epi8(first) | (uint64_t)_mm_movemask_epi8(second) << 16;
-    const uint64_t count_mask = (1ull << glue->count) - 1;
-    return glue->count != 0 && (equal & count_mask) == count_mask;
-#else
-    return glue->count != 0 && memcmp(at, glue->bytes, glue->count) == 0;
-#endif
-}
-
 /* Read what stands before a value, and learn it; keys that are not known are collected. */
-static const uint8_t *key_read(const nd_reader *reader, const uint8_t *at, nd_glue *glue, nd_keys *keys,
+static const uint8_t *key_read(const nd_reader *reader, const uint8_t *at, nd_habit *habit, nd_keys *keys,
                                nd_member *member)
 {
     nd_text key;
@@ -49,12 +34,9 @@ static const uint8_t *key_read(const nd_reader *reader, const uint8_t *at, nd_gl
     if (behind == NULL) return NULL;
     *member = member_of(&key);
     if (*member == ND_UNKNOWN && !nd_keys_add(keys, &key)) return NULL;
-    if (glue != NULL) {
-        const size_t count = (size_t)(behind - at);
-        const int is_worth = *member != ND_UNKNOWN && count <= ND_GLUE_BYTES_MAX;
-        glue->count = is_worth ? (uint32_t)count : 0;
-        glue->member = *member;
-        if (is_worth) memcpy(glue->bytes, at, count);
+    if (habit != NULL) {
+        habit->member = *member;
+        nd_glue_learn(&habit->glue, at, *member == ND_UNKNOWN ? at : behind);
     }
     return behind;
 }
@@ -148,12 +130,12 @@ const uint8_t *nd_notification_read(const nd_reader *reader, nd_habits *habits, 
     out->padding = 0;
     at = nd_pass(reader, at, '{');
     for (uint32_t number = 0; at != NULL; number++) {           /* a member each turn */
-        nd_glue *glue = number < ND_GLUES_MAX ? &habits->glues[number] : NULL;
+        nd_habit *habit = number < ND_HABITS_MAX ? &habits->members[number] : NULL;
         nd_member member;
-        if (glue != NULL && glue_holds(reader, glue, at)) {
-            at += glue->count;
-            member = glue->member;
-        } else if ((at = key_read(reader, at, glue, &keys, &member)) == NULL) {
+        if (habit != NULL && nd_glue_holds(reader, &habit->glue, at)) {
+            at += habit->glue.count;
+            member = habit->member;
+        } else if ((at = key_read(reader, at, habit, &keys, &member)) == NULL) {
             return NULL;
         }
         if (member != ND_UNKNOWN && (seen >> member & 1) != 0) return NULL;
@@ -173,6 +155,10 @@ const uint8_t *nd_notification_read(const nd_reader *reader, nd_habits *habits, 
 
 static uint8_t *put_number(uint64_t number, uint8_t *out)
 {
+    if (number < 10) {
+        *out = (uint8_t)('0' + number);
+        return out + 1;
+    }
     uint8_t digits[NUMBER_BYTES_MAX];
     uint32_t first = NUMBER_BYTES_MAX;
     do {

@@ -4,8 +4,7 @@
 
 #include "nd_reader.h"
 
-#define ND_GLUES_MAX      8u
-#define ND_GLUE_BYTES_MAX 32
+#define ND_HABITS_MAX 8u
 
 /* The members that mean something, and the one for all others. */
 typedef enum {
@@ -15,18 +14,15 @@ typedef enum {
     ND_UNKNOWN
 } nd_member;
 
-/* What stands between two values, key and blanks, as the event before had it there.  A
- * program writes its events alike, so one comparison takes the place of reading it. */
+/* What stood before the members of the event before this one: a program writes its events alike. */
 typedef struct {
-    uint8_t   bytes[ND_GLUE_BYTES_MAX];
-    uint32_t  count;                    /* 0: nothing to compare with */
+    nd_glue   glue;
     nd_member member;
-} nd_glue;
+} nd_habit;
 
-/* Glues of the events of one text, from the first member on.  Begins with zeros; not to be
- * kept for a text with other white space. */
+/* From the first member on.  Begins with zeros; not to be kept for a text with other white space. */
 typedef struct {
-    nd_glue glues[ND_GLUES_MAX];
+    nd_habit members[ND_HABITS_MAX];
 } nd_habits;
 
 typedef struct {

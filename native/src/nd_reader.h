@@ -8,6 +8,7 @@
 #define ND_BLANK_IN_LINE 1u             /* space, tab, CR */
 #define ND_BLANK_NEWLINE 2u
 #define ND_KEYS_MAX      16u            /* of one object that are compared with each other */
+#define ND_GLUE_BYTES_MAX 32
 
 /* What is being read.  Functions take a place in it and return the place behind what they
  * read, or NULL: it is not what they read, or too rare to be read here. */
@@ -16,6 +17,13 @@ typedef struct {
     const nd_scan_rules *rules;
     uint32_t             blanks;        /* what is white space here: in lines a newline is none */
 } nd_reader;
+
+/* What stands between two values, keys and blanks and brackets.  Where it stands again, one
+ * comparison takes the place of reading it. */
+typedef struct {
+    uint8_t  bytes[ND_GLUE_BYTES_MAX];
+    uint32_t count;                     /* 0: nothing to compare with */
+} nd_glue;
 
 /* Keys of one object that mean nothing here, and must yet be different. */
 typedef struct {
@@ -26,6 +34,30 @@ typedef struct {
 
 /* Remember a key.  0: it stands there twice, or there are too many, or it is escaped. */
 int nd_keys_add(nd_keys *keys, const nd_text *key);
+
+/* Remember what stands from one place to another, if it is short enough. */
+static inline void nd_glue_learn(nd_glue *glue, const uint8_t *from, const uint8_t *upto)
+{
+    const size_t count = (size_t)(upto - from);
+    glue->count = count <= ND_GLUE_BYTES_MAX ? (uint32_t)count : 0;
+    memcpy(glue->bytes, from, glue->count);
+}
+
+/* Whether it stands here again.  Near the end of the text it is not looked for. */
+static inline int nd_glue_holds(const nd_reader *reader, const nd_glue *glue, const uint8_t *at)
+{
+    if (reader->end - at < ND_GLUE_BYTES_MAX) return 0;
+#ifdef ND_VECTOR
+    const __m128i *found = (const __m128i *)(const void *)at, *wanted = (const __m128i *)(const void *)glue->bytes;
+    const __m128i first = _mm_cmpeq_epi8(_mm_loadu_si128(found), _mm_loadu_si128(wanted));
+    const __m128i second = _mm_cmpeq_epi8(_mm_loadu_si128(found + 1), _mm_loadu_si128(wanted + 1));
+    const uint64_t equal = (uint32_t)_mm_movemask_epi8(first) | (uint64_t)_mm_movemask_epi8(second) << 16;
+    const uint64_t all = (1ull << glue->count) - 1;
+    return glue->count != 0 && (equal & all) == all;
+#else
+    return glue->count != 0 && memcmp(at, glue->bytes, glue->count) == 0;
+#endif
+}
 
 static inline uint32_t nd_blank_of(uint8_t byte)
 {

@@ -21,6 +21,7 @@ struct nd_staging {
 typedef struct {
     nd_staging    *staging;
     nd_reader      reader;
+    nd_glue        head;                /* of the last message that began with events: up to the first */
     nd_habits      habits;
     const uint8_t *text;
     uint64_t       records_max;
@@ -138,7 +139,7 @@ static uint64_t containers(const uint8_t *at, const uint8_t *end)
         const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
         const __m128i found = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('{')),
                                            _mm_cmpeq_epi8(bytes, _mm_set1_epi8('[')));
-        count += (uint64_t)__builtin_popcount((uint32_t)_mm_movemask_epi8(found));
+        for (int mask = _mm_movemask_epi8(found); mask != 0; mask &= mask - 1) count++;         /* mostly none */
         at += ND_VECTOR_BYTES;
     }
 #endif
@@ -170,41 +171,59 @@ static nd_status events_read(nd_scan *scan, const uint8_t **place)
     return ND_OK;
 }
 
+enum { HAS_EVENTS = 1, HAS_NAME = 2 };
+
+/* A member of a message, one that it has not had yet.  from is where the message begins. */
+static nd_status member_read(nd_scan *scan, const uint8_t *from, const uint8_t **place, int *seen)
+{
+    const nd_reader *reader = &scan->reader;
+    nd_staged *staged = &scan->staging->staged;
+    nd_text key, name;
+    const uint8_t *at = nd_key_read(reader, *place, &key);
+    if (at == NULL || at == reader->end) return ND_ODD;
+    if ((*seen & HAS_EVENTS) == 0 && nd_text_equals(&key, "notifications", 13)) {
+        if (*at == '[') {
+            if (*seen == 0) nd_glue_learn(&scan->head, from, at + 1);
+            *seen |= HAS_EVENTS;
+            *place = at + 1;
+            return events_read(scan, place);
+        }
+        *seen |= HAS_EVENTS;
+        *place = nd_null_read(reader, at);
+    } else if ((*seen & HAS_NAME) == 0 && scan->may_be_named && *at == '"' && nd_text_equals(&key, "message-id", 10)) {
+        *seen |= HAS_NAME;
+        *place = nd_text_read(at + 1, reader->end, &name);
+        staged->name_at = (uint64_t)(at - scan->text);
+        staged->name_bytes = *place == NULL ? 0 : (uint64_t)(*place - at);
+    } else {
+        return ND_ODD;
+    }
+    return *place == NULL ? ND_ODD : ND_OK;
+}
+
 /* A message from its '{' to behind its '}'. */
 static nd_status members_read(nd_scan *scan, const uint8_t **place)
 {
     const nd_reader *reader = &scan->reader;
-    int has_events = 0;
-    const uint8_t *at = nd_pass(reader, *place, '{');
-    if (at == NULL) return ND_ODD;
-    const uint8_t *behind = nd_pass(reader, at, '}');
-    while (behind == NULL) {                                    /* a member each turn: there are two at most */
-        nd_text key;
-        if ((at = nd_key_read(reader, at, &key)) == NULL || at == reader->end) return ND_ODD;
-        if (!has_events && nd_text_equals(&key, "notifications", 13)) {
-            has_events = 1;
-            if (*at == '[') {
-                at++;
-                const nd_status status = events_read(scan, &at);
-                if (status != ND_OK) return status;
-            } else if ((at = nd_null_read(reader, at)) == NULL) {
-                return ND_ODD;
-            }
-        } else if (scan->may_be_named && nd_text_equals(&key, "message-id", 10) && *at == '"') {
-            nd_text name;
-            const uint8_t *from = at;
-            if ((at = nd_text_read(at + 1, reader->end, &name)) == NULL) return ND_ODD;
-            scan->may_be_named = 0;
-            scan->staging->staged.name_at = (uint64_t)(from - scan->text);
-            scan->staging->staged.name_bytes = (uint64_t)(at - from);
-        } else {
-            return ND_ODD;
-        }
-        behind = nd_pass(reader, at, '}');
-        if (behind == NULL && (at = nd_pass(reader, at, ',')) == NULL) return ND_ODD;
+    const uint8_t *from = *place, *at = from, *behind;
+    int seen = 0;
+    nd_status status;
+    if (nd_glue_holds(reader, &scan->head, at)) {
+        at += scan->head.count;
+        seen = HAS_EVENTS;
+        status = events_read(scan, &at);
+    } else {
+        if ((at = nd_pass(reader, at, '{')) == NULL) return ND_ODD;
+        *place = nd_pass(reader, at, '}');
+        if (*place != NULL) return ND_OK;
+        status = member_read(scan, from, &at, &seen);
     }
-    *place = behind;
-    return ND_OK;
+    while (status == ND_OK && (behind = nd_pass(reader, at, '}')) == NULL) {    /* two members at most */
+        if ((at = nd_pass(reader, at, ',')) == NULL) return ND_ODD;
+        status = member_read(scan, from, &at, &seen);
+    }
+    if (status == ND_OK) *place = behind;
+    return status;
 }
 
 /* A message to the end of the text or of its line, and nothing of it unless it is whole. */
@@ -240,6 +259,7 @@ static nd_status begin(nd_scan *scan, nd_staging *staging, const uint8_t *text, 
     scan->reader = (nd_reader){.end = text + upto, .rules = &staging->rules, .blanks = ND_BLANK_IN_LINE};
     scan->records_max = records_max < UINT32_MAX ? records_max : UINT32_MAX;
     scan->may_be_named = 0;
+    scan->head.count = 0;
     memset(&scan->habits, 0, sizeof scan->habits);
     staging->staged.next = from;
     staging->staged.lines_count = staging->staged.messages_count = 0;

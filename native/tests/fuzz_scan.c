@@ -17,6 +17,16 @@ static const char *const tokens[] = {
     "\r", "\n", "\"a\"", "\"/1\"", "]}", "}]}", "a", "\"\"", "0123456789abcdef0123456789abcdef",
 };
 
+/* What may stand around the tokens, so that they come where they matter. */
+static const char *const frames[][2] = {
+    {"", ""},
+    {"{\"notifications\":[{\"ep\":\"a\",\"path\":\"/1\",", "}]}"},
+    {"{\"notifications\":[{\"ep\":\"a\",\"path\":\"/1\",\"ct\":\"", "\"}]}"},
+    {"{\"notifications\":[{\"path\":\"/1\",\"ep\":\"", "\"}]}"},
+    {"{\"notifications\":[{\"path\":\"/1\",\"ep\":\"a\",\"payload\":\"", "\"}]}"},
+    {"{\"notifications\":[{\"path\":\"/1\",\"ep\":\"a\",\"x\":", "}]}"},
+};
+
 static const nd_scan_rules rules = {
     .integer_max = 1ull << 53,
     .ep_chars_max = 40,
@@ -28,22 +38,29 @@ static const nd_scan_rules rules = {
     .record_bytes_max = 1 << 20,
 };
 
+static const char *token_of(uint8_t byte)
+{
+    return tokens[byte % (sizeof tokens / sizeof *tokens)];
+}
+
+static uint8_t *put(uint8_t *at, const char *text)
+{
+    memcpy(at, text, strlen(text));
+    return at + strlen(text);
+}
+
 /* The text that an input stands for, in memory of its own size. */
 static uint8_t *text_of(const uint8_t *data, size_t size, size_t *bytes)
 {
-    const size_t count = sizeof tokens / sizeof *tokens;
-    *bytes = 0;
-    for (size_t i = 0; i < size; i++) *bytes += data[i] < RAW ? strlen(tokens[data[i] % count]) : 1;
-    uint8_t *text = malloc(*bytes > 0 ? *bytes : 1), *at = text;
-    for (size_t i = 0; i < size; i++) {
-        if (data[i] >= RAW) {
-            *at++ = data[i] & 0x7f;
-        } else {
-            const char *token = tokens[data[i] % count];
-            memcpy(at, token, strlen(token));
-            at += strlen(token);
-        }
+    const char *const *frame = frames[size > 0 ? data[0] % (sizeof frames / sizeof *frames) : 0];
+    *bytes = strlen(frame[0]) + strlen(frame[1]);
+    for (size_t i = 1; i < size; i++) *bytes += data[i] < RAW ? strlen(token_of(data[i])) : 1;
+    uint8_t *text = malloc(*bytes > 0 ? *bytes : 1), *at = put(text, frame[0]);
+    for (size_t i = 1; i < size; i++) {
+        if (data[i] < RAW) at = put(at, token_of(data[i]));
+        else *at++ = data[i] & 0x7f;
     }
+    put(at, frame[1]);
     return text;
 }
 

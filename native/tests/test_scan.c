@@ -121,7 +121,8 @@ static void what_nobody_asked_for_is_read_strictly_and_dropped(void)
     };
     static const char *const odd[] = {
         "", "01", "1.", ".5", "1e", "+1", "-", "9007199254740993", "-9007199254740993", "11111111111111111", "1e999",
-        "1e100", "nul", "truth", "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\\x\"", "\"\\u12g4\"", "\"a",
+        "1e100", "nul", "truth", "\"\\ud800\"", "\"\\udc00\"", "\"\\udc00\\udc00\"",
+        "\"\\ud800\\ud800\"", "\"\\ud800\\u0041\"", "\"\xe0\x9f\xbf\"", "\"\xf0\x8f\xbf\xbf\"", "\"\xf4\x90\x80\x80\"", "\"\\x\"", "\"\\u12g4\"", "\"a",
         "\"\x01\"", "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf5\x80\x80\x80\"", "\"\xe9\"", "[1,]", "[1 2]",
         "{\"a\":1,\"a\":2}", "{\"a\":1,}", "{\"a\"}", "{1:2}", "[[[[]]]]", "[1,[2,[3,{}]]]", "NaN", "]", "}",
     };
@@ -333,6 +334,28 @@ static void records_made_elsewhere_stand_among_the_others(void)
     end_staging(&memory, staging);
 }
 
+/* The block has room for the text at first; blanks move its end past that of the records. */
+static void records_fit_the_block_whatever_room_there_is(void)
+{
+    nd_scan_rules wide = rules;
+    wide.containers_max = 1000;
+    for (int blanks = 0; blanks < 2500; blanks++) {
+        test_memory memory;
+        nd_staging *staging;
+        test_memory_begin(&memory);
+        CHECK_EQUAL(nd_staging_open(&memory.io, &wide, &staging), ND_OK);
+        char text[8192];
+        int bytes = snprintf(text, sizeof text, "%*s{\"notifications\":[", blanks, "");
+        for (int i = 0; i < 100; i++) {
+            bytes += snprintf(text + bytes, sizeof text - (size_t)bytes, "{\"path\":\"/1\",\"ep\":\"a\",\"original-ep\":\"%d\"},", i);
+        }
+        snprintf(text + bytes - 1, sizeof text - (size_t)bytes + 1, "]}");
+        CHECK_EQUAL(scan(staging, text, 0, 1000), ND_OK);
+        CHECK_EQUAL(nd_staging_look(staging)->records_count, 100);
+        end_staging(&memory, staging);
+    }
+}
+
 static void without_memory_nothing_of_the_message_is_kept(void)
 {
     char text[20000];
@@ -401,6 +424,7 @@ int main(void)
     RUN(brackets_in_strings_count_as_containers);
     RUN(a_name_is_left_to_the_caller);
     RUN(records_made_elsewhere_stand_among_the_others);
+    RUN(records_fit_the_block_whatever_room_there_is);
     RUN(without_memory_nothing_of_the_message_is_kept);
     RUN(looking_for_the_odd_byte_is_the_same_at_any_place);
     return 0;
