@@ -52,8 +52,8 @@ class Intake:
     async def parse(self, body: bytes, form: BodyForm) -> Parsed:
         """Parse in steps, so that a large body does not hold everyone else up.
 
-        A JSON message is one step however large; a large one is parsed on a thread, which
-        gives way to the others every few milliseconds.
+        A JSON message is one step however large; a large one is parsed on a thread: the native
+        scan runs beside the others, and the strict path gives way every few milliseconds.
         """
         if form is not BodyForm.NDJSON and len(body) > limits.INGEST_INLINE_BYTES_MAX:
             return await trio.to_thread.run_sync(parse, body, form, self._new_staging, limiter=_PARSERS)

@@ -42,7 +42,8 @@ size_t nd_notification_room(const nd_notification *event);
 
 /* Write an event that was read in canonical form.
  *
- *   Returns its meta; 0 when the payload turns out not to be base64.
+ *   Returns its meta; 0 when it turns out wrong: a path without its slash, a payload that is
+ *           too long or not base64.
  */
 uint64_t nd_notification_write(const nd_reader *reader, const nd_notification *event, uint8_t *out);
 
