@@ -30,6 +30,7 @@ _HEADERS = (
     "nd_logged_append.h",
     "nd_cleaner.h",
     "nd_scan.h",
+    "nd_routes.h",
 )
 _REGION = re.compile(r"/\* cffi: begin.*?\*/(.*?)/\* cffi: end \*/", re.DOTALL)
 _TOP = Path(__file__).parent.parent.parent

@@ -45,6 +45,10 @@ struct nd_io {
      * for each.  Contents stay as they are, also while another thread writes them; what
      * cannot be brought comes when it is touched. */
     void (*bring)(void *context, uint8_t *memory, uint64_t bytes);
+
+    /* Ask for large pages behind a part of a region, of which all will be read here and there.
+     * What the system cannot give is as it was. */
+    void (*enlarge)(void *context, uint8_t *memory, uint64_t bytes);
 };
 
 #endif /* ND_IO_H */

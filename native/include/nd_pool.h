@@ -21,6 +21,7 @@
 #define ND_SLAB_BYTES        (2u * 1024 * 1024)
 #define ND_CHUNK_BYTES_MIN   (4u * 1024)
 #define ND_CHUNK_BYTES_MAX   ND_SLAB_BYTES
+#define ND_SLABS_SMALL       2u         /* of a pool with large pages: a few chunks do not cost a slab */
 #define ND_SLABS_WARM_MAX    16u        /* 32 MiB: a few batches' worth comes and goes without page faults */
 
 /* cffi: begin */
@@ -48,6 +49,14 @@ nd_status nd_pool_open(const nd_io *io, uint64_t bytes_max, nd_pool **out);
  *   Blocks  no.
  */
 void nd_pool_close(nd_pool *pool);
+
+/* Ask for large pages behind all but the first few slabs: for users who read here and there in all
+ * that they hold, and would wait for the translation of addresses as long as for memory.  A slab
+ * that is begun may then take all its memory at once.
+ *
+ *   Blocks  no.
+ */
+void nd_pool_enlarge(nd_pool *pool);
 
 /* The pool's figures.
  *

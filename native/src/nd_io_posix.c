@@ -54,6 +54,17 @@ static void posix_bring(void *context, uint8_t *memory, uint64_t bytes)
     (void)madvise(memory, (size_t)bytes, MADV_POPULATE_WRITE);
 }
 
+static void posix_enlarge(void *context, uint8_t *memory, uint64_t bytes)
+{
+    (void)context;
+#ifdef MADV_HUGEPAGE
+    (void)madvise(memory, (size_t)bytes, MADV_HUGEPAGE);
+#else
+    (void)memory;
+    (void)bytes;
+#endif
+}
+
 static const nd_io posix_table = {
     .context = NULL,
     .allocate = posix_allocate,
@@ -62,6 +73,7 @@ static const nd_io posix_table = {
     .unmap = posix_unmap,
     .discard = posix_discard,
     .bring = posix_bring,
+    .enlarge = posix_enlarge,
 };
 
 const nd_io *nd_io_posix(void)

@@ -82,6 +82,13 @@ void nd_pool_close(nd_pool *pool)
     io.release(io.context, pool, sizeof *pool);
 }
 
+void nd_pool_enlarge(nd_pool *pool)
+{
+    if (pool->slabs_count <= ND_SLABS_SMALL) return;
+    uint8_t *begin = pool->region + (uint64_t)ND_SLABS_SMALL * ND_SLAB_BYTES;
+    pool->io.enlarge(pool->io.context, begin, (uint64_t)(pool->slabs_count - ND_SLABS_SMALL) * ND_SLAB_BYTES);
+}
+
 void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out)
 {
     *out = (nd_pool_stats_t){

@@ -52,6 +52,12 @@ static void counted_bring(void *context, uint8_t *region, uint64_t bytes)
     memory->real->bring(memory->real->context, region, bytes);
 }
 
+static void counted_enlarge(void *context, uint8_t *region, uint64_t bytes)
+{
+    test_memory *memory = context;
+    memory->real->enlarge(memory->real->context, region, bytes);
+}
+
 void test_memory_begin(test_memory *memory)
 {
     *memory = (test_memory){.real = nd_io_posix()};
@@ -63,6 +69,7 @@ void test_memory_begin(test_memory *memory)
         .unmap = counted_unmap,
         .discard = counted_discard,
         .bring = counted_bring,
+        .enlarge = counted_enlarge,
     };
 }
 
