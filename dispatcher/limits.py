@@ -90,10 +90,11 @@ PRESUBSCRIPTIONS_MAX = 1024
 PRESUBSCRIPTION_PATHS_MAX = 256  # distinct, over all entries
 PRESUBSCRIPTION_NAME_CHARS_MAX = 64
 PRESUBSCRIPTION_PATH_CHARS_MAX = 128
-SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000  # routed at the cost of a thousand
+SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
 SHARED_PROFILE_PATHS_MAX = 16  # subscribed paths of a device up to which it shares them with devices like it
-ROUTE_CACHE_MAX = 200_000  # (ep, path) pairs whose channels are remembered, per account
+ROUTES_BYTES_MAX = 4_096 * MIB  # of both, over all accounts; address space until it is used
+ROUTE_CACHE_MAX = 1_000_000  # devices and paths whose audiences are remembered, per account: 60 bytes each
 
 # --- devices --------------------------------------------------------------------------
 DEVICES_PER_ACCOUNT_MAX = 1_000_000  # in the directory, on disk; the one heard of longest ago is forgotten

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dispatcher.errors import NotFound
+from dispatcher import limits
+from dispatcher.errors import NotFound, ValidationError
 from dispatcher.model import Device, DeviceReport, Kind, Registration, RegistrationUpdate
 
 
@@ -42,12 +43,15 @@ def knows_path(device: Device, path: str) -> bool:
     )
 
 
-def check_subscribable(device: Device | None, path: str) -> None:
-    """Raise ``NotFound`` for a resource that is known not to exist.
+def check_subscribable(device: Device | None, ep: str, path: str) -> None:
+    """Raise ``NotFound`` for a resource that is known not to exist, ``ValidationError`` for one that cannot.
 
     A device never heard of may exist: not every gateway registers its devices, and an
     application may come first.
     """
+    for name, text, chars_max in ("ep", ep, limits.EP_CHARS_MAX), ("path", path, limits.PATH_CHARS_MAX):
+        if len(text) > chars_max:
+            raise ValidationError(f"{name}: is longer than {chars_max} characters")
     if device is None:
         return
     if device.is_gone:

@@ -104,13 +104,24 @@ class Matcher:
             _or_any(entry.endpoint_name) != _ANY or _or_any(entry.endpoint_type) != _ANY for entry in entries
         )
 
+    def paths_of(self, ep: str, ept: str | None) -> DevicePatterns:
+        """The path patterns that hold for a device; the same objects for devices that are alike."""
+        return tuple(
+            [
+                paths
+                for types in self._names.find(ep)
+                for paths in (types.find(ept) if ept is not None else types.find_any())
+            ]
+        )
+
     def matches(self, ep: str, ept: str | None, path: str) -> bool:
         """Whether any entry asks for a resource of a device; see the function of this name."""
-        for types in self._names.find(ep):
-            for paths in types.find(ept) if ept is not None else types.find_any():
-                for _ in paths.find(path):
-                    return True
-        return False
+        return any_matches(self.paths_of(ep, ept), path)
+
+
+def any_matches(patterns: DevicePatterns, path: str) -> bool:
+    """Whether any of a device's path patterns matches."""
+    return any(True for each in patterns for _ in each.find(path))
 
 
 class _Patterns(Generic[_T]):
@@ -141,3 +152,7 @@ class _Patterns(Generic[_T]):
         table = self._by_beginning.get(0)
         if table is not None:
             yield table[""]
+
+
+DevicePatterns = tuple[_Patterns[bool], ...]
+"""The path patterns that hold for a device."""

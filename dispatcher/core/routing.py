@@ -5,41 +5,46 @@ change their channels and subscriptions, and asked for every request.
 
 An event is first matched to an *audience*: the applications that subscribed to its
 device and resource.  Which of them have a channel is looked up once per request and
-audience.  So channels come and go without touching what is remembered, and the
-common request, whose events all have one audience, is settled with one look per
-event at C speed.
+audience.  So channels come and go without touching what is remembered.
 
-Manual subscriptions are looked up as they are (``core.manual_subscriptions``).  What
-pre-subscriptions choose is remembered, and exact at all times: a device's new type forgets
-that device, a new set of pre-subscriptions forgets its own account.  As long as no
-pre-subscription of an account looks at the device, the path alone is the key, and a
-fleet of any size stays in the table.
+Notifications, which are nearly all, are matched by their bytes, all of a request in one go
+(``core.route_table``): to who subscribed by hand (``core.manual_subscriptions``), and to whom
+pre-subscriptions choose (``core.chosen_audiences``).  A request that holds anything else is
+matched event by event, for what devices tell in it holds for what follows.
 """
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from dispatcher import limits
+from dispatcher.core.chosen_audiences import ChosenAudiences
 from dispatcher.core.manual_subscriptions import ManualSubscriptions
-from dispatcher.core.presubscriptions import Matcher
-from dispatcher.core.route_cache import Audience, RouteCache
+from dispatcher.core.route_table import PlainFinder, RouteFinder, text_of
 from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
+
+Audience = tuple[int, ...]
+"""Applications that get the same events, rising."""
 
 
 class RoutableEvents(Protocol):
     """What routing must know of a request; ``wire.ingest.Parsed`` is one.
 
-    A notification has an ep and a path, a life-cycle event an ep alone, an async
-    response neither.
+    ``block`` and ``meta`` are those of ``queue.interface.Records``.  ``eps`` and ``paths`` are
+    asked for only when not all are notifications.  Of these, each has an ep and a path, a
+    life-cycle event has an ep alone, an async response neither.
     """
 
+    @property
+    def block(self) -> bytes | bytearray: ...
+    @property
+    def meta(self) -> array[int]: ...
     @property
     def eps(self) -> Sequence[str | None]: ...
     @property
@@ -60,16 +65,19 @@ class RoutePlan(msgspec.Struct, frozen=True):
 class Router:
     """The routing snapshot of all accounts.  Every change holds from the next event on.
 
-    Memory: ``limits.ROUTE_CACHE_MAX`` remembered pairs per account,
+    Memory: ``limits.ROUTE_CACHE_MAX`` remembered devices and paths per account,
     ``limits.DEVICE_TYPES_MAX`` device types in all, besides the subscriptions themselves.
     """
 
     def __init__(
         self,
+        finder: RouteFinder | None = None,
         *,
         route_cache_max: int = limits.ROUTE_CACHE_MAX,
         device_types_max: int = limits.DEVICE_TYPES_MAX,
     ) -> None:
+        """``finder`` None: the plain one, in Python."""
+        self._finder = PlainFinder() if finder is None else finder
         self._route_cache_max = route_cache_max
         self._device_types_max = device_types_max
         self._accounts: dict[int, _Account] = {}
@@ -103,12 +111,12 @@ class Router:
         self, account_id: int, application_id: int, entries: Sequence[Presubscription]
     ) -> None:
         """Replace an application's set.  Setting the same set again costs nothing later."""
-        self._account(account_id).set_presubscriptions(application_id, tuple(entries))
+        self._account(account_id).chosen.set(application_id, tuple(entries))
 
     def presubscriptions(self, account_id: int, application_id: int) -> tuple[Presubscription, ...]:
         """An application's set, as it was given."""
         account = self._accounts.get(account_id)
-        return account.presubscriptions.get(application_id, ()) if account else ()
+        return account.chosen.presubscriptions.get(application_id, ()) if account else ()
 
     def subscribed_paths(self, account_id: int, application_id: int, ep: str) -> tuple[str, ...]:
         """The paths of an application's manual subscriptions to one device."""
@@ -130,7 +138,7 @@ class Router:
     def may_want(self, account_id: int, ep: str) -> bool:
         """Whether any subscription of an account could look at a device.  Cheap."""
         account = self._accounts.get(account_id)
-        return account is not None and (bool(account.presubscriptions) or ep in account.manual)
+        return account is not None and (bool(account.chosen) or ep in account.manual)
 
     def is_wanted(self, account_id: int, ep: str, path: str) -> bool:
         """Whether any application is subscribed to a resource, by whatever means."""
@@ -141,12 +149,12 @@ class Router:
         account = self._accounts.get(account_id)
         if account is None:
             return []
-        return [path for path in paths if account.compute(ep, path, ept).applications]
+        return [path for path in paths if account.compute(ep, path, ept)]
 
     def presubscriptions_version(self, account_id: int) -> int:
         """A number that moves with each change of an account's pre-subscriptions."""
         account = self._accounts.get(account_id)
-        return account.presubscriptions_version if account is not None else 0
+        return account.chosen.version if account is not None else 0
 
     # --- what devices and requests tell ---------------------------------------------------
 
@@ -161,15 +169,15 @@ class Router:
         self._device_types[key] = ept
         self._device_types.move_to_end(key)
         if known != ept:
-            self._account(account_id).forget_device(ep)
+            self._account(account_id).chosen.forget_device(ep)
         if len(self._device_types) > self._device_types_max:
             (other_account_id, other_ep), _ = self._device_types.popitem(last=False)
-            self._account(other_account_id).forget_device(other_ep)
+            self._account(other_account_id).chosen.forget_device(other_ep)
 
     def forget_type(self, account_id: int, ep: str) -> None:
         """A device's type is not known any more."""
         if self._device_types.pop((account_id, ep), None) is not None:
-            self._account(account_id).forget_device(ep)
+            self._account(account_id).chosen.forget_device(ep)
 
     def learn_devices(self, account_id: int, events: RoutableEvents) -> None:
         """Take over what a request's life-cycle events tell about types, once it is stored."""
@@ -187,7 +195,7 @@ class Router:
         account = self._accounts.get(account_id)
         if account is None:
             return ()
-        return account.channels_of(account.audience(ep, path, self.device_type(account_id, ep)))
+        return account.channels_of(account.compute(ep, path, self.device_type(account_id, ep)))
 
     def life_cycle_channels(self, account_id: int) -> tuple[int, ...]:
         """The channels that get life-cycle events: all of the account."""
@@ -202,46 +210,34 @@ class Router:
         ``askers`` has the application of each async response, None for those nobody waits for.
         Life-cycle events hold for the notifications that follow them in the same request.
         """
-        count = len(events.eps)
+        count = len(events.meta)
         account = self._accounts.get(account_id)
-        if account is None:
+        if account is None or not count:
             return RoutePlan([], count)
+        account.chosen.make_room()
         if events.device_changes or events.async_answers:
-            audiences = list(self._audiences_of_mixed(account_id, account, events, askers))
+            audiences, of = _grouped(self._audiences_of_mixed(account_id, account, events, askers))
         else:
-            audiences = self._audiences_of_notifications(account_id, account, events)
-        return _plan(account, audiences, count)
+            audiences, of = self._audiences_of_notifications(account_id, account, events)
+        return _plan(self._finder, [account.channels_of(audience) for audience in audiences], of, count)
 
     def _audiences_of_notifications(
         self, account_id: int, account: _Account, events: RoutableEvents
-    ) -> list[Audience]:
-        """By manual subscription, by pre-subscription, or both; each at C speed where it can be."""
-        nobody = account.just(None)
-        chosen = (
-            self._chosen_of_notifications(account_id, account, events) if account.presubscriptions else None
+    ) -> tuple[list[Audience], array[int]]:
+        """The different audiences, and which each event has; empty: all have the first."""
+        manual, chosen = account.manual, account.chosen
+        ept = partial(self.device_type, account_id)
+        groups = self._finder.find(
+            manual.table if manual else None,
+            chosen.table if chosen else None,
+            chosen.start(),
+            events.block,
+            events.meta,
+            lambda ep, path: chosen.number(ep, path, ept),
         )
-        if not account.manual:
-            return [nobody] * len(events.eps) if chosen is None else chosen
-        manual = account.manual.find(events.eps, events.paths, nobody)
-        if chosen is None:
-            return manual
-        union = account.union
         return [
-            other if one is nobody else union(one, other) for one, other in zip(manual, chosen, strict=True)
-        ]
-
-    def _chosen_of_notifications(
-        self, account_id: int, account: _Account, events: RoutableEvents
-    ) -> list[Audience]:
-        found = account.recall(events.eps, events.paths)
-        if None not in set(found):
-            return found  # type: ignore[return-value]
-        audiences: list[Audience] = []
-        for audience, ep, path in zip(found, events.eps, events.paths, strict=True):
-            assert ep is not None
-            assert path is not None
-            audiences.append(audience or account.chosen(ep, path, self.device_type(account_id, ep)))
-        return audiences
+            _union(manual.audience(one), chosen.audience(other)) for one, other in groups.pairs
+        ], groups.of
 
     def _audiences_of_mixed(
         self,
@@ -252,13 +248,15 @@ class Router:
     ) -> Iterator[Audience]:
         changes = iter(events.device_changes)
         asker = iter(askers)
+        ept = partial(self.device_type, account_id)
         changed_types: dict[str, str | None] = {}  # not learnt before the request is stored
         registered: set[str] = set()  # a full registration ends manual subscriptions
         for ep, path in zip(events.eps, events.paths, strict=True):
             if ep is None:
-                yield account.just(next(asker, None))
+                application_id = next(asker, None)
+                yield () if application_id is None else (application_id,)
             elif path is None:
-                known = changed_types[ep] if ep in changed_types else self.device_type(account_id, ep)
+                known = changed_types[ep] if ep in changed_types else ept(ep)
                 change = next(changes)
                 changed_types[ep] = _type_after(change, known)
                 if change.kind is Kind.REGISTRATION:
@@ -267,12 +265,13 @@ class Router:
             elif ep in changed_types:
                 yield account.compute(ep, path, changed_types[ep], is_registered=ep in registered)
             else:
-                yield account.audience(ep, path, self.device_type(account_id, ep))
+                number = account.chosen.number(text_of(ep), text_of(path), ept)
+                yield _union(account.manual.get(ep, path), account.chosen.audience(number))
 
     def _account(self, account_id: int) -> _Account:
         account = self._accounts.get(account_id)
         if account is None:
-            account = self._accounts[account_id] = _Account(self._route_cache_max)
+            account = self._accounts[account_id] = _Account(self._finder, self._route_cache_max)
         return account
 
 
@@ -285,47 +284,40 @@ def _type_after(change: DeviceChange, known: str | None) -> str | None:
     return None
 
 
-def _plan(account: _Account, audiences: Sequence[Audience], count: int) -> RoutePlan:
-    distinct = dict.fromkeys(audiences)  # in the order of the events: the same request, the same plan
-    if len(distinct) == 1:
-        channels = account.channels_of(audiences[0])
+def _union(one: Audience, other: Audience) -> Audience:
+    return tuple(sorted({*one, *other})) if one and other else one or other
+
+
+def _grouped(audiences: Iterable[Audience]) -> tuple[list[Audience], array[int]]:
+    """The different audiences, in the order in which they come up, and which of them each was."""
+    places: dict[Audience, int] = {}
+    of = array("I", [places.setdefault(audience, len(places)) for audience in audiences])
+    return list(places), of if len(places) > 1 else array("I")
+
+
+def _plan(
+    finder: RouteFinder, channels_of: Sequence[tuple[int, ...]], of: array[int], count: int
+) -> RoutePlan:
+    """``channels_of`` has the channels of each group, ``of`` the group of each event; empty: all are one."""
+    if not of:
+        channels = channels_of[0]
         return RoutePlan([(channel, None) for channel in channels], 0 if channels else count)
-    indices: dict[Audience, list[int]] = {audience: [] for audience in distinct}
-    for index, audience in enumerate(audiences):
-        indices[audience].append(index)
-    parts_of: dict[int, list[list[int]]] = {}
-    unrouted = 0
-    for audience, part in indices.items():
-        channels = account.channels_of(audience)
-        unrouted += 0 if channels else len(part)
-        for channel in channels:
-            parts_of.setdefault(channel, []).append(part)
-    routes = [(channel, _merge(parts, count)) for channel, parts in parts_of.items()]
-    return RoutePlan(routes, unrouted)
-
-
-def _merge(parts: Sequence[list[int]], count: int) -> array[int] | None:
-    """Disjoint rising lists as one, None when that is everything."""
-    if sum(map(len, parts)) == count:
-        return None
-    return array("I", parts[0] if len(parts) == 1 else heapq.merge(*parts))
+    places: dict[int, int] = {}  # in the order of the events: the same request, the same plan
+    members = [[places.setdefault(channel, len(places)) for channel in channels] for channels in channels_of]
+    nobody = len(places)  # is a part too: of the events that reach no channel
+    parts = finder.split(of, [group or (nobody,) for group in members], nobody + 1)
+    routes = [(channel, None if len(parts[at]) == count else parts[at]) for channel, at in places.items()]
+    return RoutePlan(routes, len(parts[nobody]))
 
 
 class _Account:
     """One account's part of the snapshot."""
 
-    def __init__(self, route_cache_max: int) -> None:
-        self.manual = ManualSubscriptions(self._of)
-        self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}
-        self.presubscriptions_version = 0
-        self._matchers: dict[int, Matcher] = {}
+    def __init__(self, finder: RouteFinder, route_cache_max: int) -> None:
+        self.manual = ManualSubscriptions(finder.new_table())
+        self.chosen = ChosenAudiences(finder.new_table, route_cache_max)
         self._channels: dict[int, int] = {}  # by application
         self._everyone: Audience | None = None
-        self._audiences: dict[tuple[int, ...], Audience] = {}
-        self._audiences_max = route_cache_max
-        self._unions: dict[tuple[Audience, Audience], Audience] = {}
-        self._remembered = RouteCache(route_cache_max)
-        self._looks_at_devices = False
 
     def set_channel(self, application_id: int, channel_id: int | None) -> None:
         if channel_id is None:
@@ -334,87 +326,21 @@ class _Account:
             self._channels[application_id] = channel_id
         self._everyone = None
 
-    def set_presubscriptions(self, application_id: int, entries: tuple[Presubscription, ...]) -> None:
-        if entries == self.presubscriptions.get(application_id, ()):
-            return
-        if entries:
-            self.presubscriptions[application_id] = entries
-            self._matchers[application_id] = Matcher(entries)
-        else:
-            del self.presubscriptions[application_id]
-            del self._matchers[application_id]
-        self.presubscriptions_version += 1
-        self._looks_at_devices = any(matcher.looks_at_devices for matcher in self._matchers.values())
-        self._remembered.clear()
-
-    def forget_device(self, ep: str) -> None:
-        """A device's type changed."""
-        self._remembered.forget_device(ep)
-
-    def recall(self, eps: Sequence[str | None], paths: Sequence[str | None]) -> list[Audience | None]:
-        """What is remembered of each pair."""
-        keys: Iterable[object] = zip(eps, paths, strict=True) if self._looks_at_devices else paths
-        return list(map(self._remembered.recent.get, keys))
-
-    def audience(self, ep: str, path: str, ept: str | None) -> Audience:
-        """Who gets a notification."""
-        chosen = self.chosen(ep, path, ept)
-        manual = self.manual.get(ep, path)
-        return self.union(self._of(manual), chosen) if manual else chosen
-
-    def chosen(self, ep: str, path: str, ept: str | None) -> Audience:
-        """Whose pre-subscriptions choose a resource."""
-        key = (ep, path) if self._looks_at_devices else path
-        audience = self._remembered.find(key)
-        if audience is None:
-            audience = self.compute(ep, path, ept, is_registered=True)
-            self._remembered.add(key, audience)
-        return audience
-
     def compute(self, ep: str, path: str, ept: str | None, *, is_registered: bool = False) -> Audience:
         """Who gets a notification, from the subscriptions themselves.
 
         ``is_registered``: the device registered just now, and has no manual ones any more.
         """
-        applications = set() if is_registered else set(self.manual.get(ep, path))
-        for application_id, matcher in self._matchers.items():
-            if matcher.matches(ep, ept, path):
-                applications.add(application_id)
-        return self._of(tuple(sorted(applications)))
-
-    def union(self, one: Audience, other: Audience) -> Audience:
-        """Those in either, the same object each time."""
-        union = self._unions.get((one, other))
-        if union is None:
-            if len(self._unions) >= self._audiences_max:
-                self._unions.clear()
-            union = self._of(tuple(sorted({*one.applications, *other.applications})))
-            self._unions[one, other] = union
-        return union
+        manual = () if is_registered else self.manual.get(ep, path)
+        return _union(manual, self.chosen.choose(ep, ept, path))
 
     def everyone(self) -> Audience:
         """Who gets life-cycle events."""
         if self._everyone is None:
-            self._everyone = Audience(tuple(self._channels))
+            self._everyone = tuple(sorted(self._channels))
         return self._everyone
-
-    def just(self, application_id: int | None) -> Audience:
-        """One application, or nobody."""
-        return self._of(() if application_id is None else (application_id,))
 
     def channels_of(self, audience: Audience) -> tuple[int, ...]:
         """The channels of those in an audience who have one."""
         channels = self._channels
-        return tuple([channels[id_] for id_ in audience.applications if id_ in channels])
-
-    def _of(self, applications: tuple[int, ...]) -> Audience:
-        """The audience of these applications, the same object each time.
-
-        Forgetting it is harmless: two audiences of the same applications are two groups.
-        """
-        audience = self._audiences.get(applications)
-        if audience is None:
-            if len(self._audiences) >= self._audiences_max:
-                self._audiences.clear()
-            audience = self._audiences[applications] = Audience(applications)
-        return audience
+        return tuple([channels[id_] for id_ in audience if id_ in channels])

@@ -20,6 +20,7 @@ from dispatcher.config import Settings, StorageSettings
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.device_requests import ASYNC_ID_RANDOM_BYTES
 from dispatcher.core.request_book import RequestBook
+from dispatcher.core.route_table import RouteFinder
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Connect, Dialer, Resolve
@@ -30,6 +31,7 @@ from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_routes import NativeFinder
 from dispatcher.queue.native_scan import NativeScanner
 from dispatcher.registry.control import serve_control
 from dispatcher.registry.folder import DataFolder, open_folder
@@ -72,6 +74,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     resolve: Resolve | None = None  # None: the system's resolver
     connect: Connect | None = None  # None: real sockets
     queue: Callable[[int, int], ChannelQueue] = NativeQueue  # of epoch and memory bound, without a journal
+    route_finder: Callable[[bytes], RouteFinder] = NativeFinder  # of 16 secret bytes
     registry: Registry | None = None  # None: the data folder's; with another there is no such folder
     disk: Disk | None = None  # None: this machine's
     secret: bytes | None = None  # under which keys are kept; None: the data folder's, or a new one
@@ -214,7 +217,7 @@ def _assemble(
     nursery: trio.Nursery,
 ) -> Hub:
     directory = Directory(secret, contents.identities)
-    router = Router()
+    router = Router(world.route_finder(world.random_bytes(16)))
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
     observer = Observer(metrics)
     supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)

@@ -64,13 +64,14 @@ class Subscriptions:
         """Add a manual subscription; adding it twice is once.
 
         Returns the async-id of the answer that will come, when the gateway must observe first.
-        Raises ``NotFound`` for what is known not to exist, ``TooManyRequests`` at the account's
-        bound, and ``DeviceRequestRefused`` when the gateway must be asked and cannot be.
+        Raises ``NotFound`` for what is known not to exist, ``ValidationError`` for names that no
+        device can have, ``TooManyRequests`` at the account's bound, and ``DeviceRequestRefused`` when
+        the gateway must be asked and cannot be.
         """
         account_id = application.account_id
         async with self._devices.settled():
             device = await self._registry.device(account_id, ep)
-            check_subscribable(device, path)
+            check_subscribable(device, ep, path)
             if path in self._router.subscribed_paths(account_id, application.id, ep):
                 return None
             wanted = self._observation(device, path)

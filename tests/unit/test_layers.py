@@ -93,6 +93,7 @@ def test_only_the_native_queue_imports_the_extension() -> None:
         "queue/native_residency.py",
         "queue/native_ring.py",
         "queue/native_scan.py",
+        "queue/native_routes.py",
         "queue/native_slices.py",
         "queue/native_space.py",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispatcher.core.devices import after, check_subscribable, knows_path
-from dispatcher.errors import NotFound
+from dispatcher.errors import NotFound, ValidationError
 from dispatcher.model import (
     Device,
     DeviceChange,
@@ -78,8 +78,15 @@ def test_a_device_that_registered_nothing_may_have_anything() -> None:
 
 
 def test_only_what_is_known_not_to_exist_cannot_be_subscribed() -> None:
-    check_subscribable(None, "/1")
-    check_subscribable(KNOWN, "/3/0/1")
+    check_subscribable(None, "d", "/1")
+    check_subscribable(KNOWN, "d", "/3/0/1")
     for device, path in ((KNOWN, "/4/0/1"), (Device(account_id=1, ep="d", is_gone=True), "/3/0/1")):
         with pytest.raises(NotFound):
-            check_subscribable(device, path)
+            check_subscribable(device, "d", path)
+
+
+@pytest.mark.parametrize(("ep", "path", "name"), [("d" * 65, "/1", "ep"), ("d", "/" + "1" * 255, "path")])
+def test_names_that_no_device_can_have_are_refused(ep: str, path: str, name: str) -> None:
+    check_subscribable(None, "d" * 64, "/" + "1" * 254)
+    with pytest.raises(ValidationError, match=name):
+        check_subscribable(None, ep, path)

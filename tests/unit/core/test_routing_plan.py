@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from array import array
-
-import msgspec
 import pytest
+from support.routing import Request, shown
 
-from dispatcher.core.routing import RoutePlan, Router
-from dispatcher.model import AsyncAnswer, AsyncResponse, DeviceChange, Kind, Presubscription, Subscription
+from dispatcher.core.route_table import RouteFinder
+from dispatcher.core.routing import Router
+from dispatcher.model import Kind, Presubscription, Subscription
 
 ACCOUNT = 1
 
 
-class Events(msgspec.Struct):
-    """A request as routing sees it."""
-
-    eps: list[str | None] = []
-    paths: list[str | None] = []
-    device_changes: list[DeviceChange] = []
-    async_answers: list[AsyncAnswer] = []
-
-    def notify(self, ep: str, path: str = "/1") -> Events:
-        self.eps.append(ep)
-        self.paths.append(path)
-        return self
-
-    def change(self, kind: Kind, ep: str, ept: str | None = None) -> Events:
-        self.device_changes.append(DeviceChange(len(self.eps), kind, ep, ept))
-        self.eps.append(ep)
-        self.paths.append(None)
-        return self
-
-    def answer(self, async_id: str) -> Events:
-        self.async_answers.append(AsyncAnswer(len(self.eps), AsyncResponse(id=async_id, status=200)))
-        self.eps.append(None)
-        self.paths.append(None)
-        return self
-
-
 @pytest.fixture
-def router() -> Router:
+def router(finder: RouteFinder) -> Router:
     """Application 1 wants devices a*, 2 wants device b, 3 wants lights, 4 nothing; channels 11 to 14."""
-    router = Router()
+    router = Router(finder)
     for application_id in (1, 2, 3, 4):
         router.add_channel(ACCOUNT, application_id, 10 + application_id)
     router.set_presubscriptions(ACCOUNT, 1, [Presubscription(endpoint_name="a*")])
@@ -51,29 +24,20 @@ def router() -> Router:
     return router
 
 
-def shown(plan: RoutePlan) -> tuple[dict[int, list[int] | None], int]:
-    routes = {}
-    for channel, indices in plan.routes:
-        assert channel not in routes
-        assert indices is None or (isinstance(indices, array) and indices.typecode == "I")
-        routes[channel] = None if indices is None else list(indices)
-    return routes, plan.unrouted
-
-
 def test_events_that_all_go_to_the_same_channels_have_no_indices(router: Router) -> None:
-    events = Events().notify("a1").notify("a2").notify("a3")
+    events = Request().notify("a1").notify("a2").notify("a3")
     assert shown(router.plan_routes(ACCOUNT, events)) == ({11: None}, 0)
 
 
 def test_events_of_different_channels_have_rising_indices(router: Router) -> None:
-    events = Events().notify("b").notify("a1").notify("x").notify("b").notify("a2").notify("b", "/2")
+    events = Request().notify("b").notify("a1").notify("x").notify("b").notify("a2").notify("b", "/2")
     assert shown(router.plan_routes(ACCOUNT, events)) == ({12: [0, 3], 11: [1, 4]}, 2)
 
 
 def test_a_channel_in_several_groups_gets_its_indices_in_order(router: Router) -> None:
     router.set_presubscriptions(ACCOUNT, 4, [Presubscription()])
     router.learn_type(ACCOUNT, "a2", "light")
-    events = Events().notify("a1").notify("x").notify("a2").notify("a1").notify("b")
+    events = Request().notify("a1").notify("x").notify("a2").notify("a1").notify("b")
     assert shown(router.plan_routes(ACCOUNT, events)) == ({14: None, 11: [0, 2, 3], 13: [2], 12: [4]}, 0)
     router.set_presubscriptions(ACCOUNT, 4, [Presubscription(resource_paths=("/1",))])
     events.notify("a1", "/2")
@@ -83,45 +47,45 @@ def test_a_channel_in_several_groups_gets_its_indices_in_order(router: Router) -
 def test_routes_stand_in_the_order_of_the_events(router: Router) -> None:
     router.learn_type(ACCOUNT, "x", "light")
     for eps, channels in (("b", "a1", "x"), [12, 11, 13]), (("x", "b", "a1"), [13, 12, 11]):
-        events = Events()
+        events = Request()
         for ep in eps:
             events.notify(ep)
         assert [channel for channel, _ in router.plan_routes(ACCOUNT, events).routes] == channels
 
 
 def test_events_for_nobody_are_unrouted(router: Router) -> None:
-    assert shown(router.plan_routes(ACCOUNT, Events().notify("x").notify("y"))) == ({}, 2)
-    assert shown(router.plan_routes(99, Events().notify("a").change(Kind.REGISTRATION, "a"))) == ({}, 2)
+    assert shown(router.plan_routes(ACCOUNT, Request().notify("x").notify("y"))) == ({}, 2)
+    assert shown(router.plan_routes(99, Request().notify("a").change(Kind.REGISTRATION, "a"))) == ({}, 2)
 
 
 def test_a_request_without_events_goes_nowhere(router: Router) -> None:
-    assert shown(router.plan_routes(ACCOUNT, Events())) == ({}, 0)
+    assert shown(router.plan_routes(ACCOUNT, Request())) == ({}, 0)
 
 
 def test_an_application_that_lost_its_channel_leaves_its_events_unrouted(router: Router) -> None:
     router.remove_channel(ACCOUNT, 1)
-    assert shown(router.plan_routes(ACCOUNT, Events().notify("a1"))) == ({}, 1)
+    assert shown(router.plan_routes(ACCOUNT, Request().notify("a1"))) == ({}, 1)
 
 
 def test_life_cycle_events_go_to_every_channel_of_the_account(router: Router) -> None:
     router.add_channel(2, 9, 19)
-    events = Events().change(Kind.REGISTRATION, "x").change(Kind.DE_REGISTRATION, "x")
+    events = Request().change(Kind.REGISTRATION, "x").change(Kind.DE_REGISTRATION, "x")
     assert shown(router.plan_routes(ACCOUNT, events)) == ({11: None, 12: None, 13: None, 14: None}, 0)
 
 
 def test_life_cycle_events_without_any_channel_are_unrouted() -> None:
     router = Router()
     router.set_presubscriptions(ACCOUNT, 1, [Presubscription()])
-    assert shown(router.plan_routes(ACCOUNT, Events().change(Kind.REGISTRATION, "x"))) == ({}, 1)
+    assert shown(router.plan_routes(ACCOUNT, Request().change(Kind.REGISTRATION, "x"))) == ({}, 1)
 
 
 def test_an_async_response_goes_to_who_asked_and_to_nobody_else(router: Router) -> None:
-    events = Events().answer("job").answer("unknown").notify("a1").answer("job")
+    events = Request().answer("job").answer("unknown").notify("a1").answer("job")
     assert shown(router.plan_routes(ACCOUNT, events, [2, None, 2])) == ({12: [0, 3], 11: [2]}, 1)
 
 
 def test_a_mixed_request_keeps_each_channels_order(router: Router) -> None:
-    events = Events().notify("a1").change(Kind.REG_UPDATE, "b").notify("b").notify("a1")
+    events = Request().notify("a1").change(Kind.REG_UPDATE, "b").notify("b").notify("a1")
     assert shown(router.plan_routes(ACCOUNT, events)) == (
         {11: [0, 1, 3], 12: [1, 2], 13: [1], 14: [1]},
         0,
@@ -129,7 +93,7 @@ def test_a_mixed_request_keeps_each_channels_order(router: Router) -> None:
 
 
 def test_a_registration_holds_for_what_follows_it_in_the_same_request(router: Router) -> None:
-    events = Events().notify("x").change(Kind.REGISTRATION, "x", "light").notify("x")
+    events = Request().notify("x").change(Kind.REGISTRATION, "x", "light").notify("x")
     events.change(Kind.REG_UPDATE, "x").notify("x").change(Kind.DE_REGISTRATION, "x").notify("x")
     routes, unrouted = shown(router.plan_routes(ACCOUNT, events))
     assert routes[13] == [1, 2, 3, 4, 5]
@@ -137,7 +101,7 @@ def test_a_registration_holds_for_what_follows_it_in_the_same_request(router: Ro
 
 
 def test_planning_learns_nothing_until_the_request_is_stored(router: Router) -> None:
-    events = Events().change(Kind.REGISTRATION, "x", "light").notify("x")
+    events = Request().change(Kind.REGISTRATION, "x", "light").notify("x")
     router.plan_routes(ACCOUNT, events)
     assert router.device_type(ACCOUNT, "x") is None
     assert router.channels_for(ACCOUNT, "x", "/1") == ()
@@ -160,20 +124,20 @@ def test_a_device_of_known_type_changes_as_its_event_says(
     router: Router, kind: Kind, ept: str | None, expected: str | None
 ) -> None:
     router.learn_type(ACCOUNT, "x", "light")
-    events = Events().change(kind, "x", ept).notify("x")
+    events = Request().change(kind, "x", ept).notify("x")
     routes, _ = shown(router.plan_routes(ACCOUNT, events))
     assert (1 in (routes[13] or [0, 1])) == (expected == "light")
     router.learn_devices(ACCOUNT, events)
     assert router.device_type(ACCOUNT, "x") == expected
 
 
-def test_a_plan_is_the_same_whether_routes_are_remembered_or_not(router: Router) -> None:
-    events = Events()
+def test_a_plan_is_the_same_whether_routes_are_remembered_or_not(router: Router, finder: RouteFinder) -> None:
+    events = Request()
     for index in range(50):
         events.notify(f"a{index % 7}").notify("b").notify(f"x{index}")
     first = shown(router.plan_routes(ACCOUNT, events))
     assert shown(router.plan_routes(ACCOUNT, events)) == first
-    tiny = Router(route_cache_max=1)
+    tiny = Router(finder, route_cache_max=1)
     for application_id in (1, 2):
         tiny.add_channel(ACCOUNT, application_id, 10 + application_id)
     tiny.set_presubscriptions(ACCOUNT, 1, [Presubscription(endpoint_name="a*")])
@@ -183,7 +147,7 @@ def test_a_plan_is_the_same_whether_routes_are_remembered_or_not(router: Router)
 
 def test_a_full_registration_ends_manual_subscriptions_for_what_follows_it(router: Router) -> None:
     router.add_subscription(ACCOUNT, Subscription(3, "m", "/1"))
-    events = Events().notify("m").change(Kind.REG_UPDATE, "m").notify("m")
+    events = Request().notify("m").change(Kind.REG_UPDATE, "m").notify("m")
     events.change(Kind.REGISTRATION, "m").notify("m")
     routes, _ = shown(router.plan_routes(ACCOUNT, events))
     assert routes[13] == [0, 1, 2, 3]

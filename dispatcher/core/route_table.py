@@ -1,0 +1,181 @@
+"""Who gets a notification, found by the bytes of its ep and path: the seam, and its plain form.
+
+A table holds edges: from a node, over a text, to a node.  Two steps lead from an event
+to its audience, and what a node stands for is its owner's business:
+
+    ROOT --- ep ---> what devices have in common --- path ---> an audience
+
+Texts are those of canonical records (``wire.canonical``): as they stand between the quotes,
+escapes included.  Equal ones are written in one way only.
+
+``queue.native_routes`` does the same in the native core, in batches, with the GIL released.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+ROOT = 0
+"""The node at which devices begin."""
+
+Resolve = Callable[[bytes, bytes], int]
+"""Says to which number an ep and a path lead, when a table does not know."""
+
+_BODY_HEAD_BYTES = len('{"ep":"')
+_BETWEEN_BYTES = len('","path":"')
+_BODY_MASK, _EP_SHIFT, _EP_MASK = (1 << 24) - 1, 40, (1 << 16) - 1  # of a meta: ``wire.canonical``
+_KIND_SHIFT = 56
+
+
+def text_of(name: str) -> bytes:
+    """An ep or a path as it stands in canonical records."""
+    return msgspec.json.encode(name)[1:-1]
+
+
+def name_of(text: bytes) -> str:
+    """The ep or path that ``text_of`` gave a text for."""
+    return msgspec.json.decode(b'"%b"' % text, type=str)
+
+
+class RouteTable(Protocol):
+    """Edges, each with a node at its end; 0 is no node at an end.  Every step is O(1)."""
+
+    def __len__(self) -> int: ...
+    def get(self, node: int, text: bytes) -> int:
+        """Where an edge leads; 0: there is none."""
+        ...
+
+    def put(self, node: int, text: bytes, to: int) -> None:
+        """Lead an edge to a node, whether it was there or not."""
+        ...
+
+    def remove(self, node: int, text: bytes) -> None:
+        """Remove an edge, if it is there."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """What it takes of the machine; 0: nobody counted."""
+        ...
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """A request's events by audience: the pairs found, in the order in which they come up.
+
+    ``of`` has the place in ``pairs`` for each event; it is empty when all have the first.
+    """
+
+    pairs: Sequence[tuple[int, int]]
+    of: array[int]  # type code 'I'
+
+
+class RouteFinder(Protocol):
+    """Makes tables, and walks the events of a request through them."""
+
+    def new_table(self) -> RouteTable:
+        """An empty one."""
+        ...
+
+    def find(
+        self,
+        manual: RouteTable | None,
+        chosen: RouteTable | None,
+        chosen_from: int,
+        block: bytes | bytearray,
+        meta: array[int],
+        resolve: Resolve,
+    ) -> Groups:
+        """Find the audiences of notifications: the pair of what the two tables lead to.
+
+        ``manual`` is walked from the root; what is not in it leads to 0.  ``chosen`` is
+        walked from the root too, or by the paths alone from another node; what is not in it
+        is resolved, which may put it there.  None leads to 0.
+        """
+        ...
+
+    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
+        """The indices of each part, rising: those of all the groups that have it as a member."""
+        ...
+
+
+class PlainTable:
+    """A table that is a dictionary."""
+
+    def __init__(self) -> None:
+        self._edges: dict[tuple[int, bytes], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._edges)
+
+    def get(self, node: int, text: bytes) -> int:
+        """See ``RouteTable``."""
+        return self._edges.get((node, text), 0)
+
+    def put(self, node: int, text: bytes, to: int) -> None:
+        """See ``RouteTable``."""
+        self._edges[node, text] = to
+
+    def remove(self, node: int, text: bytes) -> None:
+        """See ``RouteTable``."""
+        self._edges.pop((node, text), None)
+
+    def memory_bytes(self) -> int:
+        """See ``RouteTable``."""
+        return 0
+
+
+class PlainFinder:
+    """The finder as it is meant: short, slow, obviously right."""
+
+    def new_table(self) -> RouteTable:
+        """See ``RouteFinder``."""
+        return PlainTable()
+
+    def find(
+        self,
+        manual: RouteTable | None,
+        chosen: RouteTable | None,
+        chosen_from: int,
+        block: bytes | bytearray,
+        meta: array[int],
+        resolve: Resolve,
+    ) -> Groups:
+        """See ``RouteFinder``."""
+        places: dict[tuple[int, int], int] = {}
+        of = array("I")
+        at = 0
+        for each in meta:
+            end = at + (each & _BODY_MASK)
+            ep, path = _texts(bytes(block[at:end]), each)
+            first = second = 0
+            if manual is not None:
+                device = manual.get(ROOT, ep)
+                first = manual.get(device, path) if device else 0
+            if chosen is not None:
+                device = chosen_from or chosen.get(ROOT, ep)
+                second = (chosen.get(device, path) if device else 0) or resolve(ep, path)
+            of.append(places.setdefault((first, second), len(places)))
+            at = end
+        return Groups(list(places), of if len(places) > 1 else array("I"))
+
+    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
+        """See ``RouteFinder``."""
+        split = [array("I") for _ in range(parts)]
+        for index, group in enumerate(of):
+            for part in members[group]:
+                split[part].append(index)
+        return split
+
+
+def _texts(body: bytes, meta: int) -> tuple[bytes, bytes]:
+    """The ep and the path of a notification."""
+    if meta >> _KIND_SHIFT:
+        raise ValueError("only notifications are looked up by ep and path")
+    ep_end = _BODY_HEAD_BYTES + (meta >> _EP_SHIFT & _EP_MASK)
+    path_at = end = ep_end + _BETWEEN_BYTES
+    while body[end : end + 1] != b'"':
+        end += 2 if body[end : end + 1] == b"\\" else 1
+    return body[_BODY_HEAD_BYTES:ep_end], body[path_at:end]

@@ -1,0 +1,168 @@
+"""Who gets a notification, found in the native core (``core.route_table`` says what is meant)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
+from typing import Any
+
+from dispatcher import limits
+from dispatcher.core.route_table import Groups, Resolve, RouteTable
+from dispatcher.errors import MemoryFull
+from dispatcher.queue._core import ffi, lib
+from dispatcher.queue.native_ring import made
+
+_EVENTS_AT_FIRST = 64
+_EVENTS_KEPT_MAX = 16_384  # working memory for more is given back after the request
+_HALF = (1 << 32) - 1
+_INDEX_BYTES = 4
+
+
+class NativeTable:
+    """A table in the native core; it takes memory with its first edge."""
+
+    def __init__(self, space: Any) -> None:
+        self._space = space
+        self._raw: Any = None
+
+    def __repr__(self) -> str:
+        return f"<NativeTable of {len(self)} edges, {self.memory_bytes()} bytes>"
+
+    def __len__(self) -> int:
+        return 0 if self._raw is None else int(self._stats().edges)
+
+    def get(self, node: int, text: bytes) -> int:
+        """See ``RouteTable``."""
+        return 0 if self._raw is None else int(lib.nd_routes_get(self._raw, node, text, len(text)))
+
+    def put(self, node: int, text: bytes, to: int) -> None:
+        """See ``RouteTable``.  Raises ``MemoryFull``; ``ValueError`` for a text that no event can have."""
+        status = lib.nd_routes_put(self.opened(), node, text, len(text), to)
+        if status == lib.ND_ERR_ARGUMENT:
+            raise ValueError(f"a text of {len(text)} bytes, or the node {to}, is out of its range")
+        if status != lib.ND_OK:
+            raise MemoryFull("the machine has no memory left for subscriptions; give it more")
+
+    def remove(self, node: int, text: bytes) -> None:
+        """See ``RouteTable``."""
+        if self._raw is not None:
+            lib.nd_routes_remove(self._raw, node, text, len(text))
+
+    def memory_bytes(self) -> int:
+        """See ``RouteTable``."""
+        return 0 if self._raw is None else int(self._stats().bytes)
+
+    def opened(self) -> Any:
+        """The table of the core."""
+        if self._raw is None:
+            self._raw = ffi.gc(made("nd_routes *", lib.nd_routes_open, self._space), lib.nd_routes_close)
+        return self._raw
+
+    def _stats(self) -> Any:
+        stats = ffi.new("nd_routes_stats_t *")
+        lib.nd_routes_stats(self._raw, stats)
+        return stats
+
+
+class _Buffers:
+    """Working memory for the events of one request."""
+
+    def __init__(self, events_max: int) -> None:
+        self.events_max = events_max
+        self.pairs = ffi.new("uint64_t[]", events_max)
+        self.distinct = ffi.new("uint64_t[]", events_max)
+        self.groups = ffi.new("uint32_t[]", events_max)
+        self.slots = ffi.new("uint32_t[]", 2 * events_max)
+
+
+class NativeFinder:
+    """Finds in native tables, those that it made, and keeps working memory for requests of a usual size.
+
+    ``key``: 16 secret, random bytes, so that nobody can name devices that collide.  All tables
+    together take at most ``memory_bytes_max``; what is used is given back with the last of them.
+    """
+
+    def __init__(self, key: bytes, memory_bytes_max: int = limits.ROUTES_BYTES_MAX) -> None:
+        """Raises ``MemoryFull``."""
+        halves = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        space = made(
+            "nd_route_space *", lib.nd_route_space_open, lib.nd_io_posix(), memory_bytes_max, *halves
+        )
+        self._space = ffi.gc(space, lib.nd_route_space_close)
+        self._walk = ffi.new("nd_route_walk *")
+        self._buffers = _Buffers(_EVENTS_AT_FIRST)
+
+    def new_table(self) -> NativeTable:
+        """See ``RouteFinder``."""
+        return NativeTable(self._space)
+
+    def find(
+        self,
+        manual: RouteTable | None,
+        chosen: RouteTable | None,
+        chosen_from: int,
+        block: bytes | bytearray,
+        meta: array[int],
+        resolve: Resolve,
+    ) -> Groups:
+        """See ``RouteFinder``.  Raises ``ValueError`` when block and meta do not agree."""
+        walk = self._walk
+        walk.manual = _opened(manual)
+        walk.chosen = _opened(chosen)
+        walk.chosen_from = chosen_from
+        walk.next = walk.next_byte = 0
+        buffers = self._buffers_for(len(meta))
+        pairs, count = buffers.pairs, len(meta)
+        with ffi.from_buffer("uint64_t[]", meta) as metas, ffi.from_buffer("uint8_t[]", block) as bodies:
+            while (
+                status := lib.nd_routes_find(walk, bodies, len(block), metas, count, pairs)
+            ) == lib.ND_EMPTY:
+                ep = bytes(block[walk.ep_at : walk.ep_at + walk.ep_bytes])
+                path = bytes(block[walk.path_at : walk.path_at + walk.path_bytes])
+                pairs[walk.missed] |= resolve(ep, path) << 32
+        if status != lib.ND_OK:
+            raise ValueError("block and meta do not agree, or hold more than notifications")
+        distinct, slots_count = buffers.distinct, len(buffers.slots)
+        found = lib.nd_routes_group(pairs, count, buffers.groups, distinct, buffers.slots, slots_count)
+        of = array("I")
+        if found > 1:
+            of.frombytes(ffi.buffer(buffers.groups, count * _INDEX_BYTES))
+        return Groups([(pair & _HALF, pair >> 32) for pair in ffi.unpack(distinct, found)], of)
+
+    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
+        """See ``RouteFinder``."""
+        groups = ffi.from_buffer("uint32_t[]", of)
+        sizes = ffi.new("uint32_t[]", len(members))
+        lib.nd_routes_count(groups, len(of), sizes)
+        counts = [0] * parts
+        for group, size in zip(members, sizes, strict=True):
+            for part in group:
+                counts[part] += size
+        ends = list(accumulate(counts, initial=0))
+        indices = array("I", bytes(ends[-1] * _INDEX_BYTES))
+        lib.nd_routes_split(
+            groups,
+            len(of),
+            ffi.new("uint32_t[]", list(accumulate(map(len, members), initial=0))),
+            ffi.new("uint32_t[]", list(chain.from_iterable(members))),
+            ffi.new("uint32_t[]", ends),
+            ffi.from_buffer("uint32_t[]", indices),
+        )
+        return [indices[begin:end] for begin, end in pairwise(ends)]
+
+    def _buffers_for(self, events: int) -> _Buffers:
+        if events <= self._buffers.events_max:
+            return self._buffers
+        buffers = _Buffers(1 << (events - 1).bit_length())
+        if buffers.events_max <= _EVENTS_KEPT_MAX:
+            self._buffers = buffers
+        return buffers
+
+
+def _opened(table: RouteTable | None) -> Any:
+    """The core's table; NULL finds nothing."""
+    if table is None:
+        return ffi.NULL
+    assert isinstance(table, NativeTable)
+    return table.opened()
