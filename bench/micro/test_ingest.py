@@ -21,6 +21,7 @@ from bench.load.fleet import BodyForm as FleetForm
 from bench.load.fleet import Fleet
 from dispatcher.core.routing import Router
 from dispatcher.model import Notification, Presubscription, Subscription
+from dispatcher.queue.native_routes import NativeFinder
 from dispatcher.queue.native_scan import NativeScanner
 from dispatcher.wire.canonical import read_names
 from dispatcher.wire.ingest import BodyForm, Parsed, encode_event, encode_events, parse
@@ -130,7 +131,7 @@ def test_encode_typed_events(benchmark: Any) -> None:
 
 
 def router(subscriptions: int, *presubscriptions: Presubscription) -> Router:
-    found = Router()
+    found = Router(NativeFinder(bytes(16)))
     found.add_channel(1, 1, 11)
     found.add_channel(1, 2, 12)
     for index in range(subscriptions):
@@ -154,10 +155,7 @@ def test_route(benchmark: Any, subscribed: str) -> None:
     form, body = BODIES["ndjson"]
 
     def fresh() -> tuple[tuple[int, Parsed], dict[str, Any]]:
-        return (
-            1,
-            parse(body, form, SCANNER.staging),
-        ), {}  # strings whose hash is not known yet, as in a new request
+        return (1, parse(body, form, SCANNER.staging)), {}
 
     plan = benchmark.pedantic(chosen.plan_routes, setup=fresh, rounds=20, warmup_rounds=2)
     assert plan.routes == [(11, None)]

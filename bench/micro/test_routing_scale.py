@@ -2,23 +2,29 @@
 
 Run: ``python -m pytest bench/micro/test_routing_scale.py -s``.  The two routers are asked in turn,
 request by request, in one process, so that the ratio holds on a noisy machine; every
-answer is checked.  Two loads: events of the same thousand resources, which the target is
-about, and events spread evenly over all that are subscribed.  The second one measures how
-far memory is: each event's subscription comes from another page that no cache holds,
-and takes as long as three such fetches take on the machine.  It is printed, and judged loosely.
+answer is checked.  Time is that of the thread, as others may have the core in between.  Two
+loads: events of the same thousand resources, and events spread evenly over all that are
+subscribed.  The second one measures memory: each event's slot and edge come from
+pages that no cache holds.
+
+What a subscription takes of memory, and the longest that one stops the program, are printed too.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import random
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from dispatcher.core.routing import Router
 from dispatcher.model import Subscription
+from dispatcher.queue.native_routes import NativeFinder
 from dispatcher.wire.ingest import BodyForm, Parsed, parse
 
 EVENTS = 7_000
@@ -26,15 +32,21 @@ ROUNDS = 40
 FEW, MANY = 1_000, 1_000_000
 PATH = "/3303/0/5700"
 RATIO_MAX = 1.5
-SPREAD_COST_MAX_NS = 10_000.0  # a table that is searched, or a cache that is too small, costs more
+SPREAD_RATIO_MAX = 3.0  # 1.5 where the machine gives large pages, and nobody else uses its caches
+SUBSCRIPTION_BYTES_MAX = 80
 
 
 def name(index: int) -> str:
     return f"0190aa11bb2200000000{index:012}"
 
 
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def subscribed(count: int) -> Router:
-    router = Router()
+    router = Router(NativeFinder(os.urandom(16)))
     router.add_channel(1, 1, 11)
     for index in range(count):
         router.add_subscription(1, Subscription(1, name(index), PATH))
@@ -42,7 +54,6 @@ def subscribed(count: int) -> Router:
 
 
 def request(indices: Sequence[int]) -> Parsed:
-    """As it comes off the wire: strings whose hash is not known yet."""
     lines = [
         f'{{"notifications":[{{"ep":"{name(index)}","path":"{PATH}","ct":"","payload":"","max-age":0}}]}}'
         for index in indices
@@ -52,17 +63,24 @@ def request(indices: Sequence[int]) -> Parsed:
 
 def cost_ns(router: Router, indices: Sequence[int]) -> float:
     parsed = request(indices)
-    began_ns = time.perf_counter_ns()
+    began_ns = time.thread_time_ns()
     plan = router.plan_routes(1, parsed)
-    took_ns = time.perf_counter_ns() - began_ns
+    took_ns = time.thread_time_ns() - began_ns
     assert plan.routes == [(11, None)]
     return took_ns / EVENTS
 
 
+@pytest.fixture(scope="module")
+def routers() -> tuple[Router, Router]:
+    return subscribed(FEW), subscribed(MANY)
+
+
 @pytest.mark.parametrize("spread", ["the same thousand resources", "all that are subscribed"])
-def test_a_million_subscriptions_route_at_the_cost_of_a_thousand(spread: str) -> None:
+def test_a_million_subscriptions_route_at_the_cost_of_a_thousand(
+    routers: tuple[Router, Router], spread: str
+) -> None:
     dice = random.Random(12)
-    few, many = subscribed(FEW), subscribed(MANY)
+    few, many = routers
     drawn_from = FEW if spread.startswith("the same") else MANY
     costs: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS + 3):  # the first ones warm up
@@ -70,7 +88,26 @@ def test_a_million_subscriptions_route_at_the_cost_of_a_thousand(spread: str) ->
         costs[1].append(cost_ns(many, [dice.randrange(drawn_from) for _ in range(EVENTS)]))
     few_ns, many_ns = (statistics.median(cost[3:]) for cost in costs)
     print(f"\n{spread}: {few_ns:.0f} ns with {FEW:,}, {many_ns:.0f} ns with {MANY:,}: {many_ns / few_ns:.2f}")
-    if drawn_from == FEW:
-        assert many_ns <= RATIO_MAX * few_ns
-    else:
-        assert many_ns <= SPREAD_COST_MAX_NS
+    assert many_ns <= (RATIO_MAX if drawn_from == FEW else SPREAD_RATIO_MAX) * few_ns
+
+
+def test_a_million_subscriptions_take_little_memory_and_none_takes_long() -> None:
+    router = Router(NativeFinder(os.urandom(16)))
+    gc.collect()
+    gc.disable()  # its pauses are those of whatever else lives in this process
+    try:
+        before_bytes, began_ns, longest_ns = resident_bytes(), time.thread_time_ns(), 0
+        for index in range(MANY):
+            subscription = Subscription(1, name(index), PATH)
+            at_ns = time.thread_time_ns()
+            router.add_subscription(1, subscription)
+            longest_ns = max(longest_ns, time.thread_time_ns() - at_ns)
+        took_ns = time.thread_time_ns() - began_ns
+    finally:
+        gc.enable()
+    each_bytes = (resident_bytes() - before_bytes) / MANY
+    print(
+        f"\na subscription of {MANY:,}: {each_bytes:.0f} bytes, {took_ns / MANY / 1e3:.1f} us, "
+        f"the longest {longest_ns / 1e6:.1f} ms"
+    )
+    assert each_bytes <= SUBSCRIPTION_BYTES_MAX

@@ -163,11 +163,16 @@ class PlainFinder:
 
     def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
         """See ``RouteFinder``."""
-        split = [array("I") for _ in range(parts)]
-        for index, group in enumerate(of):
-            for part in members[group]:
-                split[part].append(index)
-        return split
+        return split_plainly(of, members, parts)
+
+
+def split_plainly(of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
+    """See ``RouteFinder.split``."""
+    split = [array("I") for _ in range(parts)]
+    for index, group in enumerate(of):
+        for part in members[group]:
+            split[part].append(index)
+    return split
 
 
 def _texts(body: bytes, meta: int) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ import msgspec
 from dispatcher import limits
 from dispatcher.core.chosen_audiences import ChosenAudiences
 from dispatcher.core.manual_subscriptions import ManualSubscriptions
-from dispatcher.core.route_table import PlainFinder, RouteFinder, text_of
+from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, text_of
 from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
 
 Audience = tuple[int, ...]
@@ -214,7 +214,8 @@ class Router:
         account = self._accounts.get(account_id)
         if account is None or not count:
             return RoutePlan([], count)
-        account.chosen.make_room()
+        if account.chosen:
+            account.chosen.make_room()
         if events.device_changes or events.async_answers:
             audiences, of = _grouped(self._audiences_of_mixed(account_id, account, events, askers))
         else:
@@ -230,7 +231,7 @@ class Router:
         groups = self._finder.find(
             manual.table if manual else None,
             chosen.table if chosen else None,
-            chosen.start(),
+            chosen.start() if chosen else ROOT,
             events.block,
             events.meta,
             lambda ep, path: chosen.number(ep, path, ept),

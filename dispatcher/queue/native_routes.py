@@ -8,13 +8,14 @@ from itertools import accumulate, chain, pairwise
 from typing import Any
 
 from dispatcher import limits
-from dispatcher.core.route_table import Groups, Resolve, RouteTable
+from dispatcher.core.route_table import Groups, Resolve, RouteTable, split_plainly
 from dispatcher.errors import MemoryFull
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.native_ring import made
 
 _EVENTS_AT_FIRST = 64
 _EVENTS_KEPT_MAX = 16_384  # working memory for more is given back after the request
+_SPLIT_PLAINLY_MAX = 32  # events; for so few the core is not worth the call
 _HALF = (1 << 32) - 1
 _INDEX_BYTES = 4
 
@@ -30,7 +31,7 @@ class NativeTable:
         return f"<NativeTable of {len(self)} edges, {self.memory_bytes()} bytes>"
 
     def __len__(self) -> int:
-        return 0 if self._raw is None else int(self._stats().edges)
+        return 0 if self._raw is None else int(lib.nd_routes_edges(self._raw))
 
     def get(self, node: int, text: bytes) -> int:
         """See ``RouteTable``."""
@@ -51,18 +52,13 @@ class NativeTable:
 
     def memory_bytes(self) -> int:
         """See ``RouteTable``."""
-        return 0 if self._raw is None else int(self._stats().bytes)
+        return 0 if self._raw is None else int(lib.nd_routes_bytes(self._raw))
 
     def opened(self) -> Any:
         """The table of the core."""
         if self._raw is None:
             self._raw = ffi.gc(made("nd_routes *", lib.nd_routes_open, self._space), lib.nd_routes_close)
         return self._raw
-
-    def _stats(self) -> Any:
-        stats = ffi.new("nd_routes_stats_t *")
-        lib.nd_routes_stats(self._raw, stats)
-        return stats
 
 
 class _Buffers:
@@ -107,31 +103,36 @@ class NativeFinder:
         resolve: Resolve,
     ) -> Groups:
         """See ``RouteFinder``.  Raises ``ValueError`` when block and meta do not agree."""
-        walk = self._walk
+        count = len(meta)
+        buffers = self._buffers_for(count)
+        walk, pairs, metas = self._walk, buffers.pairs, ffi.from_buffer("uint64_t[]", meta)
+        bodies = block if isinstance(block, bytes) else ffi.from_buffer("uint8_t[]", block)
         walk.manual = _opened(manual)
         walk.chosen = _opened(chosen)
         walk.chosen_from = chosen_from
         walk.next = walk.next_byte = 0
-        buffers = self._buffers_for(len(meta))
-        pairs, count = buffers.pairs, len(meta)
-        with ffi.from_buffer("uint64_t[]", meta) as metas, ffi.from_buffer("uint8_t[]", block) as bodies:
-            while (
-                status := lib.nd_routes_find(walk, bodies, len(block), metas, count, pairs)
-            ) == lib.ND_EMPTY:
-                ep = bytes(block[walk.ep_at : walk.ep_at + walk.ep_bytes])
-                path = bytes(block[walk.path_at : walk.path_at + walk.path_bytes])
-                pairs[walk.missed] |= resolve(ep, path) << 32
+        while (status := lib.nd_routes_find(walk, bodies, len(block), metas, count, pairs)) == lib.ND_EMPTY:
+            ep = bytes(block[walk.ep_at : walk.ep_at + walk.ep_bytes])
+            path = bytes(block[walk.path_at : walk.path_at + walk.path_bytes])
+            pairs[walk.missed] |= resolve(ep, path) << 32
         if status != lib.ND_OK:
             raise ValueError("block and meta do not agree, or hold more than notifications")
-        distinct, slots_count = buffers.distinct, len(buffers.slots)
-        found = lib.nd_routes_group(pairs, count, buffers.groups, distinct, buffers.slots, slots_count)
+        return self._grouped(buffers, count)
+
+    def _grouped(self, buffers: _Buffers, count: int) -> Groups:
+        if count == 1:
+            return Groups([(buffers.pairs[0] & _HALF, buffers.pairs[0] >> 32)], array("I"))
+        distinct, groups, slots = buffers.distinct, buffers.groups, buffers.slots
+        found = lib.nd_routes_group(buffers.pairs, count, groups, distinct, slots, len(slots))
         of = array("I")
         if found > 1:
-            of.frombytes(ffi.buffer(buffers.groups, count * _INDEX_BYTES))
+            of.frombytes(ffi.buffer(groups, count * _INDEX_BYTES))
         return Groups([(pair & _HALF, pair >> 32) for pair in ffi.unpack(distinct, found)], of)
 
     def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
         """See ``RouteFinder``."""
+        if len(of) <= _SPLIT_PLAINLY_MAX:
+            return split_plainly(of, members, parts)
         groups = ffi.from_buffer("uint32_t[]", of)
         sizes = ffi.new("uint32_t[]", len(members))
         lib.nd_routes_count(groups, len(of), sizes)

@@ -29,11 +29,6 @@
 typedef struct nd_route_space nd_route_space;
 typedef struct nd_routes nd_routes;
 
-typedef struct {
-    uint64_t edges;
-    uint64_t bytes;         /* of memory, all included */
-} nd_routes_stats_t;
-
 /* What tables that are walked together share: memory of at most bytes_max bytes, rounded up to
  * slabs of 2 MiB, and a key.  Its halves are secret and random: whoever names devices must not be
  * able to choose texts that collide.
@@ -90,11 +85,11 @@ uint32_t nd_routes_get(const nd_routes *routes, uint32_t from, const uint8_t *te
  */
 void nd_routes_remove(nd_routes *routes, uint32_t from, const uint8_t *text, uint64_t text_bytes);
 
-/* The table's figures.
- *
- *   Cost    constant.
- */
-void nd_routes_stats(const nd_routes *routes, nd_routes_stats_t *out);
+/* How many edges there are. */
+uint64_t nd_routes_edges(const nd_routes *routes);
+
+/* What a table takes of memory, all included. */
+uint64_t nd_routes_bytes(const nd_routes *routes);
 
 /* How far a request's notifications were looked up. */
 typedef struct {

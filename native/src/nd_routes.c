@@ -348,7 +348,12 @@ void nd_routes_remove(nd_routes *routes, uint32_t from, const uint8_t *text, uin
     else if (holder->live < holder->used / 2) consider_leaving(routes, number);
 }
 
-void nd_routes_stats(const nd_routes *routes, nd_routes_stats_t *out)
+uint64_t nd_routes_edges(const nd_routes *routes)
 {
-    *out = (nd_routes_stats_t){.edges = routes->edges, .bytes = routes->bytes};
+    return routes->edges;
+}
+
+uint64_t nd_routes_bytes(const nd_routes *routes)
+{
+    return routes->bytes;
 }

@@ -46,10 +46,14 @@ static int read_record(const uint8_t *body, uint64_t meta, piece *ep, piece *pat
     if (nd_meta_kind(meta) != 0) return 0;
     if ((uint64_t)(end - body) < BYTES_OF(BODY_HEAD) + ep->bytes + BYTES_OF(BETWEEN)) return 0;
     path->text = ep->text + ep->bytes + BYTES_OF(BETWEEN);
-    const uint8_t *at = path->text;
-    while (at < end && *at != '"') at += *at == '\\' ? 2 : 1;
-    if (at >= end) return 0;
-    path->bytes = (uint64_t)(at - path->text);
+    const uint8_t *quote = memchr(path->text, '"', (uint64_t)(end - path->text));
+    if (quote == NULL) return 0;
+    if (quote[-1] == '\\') {                                    /* it may be an escaped one */
+        quote = path->text;
+        while (quote < end && *quote != '"') quote += *quote == '\\' ? 2 : 1;
+        if (quote >= end) return 0;
+    }
+    path->bytes = (uint64_t)(quote - path->text);
     return 1;
 }
 
@@ -73,7 +77,7 @@ static void follow(const nd_routes *routes, probe *probes, uint32_t count)
         if (slots[at].place == 0) continue;
         const uint8_t *found = (const uint8_t *)routes_edge(routes, slots[at].place);
         __builtin_prefetch(found);
-        if (((uintptr_t)found % LINE_BYTES) + sizeof(edge) + probes[i].text.bytes > LINE_BYTES) {
+        if ((uintptr_t)found % LINE_BYTES + sizeof(edge) + probes[i].text.bytes > LINE_BYTES) {
             __builtin_prefetch(found + LINE_BYTES);
         }
     }

@@ -42,7 +42,7 @@ _Static_assert(sizeof(page) == ND_CHUNK_BYTES_MIN, "a page fills the pool's smal
 
 typedef struct {
     uint32_t bytes, used, live; /* of which live belong to edges that are there */
-    uint32_t _reserved;
+    uint32_t _reserved[5];      /* so that the shortest edges lie within a line of the cache */
 } chunk;
 
 typedef struct {

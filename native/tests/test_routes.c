@@ -24,13 +24,6 @@ static void house_end(house *h)
     test_memory_end(&h->memory);
 }
 
-static uint64_t bytes_of(const nd_routes *routes)
-{
-    nd_routes_stats_t stats;
-    nd_routes_stats(routes, &stats);
-    return stats.bytes;
-}
-
 /* A text for each number, of many lengths. */
 static uint64_t text_of(uint32_t number, uint8_t *text)
 {
@@ -101,7 +94,7 @@ static void edges_are_found_until_they_are_removed(void)
     enum { EDGES = 50000 };
     house h;
     house_begin(&h);
-    const uint64_t empty = bytes_of(h.routes);
+    const uint64_t empty = nd_routes_bytes(h.routes);
     for (uint32_t i = 0; i < EDGES; i++) CHECK_EQUAL(put(h.routes, i, i + 1), ND_OK);
     check_books(h.routes);
     for (uint32_t i = 0; i < EDGES; i++) CHECK_EQUAL(get(h.routes, i), i + 1);
@@ -110,7 +103,7 @@ static void edges_are_found_until_they_are_removed(void)
     check_books(h.routes);
     for (uint32_t i = 0; i < EDGES; i++) CHECK_EQUAL(get(h.routes, i), i % 2 ? i + 1 : 0);
     for (uint32_t i = 1; i < EDGES; i += 2) take(h.routes, i);
-    CHECK(bytes_of(h.routes) <= empty + CHUNK_BYTES_MAX);
+    CHECK(nd_routes_bytes(h.routes) <= empty + CHUNK_BYTES_MAX);
     check_books(h.routes);
     CHECK_EQUAL(put(h.routes, 7, 7), ND_OK);
     CHECK_EQUAL(get(h.routes, 7), 7);
@@ -123,7 +116,7 @@ static void an_edge_put_again_leads_elsewhere_and_takes_no_room(void)
     house_begin(&h);
     for (uint32_t i = 1; i < 100000; i++) CHECK_EQUAL(put(h.routes, 5, i), ND_OK);
     CHECK_EQUAL(get(h.routes, 5), 99999);
-    CHECK(bytes_of(h.routes) < 3 * ND_CHUNK_BYTES_MIN);
+    CHECK(nd_routes_bytes(h.routes) < 3 * ND_CHUNK_BYTES_MIN);
     CHECK_EQUAL(put(h.routes, 5, 0), ND_ERR_ARGUMENT);
     house_end(&h);
 }
@@ -139,7 +132,7 @@ static void memory_is_at_most_twice_what_lives_however_edges_come_and_go(void)
         if (turn >= 5000) take(h.routes, turn - 5000);
         state = state * 1664525u + 1013904223u;
         take(h.routes, turn - (state >> 8) % 5000);
-        if (bytes_of(h.routes) > most) most = bytes_of(h.routes);
+        if (nd_routes_bytes(h.routes) > most) most = nd_routes_bytes(h.routes);
         if (turn % 50000 == 0) check_books(h.routes);
     }
     CHECK(most < 2ull * 5000 * 80 + 5000 * 32 + 8 * CHUNK_BYTES_MAX);
@@ -154,7 +147,7 @@ static void one_edge_that_comes_and_goes_for_ever_keeps_its_memory(void)
     for (uint32_t turn = 0; turn < 100000; turn++) {
         CHECK_EQUAL(put(h.routes, turn, 1), ND_OK);
         take(h.routes, turn);
-        CHECK(bytes_of(h.routes) < 4 * ND_CHUNK_BYTES_MIN);
+        CHECK(nd_routes_bytes(h.routes) < 4 * ND_CHUNK_BYTES_MIN);
     }
     house_end(&h);
 }
@@ -205,6 +198,44 @@ static void the_key_decides_where_an_edge_lies(void)
             }
         }
     }
+    house_end(&h);
+}
+
+typedef struct {
+    uint32_t tag, number;
+} tagged;
+
+static int by_tag(const void *one, const void *other)
+{
+    const uint32_t a = ((const tagged *)one)->tag, b = ((const tagged *)other)->tag;
+    return a < b ? -1 : a > b;
+}
+
+/* Among so many texts some pairs have one tag: a birthday. */
+static void texts_of_one_tag_are_told_apart(void)
+{
+    enum { TEXTS = 300000 };
+    static tagged all[TEXTS];
+    house h;
+    house_begin(&h);
+    uint8_t text[96];
+    for (uint32_t i = 0; i < TEXTS; i++) all[i] = (tagged){routes_tag(h.routes, i % 3, text, text_of(i, text)), i};
+    qsort(all, TEXTS, sizeof *all, by_tag);
+    uint32_t pairs = 0;
+    for (uint32_t i = 1; i < TEXTS; i++) {
+        if (all[i].tag != all[i - 1].tag) continue;
+        pairs++;
+        const uint32_t one = all[i - 1].number, other = all[i].number;
+        CHECK_EQUAL(put(h.routes, one, 1), ND_OK);
+        CHECK_EQUAL(get(h.routes, other), 0);
+        CHECK_EQUAL(put(h.routes, other, 2), ND_OK);
+        CHECK_EQUAL(get(h.routes, one), 1);
+        CHECK_EQUAL(get(h.routes, other), 2);
+        take(h.routes, one);
+        CHECK_EQUAL(get(h.routes, one), 0);
+        CHECK_EQUAL(get(h.routes, other), 2);
+    }
+    CHECK(pairs > 3);
     house_end(&h);
 }
 
@@ -327,6 +358,7 @@ int main(void)
     RUN(one_edge_that_comes_and_goes_for_ever_keeps_its_memory);
     RUN(texts_may_be_as_long_as_they_may_be_and_no_longer);
     RUN(the_key_decides_where_an_edge_lies);
+    RUN(texts_of_one_tag_are_told_apart);
     RUN(no_memory_changes_nothing);
     RUN(a_full_space_refuses_and_goes_on_when_there_is_room);
     RUN(a_request_that_lies_about_itself_is_refused);
