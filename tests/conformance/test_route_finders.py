@@ -140,6 +140,15 @@ def test_escapes_and_other_alphabets_are_found(finder: RouteFinder, name: str) -
     assert list(groups.pairs) == [(5, 0), (6, 0), (0, 0)]
 
 
+def test_a_device_may_be_named_like_a_path(finder: RouteFinder) -> None:
+    table = device_table(finder, (ROOT, "/1", 1), (1, "/1", 5))
+    request = Request([("unknown", "/1"), ("/1", "/1")])
+    groups = finder.find(table, None, ROOT, request.block, request.meta, never)
+    assert list(groups.pairs) == [(0, 0), (5, 0)]
+    groups = finder.find(None, table, ROOT, request.block, request.meta, lambda ep, path: 9)
+    assert list(groups.pairs) == [(0, 9), (0, 5)]
+
+
 def test_a_block_may_be_a_bytearray(finder: RouteFinder) -> None:
     manual = device_table(finder, (ROOT, "a", 1), (1, "/1", 5))
     request = Request([("a", "/1"), ("b", "/1")])
