@@ -6,10 +6,17 @@ every layer may import it.
 
 from __future__ import annotations
 
+from array import array
 from enum import IntEnum, StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
+
+RecordBlock: TypeAlias = bytes | bytearray | memoryview
+"""Bodies of records end to end, as ``queue.interface.Records`` describes them."""
+
+RecordMetas: TypeAlias = "array[int] | memoryview"  # of type code 'Q'
+"""The lengths and kinds of these records."""
 
 
 class Kind(IntEnum):

@@ -19,6 +19,8 @@ from typing import Protocol
 
 import msgspec
 
+from dispatcher.model import RecordBlock, RecordMetas
+
 ROOT = 0
 """The node at which devices begin."""
 
@@ -84,8 +86,8 @@ class RouteFinder(Protocol):
         manual: RouteTable | None,
         chosen: RouteTable | None,
         chosen_from: int,
-        block: bytes | bytearray,
-        meta: array[int],
+        block: RecordBlock,
+        meta: RecordMetas,
         resolve: Resolve,
     ) -> Groups:
         """Find the audiences of notifications: the pair of what the two tables lead to.
@@ -139,8 +141,8 @@ class PlainFinder:
         manual: RouteTable | None,
         chosen: RouteTable | None,
         chosen_from: int,
-        block: bytes | bytearray,
-        meta: array[int],
+        block: RecordBlock,
+        meta: RecordMetas,
         resolve: Resolve,
     ) -> Groups:
         """See ``RouteFinder``."""

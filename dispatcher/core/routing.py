@@ -27,7 +27,15 @@ from dispatcher import limits
 from dispatcher.core.chosen_audiences import ChosenAudiences
 from dispatcher.core.manual_subscriptions import ManualSubscriptions
 from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, text_of
-from dispatcher.model import AsyncAnswer, DeviceChange, Kind, Presubscription, Subscription
+from dispatcher.model import (
+    AsyncAnswer,
+    DeviceChange,
+    Kind,
+    Presubscription,
+    RecordBlock,
+    RecordMetas,
+    Subscription,
+)
 
 Audience = tuple[int, ...]
 """Applications that get the same events, rising."""
@@ -42,9 +50,9 @@ class RoutableEvents(Protocol):
     """
 
     @property
-    def block(self) -> bytes | bytearray: ...
+    def block(self) -> RecordBlock: ...
     @property
-    def meta(self) -> array[int]: ...
+    def meta(self) -> RecordMetas: ...
     @property
     def eps(self) -> Sequence[str | None]: ...
     @property

@@ -30,7 +30,7 @@ import msgspec
 
 from dispatcher.core.idempotency import IdempotencyTable, KeyScope
 from dispatcher.model import Form as Form
-from dispatcher.model import Kind, Overflow, Position
+from dispatcher.model import Kind, Overflow, Position, RecordBlock, RecordMetas
 from dispatcher.model import SliceLimits as SliceLimits
 from dispatcher.model import Ticket as Ticket
 
@@ -71,8 +71,8 @@ class Records(msgspec.Struct, frozen=True):
     The bytes are trusted: whoever makes ``Records`` has checked and canonicalised them.
     """
 
-    block: bytes | bytearray | memoryview
-    meta: array[int] | memoryview  # type code 'Q'
+    block: RecordBlock
+    meta: RecordMetas
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 from dispatcher import limits
 from dispatcher.core.route_table import Groups, Resolve, RouteTable, split_plainly
 from dispatcher.errors import MemoryFull
+from dispatcher.model import RecordBlock, RecordMetas
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.native_ring import made
 
@@ -98,8 +99,8 @@ class NativeFinder:
         manual: RouteTable | None,
         chosen: RouteTable | None,
         chosen_from: int,
-        block: bytes | bytearray,
-        meta: array[int],
+        block: RecordBlock,
+        meta: RecordMetas,
         resolve: Resolve,
     ) -> Groups:
         """See ``RouteFinder``.  Raises ``ValueError`` when block and meta do not agree."""

@@ -22,10 +22,10 @@ import msgspec
 
 from dispatcher import limits, model
 from dispatcher.errors import BadRequest, FieldError, ValidationError
-from dispatcher.model import KIND_NAMES, AsyncAnswer, DeviceChange, Kind
+from dispatcher.model import KIND_NAMES, AsyncAnswer, DeviceChange, Kind, RecordBlock, RecordMetas
 from dispatcher.wire import canonical, event_fields, strict_json
 from dispatcher.wire.event_fields import BadField
-from dispatcher.wire.staging import Block, Metas, NewStaging, Staging, StrictStaging
+from dispatcher.wire.staging import NewStaging, Staging, StrictStaging
 
 MESSAGE_ID = "message-id"
 """The member by which a message on a gateway's socket is named, like ``Idempotency-Key``."""
@@ -50,8 +50,8 @@ class Parsed(msgspec.Struct, frozen=True, dict=True):
     the indices of the notifications whose max-age is not 0, or was not given.
     """
 
-    block: Block
-    meta: Metas
+    block: RecordBlock
+    meta: RecordMetas
     device_changes: tuple[DeviceChange, ...] = ()
     async_answers: tuple[AsyncAnswer, ...] = ()
     lasting: Sequence[int] = ()

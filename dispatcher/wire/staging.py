@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 
+from dispatcher.model import RecordBlock, RecordMetas
 from dispatcher.wire.canonical import Record
-
-Block: TypeAlias = bytes | bytearray | memoryview
-Metas: TypeAlias = "array[int] | memoryview"
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -34,8 +32,8 @@ class Taken(msgspec.Struct, frozen=True):
 class Staged(msgspec.Struct, frozen=True):
     """The records of a request; ``queue.interface.Records`` is made of ``block`` and ``meta``."""
 
-    block: Block
-    meta: Metas
+    block: RecordBlock
+    meta: RecordMetas
     lasting: Sequence[int]  # indices of the notifications whose max-age is not 0, or was not given
 
 

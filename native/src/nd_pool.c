@@ -84,9 +84,9 @@ void nd_pool_close(nd_pool *pool)
 
 void nd_pool_enlarge(nd_pool *pool)
 {
-    if (pool->slabs_count <= ND_SLABS_SMALL) return;
-    uint8_t *begin = pool->region + (uint64_t)ND_SLABS_SMALL * ND_SLAB_BYTES;
-    pool->io.enlarge(pool->io.context, begin, (uint64_t)(pool->slabs_count - ND_SLABS_SMALL) * ND_SLAB_BYTES);
+    const uint64_t bytes_max = nd_slabs_bytes_max(&pool->slabs);
+    const uint64_t small = (uint64_t)ND_SLABS_SMALL * ND_SLAB_BYTES;
+    if (bytes_max > small) pool->io.enlarge(pool->io.context, pool->region + small, bytes_max - small);
 }
 
 void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out)
