@@ -16,7 +16,7 @@ from statistics import median
 
 import trio
 
-from bench.daemon import LOAD_CORE, SERVER_CORE, pinned
+from bench.process import LOAD_CORE, SERVER_CORE, pinned
 
 _SEND_BYTES = 1_500_000
 _RECEIVE_BYTES = 256 * 1024
@@ -41,9 +41,10 @@ class Loopback:
 
     def push_with_trio(self) -> None:
         """The same with ``send_all`` of a Trio stream: the limit of a server written on Trio."""
-        trio.run(self._push_all)
+        trio.run(self.push_all)
 
-    async def _push_all(self) -> None:
+    async def push_all(self) -> None:
+        """``push_with_trio`` of a program that runs on Trio already."""
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._connection.dup()))
         async with stream:
             for _ in range(PUSH_BYTES // _SEND_BYTES):

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import mmap
 import time
+from collections.abc import Sequence
 
+import msgspec
 import trio
 
-from bench.load.fleet import EVENT_BYTES, Fleet, NotProven, Proof, count_events
+from bench.load.fleet import EVENT_BYTES, Fleet, NotProven, Proof, count_events, numbers
 
 _ENVELOPE_BYTES = len('{"notifications":[]}')
 _MESSAGE_SLACK_BYTES = 4_096  # per thousand events: headers of small messages, and a little more
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A message that came: where it lies, and when it was whole on ``time.perf_counter``."""
+
+    start: int
+    end: int
+    at_s: float
 
 
 class Arrivals:
@@ -31,7 +41,7 @@ class Arrivals:
 
     def begin(self, events_expected: int) -> None:
         """Forget the round before."""
-        self._messages: list[tuple[int, int]] = []
+        self._messages: list[Stored] = []
         self.events = 0
         self._events_expected = events_expected
         self._moved = trio.Event()
@@ -42,7 +52,15 @@ class Arrivals:
         events, rest = divmod(end - start - _ENVELOPE_BYTES + 1, EVENT_BYTES + 1)
         if rest:
             events = count_events(self.view[start:end])
-        self._messages.append((start, end))
+        self.note(start, end, time.perf_counter())
+        self.count(events)
+
+    def note(self, start: int, end: int, at_s: float) -> None:
+        """A message lies in ``memory[start:end]``, and its events are counted elsewhere."""
+        self._messages.append(Stored(start, end, at_s))
+
+    def count(self, events: int) -> None:
+        """So many events more have come."""
         self.events += events
         if self.events >= self._events_expected:
             self.last_at_s = self.last_at_s or time.perf_counter()
@@ -61,12 +79,23 @@ class Arrivals:
         """Return when the round's events have arrived."""
         await self.wait_until(self._events_expected)
 
-    def prove(self, fleet: Fleet) -> None:
-        """Check everything that came in this round; raises ``NotProven``."""
-        proof = Proof(fleet)
-        for start, end in self._messages:
-            proof.take(self.view[start:end])
+    def prove(self, fleet: Fleet, only_device: int | None = None) -> None:
+        """Check everything that came in this round; raises ``NotProven``.
+
+        With ``only_device``, that device's events must have come and no other's.
+        """
+        proof = Proof(fleet, only_device)
+        for message in self._messages:
+            proof.take(self.view[message.start : message.end])
         proof.finish()
+
+    def latencies_s(self, fleet: Fleet, due_s: Sequence[float]) -> list[float]:
+        """For each event, how long after its moment it came; event n was due at ``due_s[n]``."""
+        return [
+            message.at_s - due_s[number]
+            for message in self._messages
+            for number in numbers(fleet, self.view[message.start : message.end])
+        ]
 
     def room(self, start: int, bytes_wanted: int) -> memoryview:
         """Memory for what comes next; raises ``NotProven`` when far too much has come."""

@@ -24,11 +24,24 @@ class CallbackSink:
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
         self._end = 0  # of the bodies stored
+        self._may_answer = trio.Event()
+        self._may_answer.set()
         self.url = ""
 
     def begin(self) -> None:
         """A round starts: what comes is stored from the front again."""
         self._end = 0
+
+    def finish(self) -> None:
+        """Nothing was put off."""
+
+    def hold(self) -> None:
+        """Take no more than the request that comes next: answer nothing until ``release``."""
+        self._may_answer = trio.Event()
+
+    def release(self) -> None:
+        """Answer what was held, and what follows."""
+        self._may_answer.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled."""
@@ -49,6 +62,7 @@ class CallbackSink:
             if not unread.startswith(b"PUT ") or length is None:
                 raise NotUnderstood(f"want a PUT with a Content-Length: {unread[:head_end]!r}")
             unread = await self._receive_body(stream, unread[head_end + 4 :], int(length[1]))
+            await self._may_answer.wait()
             await stream.send_all(_OK)
 
     async def _receive_body(self, stream: trio.SocketStream, begun: bytes, length: int) -> bytes:

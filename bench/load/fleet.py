@@ -73,10 +73,17 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         """A multiple of the lanes, so that a device stays in its lane."""
         return max(self.devices // self.lanes, 1) * self.lanes
 
-    def expected(self) -> list[int]:
-        """How many events each device sends."""
+    def expected(self, only_device: int | None = None) -> list[int]:
+        """How many events each device sends; with ``only_device``, as if the others sent none."""
         turns, rest = divmod(self.events, self._devices_used)
-        return [turns + (device < rest) for device in range(self._devices_used)]
+        return [
+            turns + (device < rest) if only_device in (None, device) else 0
+            for device in range(self._devices_used)
+        ]
+
+    def number(self, device: int, counter: int) -> int:
+        """Which event of all it is, in the order of posting, from 0."""
+        return counter * self._devices_used + device
 
 
 def _join(events: list[str], form: BodyForm) -> bytes:
@@ -109,6 +116,12 @@ def count_events(message: bytes | memoryview) -> int:
     return len(_decode(message).notifications)
 
 
+def numbers(fleet: Fleet, message: bytes | memoryview) -> Iterator[int]:
+    """The numbers of a proven message's events."""
+    for event in _decode(message).notifications:
+        yield fleet.number(int(event.payload[_DEVICE]), int(event.payload[_COUNTER]))
+
+
 class Proof:
     """Follows what arrived of a fleet; raises ``NotProven`` at the first thing wrong.
 
@@ -116,8 +129,9 @@ class Proof:
     events must come as 0, 1, 2 ... up to its last.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._expected = fleet.expected()
+    def __init__(self, fleet: Fleet, only_device: int | None = None) -> None:
+        """``only_device``: what arrives must be this device's alone."""
+        self._expected = fleet.expected(only_device)
         self._eps = [f"{device:032x}" for device in range(len(self._expected))]
         self._next = [0] * len(self._expected)
 

@@ -21,27 +21,33 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """One keep-alive connection to the daemon."""
+    """One keep-alive connection to a server."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+        self.stream = stream
+        self._unread = b""
 
     async def send(self, request: bytes) -> Reply:
         """Send a whole request and wait for its answer."""
-        await self._stream.send_all(request)
-        received = b""
+        await self.stream.send_all(request)
+        return await self.receive()
+
+    async def receive(self) -> Reply:
+        """The next answer, to the oldest request that has none."""
+        received = self._unread
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += await self._receive()
         length = _LENGTH.search(received, 0, end + 2)
         total = end + 4 + (int(length[1]) if length else 0)
         while len(received) < total:
             received += await self._receive()
-        return Reply(int(received[9:12]), received[end + 4 :])
+        self._unread = received[total:]
+        return Reply(int(received[9:12]), received[end + 4 : total])
 
     async def _receive(self) -> bytes:
-        data = await self._stream.receive_some(_RECEIVE_BYTES)
+        data = await self.stream.receive_some(_RECEIVE_BYTES)
         if not data:
-            raise ConnectionError("the daemon closed the connection in the middle of an answer")
+            raise ConnectionError("the server closed the connection in the middle of an answer")
         return bytes(data)
 
 

@@ -15,6 +15,7 @@ _TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89
 _PONG, _MASKED = 0x8A, 0x80
 _NO_MASK = bytes(4)  # a mask of zeros: the payload stays as it is
 _HEAD_BYTES_MAX = 16 * 1024
+CONNECT_PATH = "/v2/notification/websocket-connect"
 
 
 class SinkFailed(Exception):
@@ -24,8 +25,9 @@ class SinkFailed(Exception):
 class WebSocketSink:
     """Receives until it is cancelled, or until the daemon ends the socket."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, path: str = CONNECT_PATH) -> None:
         self._arrivals = arrivals
+        self._path = path
         self._read_end = 0  # of the bytes received
         self._parsed_end = 0  # of the frames among them
 
@@ -35,10 +37,13 @@ class WebSocketSink:
         self._arrivals.view[: len(rest)] = rest
         self._parsed_end, self._read_end = 0, len(rest)
 
+    def finish(self) -> None:
+        """Nothing was put off."""
+
     async def run(self, port: int, key: str, *, task_status: trio.TaskStatus[None]) -> None:
         """Connect, and store what comes."""
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await _shake_hands(stream, key)
+            await shake_hands(stream, self._path, key)
             task_status.started()
             while True:
                 await trio.lowlevel.wait_readable(stream.socket)  # a round may begin meanwhile
@@ -55,22 +60,27 @@ class WebSocketSink:
     def _parse(self) -> bytes:
         """Take the whole frames; return the pongs that are due."""
         memory, pongs = self._arrivals.memory, b""
-        while (start := _payload_start(memory, self._parsed_end, self._read_end)) is not None:
+        while (start := payload_start(memory, self._parsed_end, self._read_end)) is not None:
             first = memory[self._parsed_end]
-            end = start + _payload_bytes(memory, self._parsed_end)
+            end = start + payload_bytes(memory, self._parsed_end)
             if end > self._read_end:
                 break
             if first == _TEXT:
                 self._arrivals.add(start, end)
             elif first == _PING:
-                pongs += bytes((_PONG, _MASKED | end - start)) + _NO_MASK + memory[start:end]
+                pongs += pong_frame(memory[start:end])
             else:
                 raise SinkFailed(_unexpected(first, memory[start:end]))
             self._parsed_end = end
         return pongs
 
 
-def _payload_start(memory: mmap, frame: int, end: int) -> int | None:
+def pong_frame(payload: bytes) -> bytes:
+    """A client's answer to a ping."""
+    return bytes((_PONG, _MASKED | len(payload))) + _NO_MASK + payload
+
+
+def payload_start(memory: mmap | bytearray, frame: int, end: int) -> int | None:
     """Where the payload of the frame starts, or None while its header is not there."""
     if end - frame < 2:
         return None
@@ -78,7 +88,8 @@ def _payload_start(memory: mmap, frame: int, end: int) -> int | None:
     return start if start <= end else None
 
 
-def _payload_bytes(memory: mmap, frame: int) -> int:
+def payload_bytes(memory: mmap | bytearray, frame: int) -> int:
+    """The length that the header of the frame tells."""
     short = memory[frame + 1]
     if short < 126:
         return short
@@ -92,17 +103,23 @@ def _unexpected(first: int, payload: bytes) -> str:
     return f"a frame that begins with {first:#x}"
 
 
-async def _shake_hands(stream: trio.SocketStream, key: str) -> None:
-    handshake = {
+async def shake_hands(stream: trio.SocketStream, path: str, key: str) -> None:
+    """Open a WebSocket on a fresh connection, and read no byte further; raises ``SinkFailed``."""
+    await stream.send_all(handshake(path, key))
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES_MAX:
+        head += await stream.receive_some(1)  # frames follow
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise SinkFailed(f"no WebSocket: {head!r}")
+
+
+def handshake(path: str, key: str) -> bytes:
+    """A client's request for a WebSocket."""
+    headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Protocol": f"wss, pelion_{key}",
     }
-    await stream.send_all(render("GET", "/v2/notification/websocket-connect", handshake))
-    head = b""
-    while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES_MAX:
-        head += await stream.receive_some(1)  # not a byte further: frames follow
-    if not head.startswith(b"HTTP/1.1 101"):
-        raise SinkFailed(f"no WebSocket: {head!r}")
+    return render("GET", path, headers)

@@ -12,11 +12,11 @@ import msgspec
 import trio
 
 from bench.compare import align
-from bench.daemon import LOAD_CORE, DaemonFailed, pinned
 from bench.load.fleet import BodyForm, NotProven
 from bench.load.generator import Refused
 from bench.load.websocket_sink import SinkFailed
 from bench.loopback import loopback_bytes_per_s
+from bench.process import LOAD_CORE, ServerFailed, pinned
 from bench.results import Run, Sample, make_run, record
 from bench.topology.pipeline import OpenSink, Plan, Variant, open_pipeline
 
@@ -96,7 +96,7 @@ def _measure(topology: Topology, variants: Sequence[Variant], plan: Plan) -> Ite
     try:
         with pinned(LOAD_CORE):
             results = trio.run(_rounds, topology, variants, plan)
-    except* (NotProven, Refused, SinkFailed, DaemonFailed) as failures:
+    except* (NotProven, Refused, SinkFailed, ServerFailed) as failures:
         sys.exit(f"{topology.name}: FAILED: {_first(failures)}")
     for variant, (samples, peak_rss_bytes) in results.items():
         yield make_run(topology.name, str(variant), msgspec.to_builtins(plan), peak_rss_bytes, limit, samples)
@@ -129,7 +129,7 @@ async def _rounds(
                     err=True,
                 )
         return {
-            variant: (samples[variant], measured[variant].pipeline.daemon.peak_rss_bytes())
+            variant: (samples[variant], measured[variant].pipeline.server.peak_rss_bytes())
             for variant in variants
         }
 

@@ -1,6 +1,6 @@
-"""One gateway, one daemon, one channel, one application; and a round through them.
+"""One gateway, one server, one channel, one application; and a round through them.
 
-    generator (core 1) --POST--> daemon (core 0) --frames or PUTs--> sink (core 1)
+    generator (core 1) --POST--> server (core 0) --frames or PUTs--> sink (core 1)
 
 Generator and sink are this process.  A round's time runs from the first byte posted
 to the last event received; the proof that all of it arrived follows when the clock
@@ -22,9 +22,10 @@ from bench.load.arrivals import Arrivals
 from bench.load.fleet import BodyForm, Fleet, NotProven
 from bench.load.generator import Generator
 from bench.load.http_client import connect, request
+from bench.process import ServerProcess
 from bench.results import Sample
 
-_QUIET_S = 0.2  # after the last event: what still comes then has come twice
+QUIET_S = 0.2  # after the last event: what still comes then has come twice
 _WARM_UP_EVENTS = 50_000
 
 
@@ -54,41 +55,60 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The devices of a round of so many events."""
         return Fleet(events=events, devices=self.devices, lanes=self.connections)
 
+    def generator(self, fleet: Fleet, form: BodyForm, key: str) -> Generator:
+        """What posts them to a daemon."""
+        return Generator(
+            fleet, form, key, body_events=self.body_events, ahead_events_max=self.ahead_events_max
+        )
+
 
 class Sink(Protocol):
     """Receives a round's messages into its ``Arrivals``."""
 
     def begin(self) -> None: ...
 
+    def finish(self) -> None:
+        """The clock has stopped: do now what was put off."""
+
+
+class Poster(Protocol):
+    """Posts the events of its fleet."""
+
+    async def run(self, port: int, arrivals: Arrivals) -> None: ...
+
+
+StartSink = Callable[[trio.Nursery, Arrivals], Awaitable[Sink]]
+"""Starts what receives from a server that is ready to be connected to."""
 
 OpenSink = Callable[[trio.Nursery, Daemon, str, Arrivals], Awaitable[Sink]]
 """Registers the channel of the application with this key, and starts what receives."""
 
 
 class Pipeline:
-    """A daemon with its load, ready for rounds; made by ``open_pipeline``."""
+    """A server with its load, ready for rounds; made by ``open_pipeline`` and ``open_load``."""
 
-    def __init__(self, daemon: Daemon, sink: Sink, arrivals: Arrivals, patience_s: float) -> None:
-        self.daemon = daemon
+    def __init__(self, server: ServerProcess, sink: Sink, arrivals: Arrivals, patience_s: float) -> None:
+        self.server = server
+        self.arrivals = arrivals
         self._sink = sink
-        self._arrivals = arrivals
         self._patience_s = patience_s
 
-    async def round(self, fleet: Fleet, generator: Generator) -> Sample:
+    async def round(self, fleet: Fleet, poster: Poster) -> Sample:
         """Post everything, receive everything, prove it.  Raises ``NotProven``, ``Refused``."""
         self._sink.begin()
-        self._arrivals.begin(fleet.events)
-        server, load, started_s = self.daemon.cpu_s(), time.process_time(), time.perf_counter()
+        self.arrivals.begin(fleet.events)
+        server, load, started_s = self.server.cpu_s(), time.process_time(), time.perf_counter()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, fleet.events)
-            await generator.run(self.daemon.port, self._arrivals)
-            await self._arrivals.wait_complete()
+            nursery.start_soon(watch, self.arrivals, fleet.events, self._patience_s)
+            await poster.run(self.server.port, self.arrivals)
+            await self.arrivals.wait_complete()
             nursery.cancel_scope.cancel()
         load = time.process_time() - load
-        await trio.sleep(_QUIET_S)
-        server = self.daemon.cpu_s() - server
-        await trio.to_thread.run_sync(self._arrivals.prove, fleet)
-        duration_s = self._arrivals.last_at_s - started_s
+        await trio.sleep(QUIET_S)
+        server = self.server.cpu_s() - server
+        self._sink.finish()
+        await trio.to_thread.run_sync(self.arrivals.prove, fleet)
+        duration_s = self.arrivals.last_at_s - started_s
         return Sample(
             events_per_s=fleet.events / duration_s,
             server_cpu_s_per_million=server / fleet.events * 1e6,
@@ -96,13 +116,14 @@ class Pipeline:
             load_cpu_share=load / duration_s,
         )
 
-    async def _watch(self, events_expected: int) -> None:
-        """Fail when nothing arrives any more."""
-        before = -1
-        while self._arrivals.events != before:
-            before = self._arrivals.events
-            await trio.sleep(self._patience_s)
-        raise NotProven(f"{before} of {events_expected} events arrived, then none for {self._patience_s:g} s")
+
+async def watch(arrivals: Arrivals, events_expected: int, patience_s: float) -> None:
+    """Fail when nothing arrives any more; runs until it is cancelled."""
+    before = -1
+    while arrivals.events != before:
+        before = arrivals.events
+        await trio.sleep(patience_s)
+    raise NotProven(f"{before} of {events_expected} events arrived, then none for {patience_s:g} s")
 
 
 class Measured(msgspec.Struct):
@@ -110,42 +131,52 @@ class Measured(msgspec.Struct):
 
     pipeline: Pipeline
     fleet: Fleet
-    generator: Generator
+    poster: Poster
 
     async def round(self) -> Sample:
         """One round; see ``Pipeline.round``."""
-        return await self.pipeline.round(self.fleet, self.generator)
+        return await self.pipeline.round(self.fleet, self.poster)
+
+
+@asynccontextmanager
+async def open_load(
+    server: ServerProcess, start_sink: StartSink, make_poster: Callable[[Fleet], Poster], plan: Plan
+) -> AsyncIterator[Measured]:
+    """Start the sink of a server, prepare the rounds, warm up."""
+    arrivals = Arrivals(max(plan.events, _WARM_UP_EVENTS))
+    async with trio.open_nursery() as nursery:
+        sink = await start_sink(nursery, arrivals)
+        pipeline = Pipeline(server, sink, arrivals, plan.patience_s)
+
+        async def prepare(events: int) -> Measured:
+            fleet = plan.fleet(events)
+            return Measured(pipeline, fleet, await trio.to_thread.run_sync(make_poster, fleet))
+
+        await (await prepare(min(plan.events, _WARM_UP_EVENTS))).round()
+        yield await prepare(plan.events)
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def open_pipeline(open_sink: OpenSink, variant: Variant, plan: Plan) -> AsyncIterator[Measured]:
     """Start a daemon, make keys, register, subscribe to everything, prepare requests, warm up."""
-    arguments = ("--durability", variant.durability)
-    with open_daemon(queue_bytes=plan.queue_bytes, arguments=arguments) as daemon:
+    with open_daemon(queue_bytes=plan.queue_bytes, durability=variant.durability) as daemon:
         gateway, application = daemon.create_key("gateway"), daemon.create_key("application")
-        arrivals = Arrivals(max(plan.events, _WARM_UP_EVENTS))
-        async with trio.open_nursery() as nursery:
-            sink = await open_sink(nursery, daemon, application, arrivals)
-            await call(daemon, "PUT", "/v2/subscriptions", application, [{"endpoint-name": "*"}])
-            pipeline = Pipeline(daemon, sink, arrivals, plan.patience_s)
+        await subscribe_to_all(daemon, application)
 
-            async def prepare(events: int) -> Measured:
-                fleet = plan.fleet(events)
-                make = _maker(fleet, variant.form, gateway, plan)
-                return Measured(pipeline, fleet, await trio.to_thread.run_sync(make))
+        async def start_sink(nursery: trio.Nursery, arrivals: Arrivals) -> Sink:
+            return await open_sink(nursery, daemon, application, arrivals)
 
-            await (await prepare(_WARM_UP_EVENTS)).round()
-            yield await prepare(plan.events)
-            nursery.cancel_scope.cancel()
+        def make_poster(fleet: Fleet) -> Poster:
+            return plan.generator(fleet, variant.form, gateway)
+
+        async with open_load(daemon.server, start_sink, make_poster, plan) as measured:
+            yield measured
 
 
-def _maker(fleet: Fleet, form: BodyForm, key: str, plan: Plan) -> Callable[[], Generator]:
-    def make() -> Generator:
-        return Generator(
-            fleet, form, key, body_events=plan.body_events, ahead_events_max=plan.ahead_events_max
-        )
-
-    return make
+async def subscribe_to_all(daemon: Daemon, key: str) -> None:
+    """The application gets the events of every device of its account."""
+    await call(daemon, "PUT", "/v2/subscriptions", key, [{"endpoint-name": "*"}])
 
 
 async def call(daemon: Daemon, method: str, path: str, key: str, content: object = None) -> None:
