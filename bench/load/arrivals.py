@@ -17,6 +17,8 @@ from bench.load.fleet import EVENT_BYTES, Fleet, NotProven, Proof, count_events,
 
 _ENVELOPE_BYTES = len('{"notifications":[]}')
 _MESSAGE_SLACK_BYTES = 4_096  # per thousand events: headers of small messages, and a little more
+_AMONG_OTHERS_BYTES = EVENT_BYTES + 1
+LONE_EVENT_BYTES = EVENT_BYTES + 64  # with its envelope and what the transport puts around that
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -33,8 +35,9 @@ class Arrivals:
     The generator is paced by it: see ``wait_for_room``.
     """
 
-    def __init__(self, events_max: int) -> None:
-        room = events_max * (EVENT_BYTES + 1) + (events_max // 1_000 + 1) * _MESSAGE_SLACK_BYTES
+    def __init__(self, events_max: int, event_bytes: int = _AMONG_OTHERS_BYTES) -> None:
+        """``event_bytes`` is the room for each: ``LONE_EVENT_BYTES`` where messages hold one or few."""
+        room = events_max * event_bytes + (events_max // 1_000 + 1) * _MESSAGE_SLACK_BYTES
         self.memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
         self.view = memoryview(self.memory)
         self.begin(0)

@@ -28,6 +28,10 @@ class CallbackSink:
         self._may_answer.set()
         self.url = ""
 
+    def receive_into(self, arrivals: Arrivals) -> None:
+        """Store what comes elsewhere from now on."""
+        self._arrivals = arrivals
+
     def begin(self) -> None:
         """A round starts: what comes is stored from the front again."""
         self._end = 0

@@ -20,6 +20,18 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def parse_reply(received: bytes) -> tuple[Reply, bytes] | None:
+    """The answer at the front and what follows it; None while it has not come whole."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    length = _LENGTH.search(received, 0, end + 2)
+    total = end + 4 + (int(length[1]) if length else 0)
+    if len(received) < total:
+        return None
+    return Reply(int(received[9:12]), received[end + 4 : total]), received[total:]
+
+
 class HttpClient:
     """One keep-alive connection to a server."""
 
@@ -34,15 +46,10 @@ class HttpClient:
 
     async def receive(self) -> Reply:
         """The next answer, to the oldest request that has none."""
-        received = self._unread
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            received += await self._receive()
-        length = _LENGTH.search(received, 0, end + 2)
-        total = end + 4 + (int(length[1]) if length else 0)
-        while len(received) < total:
-            received += await self._receive()
-        self._unread = received[total:]
-        return Reply(int(received[9:12]), received[end + 4 : total])
+        while (parsed := parse_reply(self._unread)) is None:
+            self._unread += await self._receive()
+        reply, self._unread = parsed
+        return reply
 
     async def _receive(self) -> bytes:
         data = await self.stream.receive_some(_RECEIVE_BYTES)
@@ -75,3 +82,12 @@ def render(method: str, path: str, headers: Mapping[str, str], body: bytes = b""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def call(port: int, method: str, path: str, key: str, content: object = None) -> None:
+    """One request of the notification API, on a connection of its own, that must succeed."""
+    body = b"" if content is None else msgspec.json.encode(content)
+    async with connect(port) as client:
+        reply = await client.send(request(method, path, key, body))
+    if not 200 <= reply.status < 300:
+        raise ConnectionError(f"{method} {path} was answered {reply.status}: {reply.body!r}")

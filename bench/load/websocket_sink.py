@@ -11,7 +11,7 @@ from bench.load.arrivals import Arrivals
 from bench.load.http_client import render
 
 _RECEIVE_BYTES = 1024 * 1024
-_TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89
+TEXT, _CLOSE, PING = 0x81, 0x88, 0x89
 _PONG, _MASKED = 0x8A, 0x80
 _NO_MASK = bytes(4)  # a mask of zeros: the payload stays as it is
 _HEAD_BYTES_MAX = 16 * 1024
@@ -40,7 +40,9 @@ class WebSocketSink:
     def finish(self) -> None:
         """Nothing was put off."""
 
-    async def run(self, port: int, key: str, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, port: int, key: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Connect, and store what comes."""
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await shake_hands(stream, self._path, key)
@@ -65,9 +67,9 @@ class WebSocketSink:
             end = start + payload_bytes(memory, self._parsed_end)
             if end > self._read_end:
                 break
-            if first == _TEXT:
+            if first == TEXT:
                 self._arrivals.add(start, end)
-            elif first == _PING:
+            elif first == PING:
                 pongs += pong_frame(memory[start:end])
             else:
                 raise SinkFailed(_unexpected(first, memory[start:end]))

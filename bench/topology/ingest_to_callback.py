@@ -10,15 +10,15 @@ import trio
 from bench.daemon import Daemon
 from bench.load.arrivals import Arrivals
 from bench.load.callback_sink import CallbackSink
+from bench.load.http_client import call
 from bench.topology.measure import Topology, command
-from bench.topology.pipeline import call
 
 
 async def open_sink(nursery: trio.Nursery, daemon: Daemon, key: str, arrivals: Arrivals) -> CallbackSink:
     """Start a receiver and register it."""
     sink = CallbackSink(arrivals)
     await nursery.start(sink.run)
-    await call(daemon, "PUT", "/v2/notification/callback", key, {"url": sink.url})
+    await call(daemon.port, "PUT", "/v2/notification/callback", key, {"url": sink.url})
     return sink
 
 

@@ -9,14 +9,14 @@ import trio
 
 from bench.daemon import Daemon
 from bench.load.arrivals import Arrivals
+from bench.load.http_client import call
 from bench.load.websocket_sink import WebSocketSink
 from bench.topology.measure import Topology, command
-from bench.topology.pipeline import call
 
 
 async def open_sink(nursery: trio.Nursery, daemon: Daemon, key: str, arrivals: Arrivals) -> WebSocketSink:
     """Register a WebSocket channel and connect to it."""
-    await call(daemon, "PUT", "/v2/notification/websocket", key)
+    await call(daemon.port, "PUT", "/v2/notification/websocket", key)
     sink = WebSocketSink(arrivals)
     await nursery.start(sink.run, daemon.port, key)
     return sink

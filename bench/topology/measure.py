@@ -97,12 +97,13 @@ def _measure(topology: Topology, variants: Sequence[Variant], plan: Plan) -> Ite
         with pinned(LOAD_CORE):
             results = trio.run(_rounds, topology, variants, plan)
     except* (NotProven, Refused, SinkFailed, ServerFailed) as failures:
-        sys.exit(f"{topology.name}: FAILED: {_first(failures)}")
+        sys.exit(f"{topology.name}: FAILED: {first_of(failures)}")
     for variant, (samples, peak_rss_bytes) in results.items():
         yield make_run(topology.name, str(variant), msgspec.to_builtins(plan), peak_rss_bytes, limit, samples)
 
 
-def _first(failures: BaseExceptionGroup[Exception]) -> BaseException:
+def first_of(failures: BaseExceptionGroup[Exception]) -> BaseException:
+    """The first failure in a group, however deep it lies."""
     failure: BaseException = failures
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]

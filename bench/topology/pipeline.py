@@ -19,9 +19,9 @@ import trio
 
 from bench.daemon import Daemon, open_daemon
 from bench.load.arrivals import Arrivals
-from bench.load.fleet import BodyForm, Fleet, NotProven
+from bench.load.fleet import EVENT_BYTES, BodyForm, Fleet, NotProven
 from bench.load.generator import Generator
-from bench.load.http_client import connect, request
+from bench.load.http_client import call
 from bench.process import ServerProcess
 from bench.results import Sample
 
@@ -138,12 +138,21 @@ class Measured(msgspec.Struct):
         return await self.pipeline.round(self.fleet, self.poster)
 
 
+def warm_up_events(plan: Plan) -> int:
+    """How many events go through before the first round."""
+    return min(plan.events, _WARM_UP_EVENTS)
+
+
 @asynccontextmanager
 async def open_load(
-    server: ServerProcess, start_sink: StartSink, make_poster: Callable[[Fleet], Poster], plan: Plan
+    server: ServerProcess,
+    start_sink: StartSink,
+    make_poster: Callable[[Fleet], Poster],
+    plan: Plan,
+    event_bytes: int = EVENT_BYTES + 1,
 ) -> AsyncIterator[Measured]:
-    """Start the sink of a server, prepare the rounds, warm up."""
-    arrivals = Arrivals(max(plan.events, _WARM_UP_EVENTS))
+    """Start the sink of a server, prepare the rounds, warm up; ``event_bytes`` as for ``Arrivals``."""
+    arrivals = Arrivals(plan.events, event_bytes)
     async with trio.open_nursery() as nursery:
         sink = await start_sink(nursery, arrivals)
         pipeline = Pipeline(server, sink, arrivals, plan.patience_s)
@@ -152,7 +161,7 @@ async def open_load(
             fleet = plan.fleet(events)
             return Measured(pipeline, fleet, await trio.to_thread.run_sync(make_poster, fleet))
 
-        await (await prepare(min(plan.events, _WARM_UP_EVENTS))).round()
+        await (await prepare(warm_up_events(plan))).round()
         yield await prepare(plan.events)
         nursery.cancel_scope.cancel()
 
@@ -176,13 +185,4 @@ async def open_pipeline(open_sink: OpenSink, variant: Variant, plan: Plan) -> As
 
 async def subscribe_to_all(daemon: Daemon, key: str) -> None:
     """The application gets the events of every device of its account."""
-    await call(daemon, "PUT", "/v2/subscriptions", key, [{"endpoint-name": "*"}])
-
-
-async def call(daemon: Daemon, method: str, path: str, key: str, content: object = None) -> None:
-    """One request of the notification API that must succeed."""
-    body = b"" if content is None else msgspec.json.encode(content)
-    async with connect(daemon.port) as client:
-        reply = await client.send(request(method, path, key, body))
-    if not 200 <= reply.status < 300:
-        raise ConnectionError(f"{method} {path} was answered {reply.status}: {reply.body!r}")
+    await call(daemon.port, "PUT", "/v2/subscriptions", key, [{"endpoint-name": "*"}])

@@ -1,0 +1,73 @@
+"""An embedder's program: a dispatcher inside it, its events published by the library.
+
+    python -m bench.embedded EVENTS WARM_UP_EVENTS
+
+Says ``ready http://HOST:PORT`` and then an application's key, on which a WebSocket may be
+opened; publishes as many events as each line of its standard input says, one of the two.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import trio
+
+import dispatcher
+from bench.load.fleet import BodyForm, Fleet
+
+CALL_EVENTS = 10_000  # in one publish_many
+_AHEAD_EVENTS_MAX = 100_000  # in the queue: far from filling it
+_DEVICES = 1_000
+
+
+def fleet_of(events: int) -> Fleet:
+    """Who sends them: one lane, for one program publishes."""
+    return Fleet(events=events, devices=_DEVICES, lanes=1)
+
+
+def prepare(events: int) -> list[bytes]:
+    """The messages of a round, made before the clock runs."""
+    return [body.content for body in fleet_of(events).bodies(0, BodyForm.JSON, CALL_EVENTS)]
+
+
+async def publish(hub: dispatcher.Hub, application: dispatcher.Application, messages: list[bytes]) -> None:
+    """Publish everything, as fast as it is taken away."""
+    for message in messages:
+        while _queued(hub, application) > _AHEAD_EVENTS_MAX:
+            await trio.lowlevel.checkpoint()
+        await hub.publish_many(application, [message])
+
+
+def _queued(hub: dispatcher.Hub, application: dispatcher.Application) -> int:
+    statistics = hub.statistics(application)
+    assert statistics is not None
+    return statistics.records
+
+
+async def main(sizes: list[int]) -> None:
+    """Serve and publish until SIGTERM."""
+    prepared = {events: prepare(events) for events in sizes}
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with dispatcher.open_dispatcher() as hub, trio.open_nursery() as nursery:
+            application = await hub.ensure_application(await hub.ensure_account(), "embedded")
+            await hub.register_websocket(application)
+            key = await hub.create_key(dispatcher.Role.APPLICATION, application=application)
+            listeners = await dispatcher.open_listeners("127.0.0.1", 0)
+            await nursery.start(dispatcher.serve_http, hub, listeners)
+            port = listeners[0].socket.getsockname()[1]  # type: ignore[attr-defined]
+            print(f"ready http://127.0.0.1:{port}\n{key.key}", flush=True)
+
+            async def obey() -> None:
+                async for data in trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())):
+                    for line in data.split():
+                        await publish(hub, application, prepared[int(line)])
+
+            nursery.start_soon(obey)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main, list(map(int, sys.argv[1:])))
