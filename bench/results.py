@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
 
 FOLDER = Path(__file__).parent / "results"
+TARGETS_FILE = "targets.jsonl"
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,36 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return [sample.events_per_s for sample in self.samples]
 
 
+class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a row of the targets."""
+
+    name: str  # P1
+    commit: str
+    at: str
+    machine: Machine
+    settings: dict[str, int | float | str]
+    samples: dict[str, list[dict[str, float]]]  # by side, in the order of the rounds
+    absent: dict[str, str]  # side -> why it was not measured
+
+
+def make_target_run(
+    name: str,
+    settings: dict[str, int | float | str],
+    samples: dict[str, list[dict[str, float]]],
+    absent: dict[str, str],
+) -> TargetRun:
+    """A run made here and now."""
+    return TargetRun(
+        name=name,
+        commit=_commit(),
+        at=_now(),
+        machine=_machine(),
+        settings=settings,
+        samples=samples,
+        absent=absent,
+    )
+
+
 def make_run(
     name: str,
     variant: str,
@@ -64,7 +96,7 @@ def make_run(
         name=name,
         variant=variant,
         commit=_commit(),
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        at=_now(),
         machine=_machine(),
         settings=settings,
         peak_rss_bytes=peak_rss_bytes,
@@ -75,9 +107,18 @@ def make_run(
 
 def record(run: Run, folder: Path = FOLDER) -> None:
     """Add a run to the file of its benchmark."""
-    folder.mkdir(exist_ok=True)
-    with (folder / f"{run.name}.jsonl").open("ab") as file:
-        file.write(msgspec.json.encode(run) + b"\n")
+    _add(run, folder / f"{run.name}.jsonl")
+
+
+def record_target(run: TargetRun, folder: Path = FOLDER) -> None:
+    """Add a run to the file of the targets."""
+    _add(run, folder / TARGETS_FILE)
+
+
+def _add(run: Run | TargetRun, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    with file.open("ab") as lines:
+        lines.write(msgspec.json.encode(run) + b"\n")
 
 
 def load(file: Path) -> list[Run]:
@@ -85,6 +126,17 @@ def load(file: Path) -> list[Run]:
     return msgspec.json.Decoder(Run).decode_lines(file.read_bytes())
 
 
+def load_targets(folder: Path = FOLDER) -> list[TargetRun]:
+    """The runs of all rows, oldest first; none when nothing was recorded yet."""
+    file = folder / TARGETS_FILE
+    return msgspec.json.Decoder(TargetRun).decode_lines(file.read_bytes()) if file.exists() else []
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache  # the results that a run adds are no change of what it measures
 def _commit() -> str:
     """The commit that is checked out; ``+`` when files differ from it."""
     command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty=+", "--abbrev=12"]

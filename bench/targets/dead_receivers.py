@@ -1,0 +1,125 @@
+"""P10: 1,000 channels of which 200 have dead receivers; what the other 800 keep of their rate and latency.
+
+Both sides are posted the same events of 1,000 devices.  In one the last 200 devices
+belong to applications whose receivers are dead, in the other to nobody.  The first 800
+belong to an application each, on a WebSocket each.  What the dead ones are sent before
+the first round fills the buffers of the sockets that are not read: from then on they block.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from bench.daemon import Daemon, open_daemon
+from bench.goals import Figures, Goal, percentile
+from bench.load.arrivals import Arrivals
+from bench.load.crowd import Crowd, open_crowd
+from bench.load.dead_receivers import open_dead
+from bench.load.fleet import BodyForm, Fleet
+from bench.load.generator import Generator, all_accepted
+from bench.load.paced import PacedGenerator
+from bench.population import Population, Wanted, populate
+from bench.row import OpenSide, Row, Scale, Side
+from bench.targets import sides
+from bench.topology.pipeline import QUIET_S
+from dispatcher.config import TierSettings
+
+CHANNELS = 1_000
+_DEAD_SHARE = 5  # one in so many
+_DEVICE_EVENTS = 200  # of each device in the round that shows the rate
+_BODY_EVENTS = 5_000
+_LANES = 4
+_PACED_EVENTS = 4_000  # of the round that shows the latency
+_RATE_PER_S = 1_000
+_WITH, _WITHOUT = "800 beside 200 dead", "800 by themselves"
+_KEPT = 0.95
+_FILL_EVENTS = 5_000
+_TIER = TierSettings(ack_timeout_s=3_600.0)  # else the dead sockets would be closed after two minutes
+
+
+async def rate(daemon: Daemon, gateway: str, crowd: Crowd, fleet: Fleet) -> Figures:
+    """Post everything at once; how fast the crowd has its part of it."""
+    generator = Generator(fleet, BodyForm.NDJSON, gateway, body_events=_BODY_EVENTS, check=all_accepted)
+    crowd.begin(fleet)
+    cpu_s, began_s = daemon.server.cpu_s(), time.perf_counter()
+    await generator.run(daemon.port, Arrivals(0))
+    await crowd.wait_complete(sides.PATIENCE_S)
+    await trio.sleep(QUIET_S)
+    cpu_s = daemon.server.cpu_s() - cpu_s
+    await trio.to_thread.run_sync(crowd.prove, fleet)
+    took_s = crowd.last_at_s - began_s
+    return {
+        "events_per_s": crowd.events / took_s,
+        "server_cpu_s_per_million": cpu_s / fleet.events * 1e6,
+        "server_core": cpu_s / took_s,
+    }
+
+
+async def latency(daemon: Daemon, gateway: str, crowd: Crowd, fleet: Fleet) -> Figures:
+    """Post single events, each at its moment; how late the crowd has them."""
+    generator = PacedGenerator(fleet, gateway, _RATE_PER_S, check=all_accepted)
+    crowd.begin(fleet)
+    await generator.run(daemon.port, Arrivals(0))
+    await crowd.wait_complete(sides.PATIENCE_S)
+    await trio.sleep(QUIET_S)
+    crowd.prove(fleet)
+    values_ms = [value * 1e3 for value in crowd.latencies_s(fleet, generator.moments.due_s)]
+    return {"p50_ms": percentile(values_ms, 0.5), "p99_ms": percentile(values_ms, 0.99)}
+
+
+async def fill_up(daemon: Daemon, population: Population, numbers: Iterable[int]) -> None:
+    """Post straight to each of these applications more than a socket's buffers take."""
+    fleet = Fleet(events=_FILL_EVENTS, lanes=1)
+    for number in numbers:
+        path = f"/gateway/v1/applications/{Population.name(number)}/events"
+        generator = Generator(fleet, BodyForm.JSON, population.gateway, body_events=_FILL_EVENTS, path=path)
+        await generator.run(daemon.port, Arrivals(0))
+
+
+def crowd_of(*, has_dead: bool) -> OpenSide:
+    """A daemon with the living, and with the dead when there are to be any."""
+
+    @asynccontextmanager
+    async def open_side(scale: Scale) -> AsyncIterator[Side]:
+        channels = scale.of(CHANNELS, least=200)
+        living = channels - channels // _DEAD_SHARE
+        crowded = Fleet(events=channels * scale.of(_DEVICE_EVENTS, least=20), devices=channels, lanes=_LANES)
+        paced = Fleet(events=max(scale.of(_PACED_EVENTS), channels), devices=channels, lanes=_LANES)
+        wanted = Wanted(eps=[f"{device:032x}" for device in range(channels)], tier=_TIER)
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatcher-bench-"))
+            data = Path(folder, "data")
+            population = populate(data, channels if has_dead else living, wanted)
+            daemon = stack.enter_context(open_daemon(data=data, durability="memory"))
+            keys = population.keys
+            if has_dead:
+                await stack.enter_async_context(open_dead(daemon.port, keys[living:]))
+                await fill_up(daemon, population, range(living, channels))
+            events_max = max(*crowded.expected(), *paced.expected())
+            crowd = await stack.enter_async_context(open_crowd(daemon.port, keys[:living], events_max))
+
+            async def take_turn() -> Figures:
+                found = await rate(daemon, population.gateway, crowd, crowded)
+                return found | await latency(daemon, population.gateway, crowd, paced)
+
+            await take_turn()
+            yield take_turn
+
+    return open_side
+
+
+P10 = Row(
+    name="P10",
+    title="1,000 channels, 200 with dead receivers: the other 800",
+    goals=(
+        Goal(side=_WITH, figure="events_per_s", at_least=_KEPT, beside=_WITHOUT),
+        Goal(side=_WITH, figure="p99_ms", at_most=1 / _KEPT, beside=_WITHOUT),
+    ),
+    sides={_WITH: crowd_of(has_dead=True), _WITHOUT: crowd_of(has_dead=False)},
+)

@@ -1,0 +1,70 @@
+"""P3: events published by the library in a program of one's own, to a WebSocket.
+
+The program is `bench/embedded.py`: it publishes ready messages of 10,000 events with
+`publish_many`, which checks them as it checks what is posted.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from bench.embedded import fleet_of
+from bench.goals import Goal
+from bench.load.arrivals import Arrivals
+from bench.load.fleet import Fleet
+from bench.process import ServerProcess, open_server
+from bench.row import Row, Scale, Side
+from bench.targets import sides
+from bench.topology.pipeline import Plan, open_load, warm_up_events
+
+_DISPATCHER, _TRIO = "dispatcher, embedded", "send_all of Trio"
+_RATE = "events_per_s"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Tells the program to publish a round."""
+
+    server: ServerProcess
+    events: int
+
+    async def run(self, port: int, arrivals: Arrivals) -> None:
+        """Return when it is told."""
+        self.server.tell(str(self.events))
+
+
+@asynccontextmanager
+async def open_embedded(scale: Scale) -> AsyncIterator[Side]:
+    """The program, and a sink on its WebSocket."""
+    plan = Plan(events=scale.of(sides.EVENTS), connections=1, patience_s=sides.PATIENCE_S)
+    sizes = {plan.events, warm_up_events(plan)}
+    command = [sys.executable, "-m", "bench.embedded", *map(str, sizes)]
+    with (
+        tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder,
+        open_server(command, Path(folder, "log")) as server,
+    ):
+        key = server.hear()
+
+        def make_order(fleet: Fleet) -> Order:
+            assert fleet == fleet_of(fleet.events)
+            return Order(server, fleet.events)
+
+        sink = sides.websocket_of(server.port, key=key)
+        async with open_load(server, sink, make_order, plan) as measured:
+            yield sides.side_of(measured)
+
+
+P3 = Row(
+    name="P3",
+    title="embedded `publish_many` to a WebSocket",
+    goals=(
+        Goal(side=_DISPATCHER, figure=_RATE, at_least=6_000_000),
+        Goal(side=_DISPATCHER, figure=_RATE, at_least=0.4, beside=_TRIO),
+    ),
+    sides={_DISPATCHER: open_embedded, _TRIO: sides.loopback_by_trio},
+)
