@@ -13,7 +13,6 @@ are always consecutive and a pong is found by one subtraction:
 
 from __future__ import annotations
 
-from collections import deque
 from enum import StrEnum
 
 import msgspec
@@ -63,7 +62,7 @@ class Window:
     def __init__(self, counter: int) -> None:
         """``counter`` is where to begin; random, so that old or forged pongs do not fit."""
         self._first = counter % _COUNTERS
-        self._in_flight: deque[_Sent] = deque()
+        self._in_flight: list[_Sent] = []  # few; a deque takes 700 bytes on every idle socket
         self._events = 0
         self._bytes = 0
 
@@ -127,16 +126,13 @@ class Window:
         return counter.to_bytes(COUNTER_BYTES, "big")
 
     def _pop(self, count: int) -> Confirmation:
-        position = None
-        events = 0
-        for _ in range(count):
-            sent = self._in_flight.popleft()
-            position = sent.position
-            events += sent.events
-            self._bytes -= sent.bytes_count
+        confirmed = self._in_flight[:count]
+        del self._in_flight[:count]
+        events = sum(sent.events for sent in confirmed)
+        self._bytes -= sum(sent.bytes_count for sent in confirmed)
         self._events -= events
         self._first = (self._first + count) % _COUNTERS
-        return Confirmation(position, events)
+        return Confirmation(confirmed[-1].position, events)
 
 
 class LivenessRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ Two tasks, both children of ``run``:
 
     reader    receives, and keeps the time: its receive is under one long-lived
               cancel scope whose deadline is the next moment to look at the clock
-    control   writes what is not a message: pongs, idle pings, the Close frame
+    control   writes what is not a message: pongs, idle pings, the Close frame;
+              there only while there is such a thing, for a task takes 2 KB
 
 so the reader never waits for a write, and a client that floods us with pings has
 one pong, with the newest payload, waiting and no more (RFC 6455, section 5.5.3).
@@ -87,6 +88,41 @@ class WebSocketConnection:
     position that a pong confirms; whoever sends sets it.
     """
 
+    __slots__ = (
+        "_active_s",
+        "_alive_s",
+        "_bytes_acked",
+        "_bytes_written",
+        "_changed",
+        "_close_due",
+        "_closed",
+        "_ends_s",
+        "_idle_pinged_s",
+        "_is_control_running",
+        "_is_control_wanted",
+        "_is_deaf",
+        "_is_half_written",
+        "_is_over",
+        "_is_peer_silent",
+        "_is_ping_due",
+        "_is_unwritable",
+        "_message_bytes",
+        "_nursery",
+        "_pinged_s",
+        "_pong_due",
+        "_protocol",
+        "_reason",
+        "_rules",
+        "_send_lock",
+        "_socket",
+        "_stream",
+        "_timer",
+        "confirmed",
+        "limits",
+        "opened_s",
+        "window",
+    )
+
     def __init__(
         self,
         stream: trio.abc.Stream,
@@ -121,10 +157,11 @@ class WebSocketConnection:
         self._pong_due: bytes | None = None
         self._is_ping_due = False
         self._close_due: CloseConnection | None = None  # the Close frame to write
-        self._control_wanted = trio.Event()
+        self._is_control_wanted = False
+        self._is_control_running = False
         self._changed = trio.lowlevel.ParkingLot()
         self._timer: trio.CancelScope | None = None
-        self._scope: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None  # that of ``run``
         self._reason: CloseReason | None = None
         self._ends_s: float | None = None  # set: it is ending, and is over by then
         self._is_over = False
@@ -163,12 +200,14 @@ class WebSocketConnection:
         """
         try:
             async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
+                self._nursery = nursery
                 if self._is_over:
                     nursery.cancel_scope.cancel()
-                nursery.start_soon(self._write_control)
+                if self._is_control_wanted:
+                    self._want_control()
                 await self._read()
         finally:
+            self._nursery = None
             self._is_over = True
             if self._reason is None:
                 self._reason = CloseReason(by=ClosedBy.NETWORK, code=_CODE_LOST)
@@ -290,7 +329,7 @@ class WebSocketConnection:
                 self._on_pong(bytes(payload))
             case Ping(payload=payload):
                 self._pong_due = bytes(payload)
-                self._control_wanted.set()
+                self._want_control()
             case TextMessage() | BytesMessage():
                 self._on_message(event)
             case CloseConnection():
@@ -350,7 +389,7 @@ class WebSocketConnection:
                 case websocket_window.Ping():
                     self._pinged_s = now_s
                     self._is_ping_due = True
-                    self._control_wanted.set()
+                    self._want_control()
                 case websocket_window.Close(verdict, text):
                     self._on_timeout(verdict, text)
         return self._ends_s
@@ -393,14 +432,21 @@ class WebSocketConnection:
 
     # --- the control task -------------------------------------------------------------
 
+    def _want_control(self) -> None:
+        """Something is due that is no message; before ``run`` it waits for that."""
+        self._is_control_wanted = True
+        if self._nursery is not None and not self._is_control_running:
+            self._is_control_running = True
+            self._nursery.start_soon(self._write_control)
+
     async def _write_control(self) -> None:
-        while True:
-            await self._control_wanted.wait()
-            self._control_wanted = trio.Event()
+        while self._is_control_wanted:
+            self._is_control_wanted = False
             async with self._send_lock:
                 await self._write_frames(self._take_control())
             if self._close_due is None and self._ends_s is not None:
                 await self._after_close_frame()
+        self._is_control_running = False
 
     def _take_control(self) -> bytes:
         """The frames that are due, by what holds now that they can be written."""
@@ -452,7 +498,7 @@ class WebSocketConnection:
 
     def _want_close(self, frame: CloseConnection) -> None:
         self._close_due = frame
-        self._control_wanted.set()
+        self._want_control()
 
     def _on_write_failed(self) -> None:
         """The client takes nothing more, but may have said why, in a Close frame still to be read."""
@@ -472,8 +518,8 @@ class WebSocketConnection:
         """End it now: ``run`` closes the stream and returns."""
         self._is_over = True
         self._changed.unpark_all()
-        if self._scope is not None:
-            self._scope.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     async def _shut(self) -> None:
         """Close the stream: with a reset when the peer could take the end for a whole message.
