@@ -6,6 +6,7 @@ To Nchan a message is opaque: what is posted in one request goes out as one fram
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from bench.load.http_client import Reply
 from bench.process import Absent, ServerProcess, free_port, open_server
 
 _MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+_STATUSES = (0, -signal.SIGTERM)  # it listens before it minds the signal
 _CONFIG = """\
 load_module {module};
 daemon off;
@@ -61,7 +63,7 @@ def open_nchan() -> Iterator[ServerProcess]:
         config = Path(folder, "nginx.conf")
         config.write_text(_CONFIG.format(module=_MODULE, folder=folder, port=port))
         command = [program, "-p", folder, "-c", config]
-        with open_server(command, Path(folder, "log"), port=port) as server:
+        with open_server(command, Path(folder, "log"), port=port, statuses=_STATUSES) as server:
             yield server
 
 

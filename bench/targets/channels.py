@@ -30,7 +30,7 @@ from dispatcher.model import ChannelType
 CHANNELS = 100_000
 _IDLE_S = 5.0
 _IDLE_S_MIN = 2
-_SETTLE_S = 1.0  # from ready to the first look
+_SETTLE_S = 3.0  # from ready to the first look: what a start leaves to do is no idling
 _USED = 4  # channels that are sent something; an even number apart, so that they are WebSockets
 _MANY = "dispatcher, disk"
 _TYPES = (ChannelType.WEB_SOCKET, ChannelType.CALLBACK)
