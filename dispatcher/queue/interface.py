@@ -255,9 +255,9 @@ class ChannelQueue(Protocol):
         """
         ...
 
-    def take_losses(self, channel: int | None = None) -> Sequence[Loss]:
-        """What went and was told to nobody yet, of one channel or of all: of an append that failed,
-        damage found since, or cold records that were too old when they were read.
+    def take_losses(self) -> Sequence[Loss]:
+        """What went and was told to nobody yet: of an append that failed, or found out by reading
+        while nobody listened.
 
         The next append that succeeds tells the same, whichever comes first.
         """
@@ -322,8 +322,7 @@ class ChannelQueue(Protocol):
     def expire(self, channel: int, received_before_unix_ms: int) -> Loss | None:
         """Remove every record received before a moment, in flight or not; say what went.
 
-        Of cold records some may stay until they are read; they are then removed first: see
-        ``take_losses``.
+        Of cold records some may stay until they are read; they are then removed first.
         """
         ...
 

@@ -69,13 +69,6 @@ def corruption_of(channel: int, count: int, record_bytes: int, first_seq: int) -
     )
 
 
-def take_from(losses: list[Loss], channel: int | None) -> list[Loss]:
-    """Take the losses of one channel, or all, out of a list."""
-    taken = [loss for loss in losses if channel in (None, loss.channel)]
-    losses[:] = [loss for loss in losses if channel not in (None, loss.channel)]
-    return taken
-
-
 def joined(losses: Sequence[Loss]) -> Loss:
     """Losses of one channel and reason, which follow each other, as one."""
     return Loss(

@@ -30,7 +30,7 @@ from dispatcher.queue.interface import (
     SliceLimits,
 )
 from dispatcher.queue.ledger import Ledger
-from dispatcher.queue.losses import gap_of, joined, take_from
+from dispatcher.queue.losses import gap_of, joined
 from dispatcher.queue.memory_batch import MemoryBatch, messages_of, orderly
 from dispatcher.queue.memory_channel import MemoryChannel, MemoryRecord, parse
 
@@ -117,9 +117,10 @@ class MemoryQueue:
             self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
         return appended, DurableInMemory()
 
-    def take_losses(self, channel: int | None = None) -> list[Loss]:
+    def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""
-        return take_from(self._unreported, channel)
+        losses, self._unreported = self._unreported, []
+        return losses
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

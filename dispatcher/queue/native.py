@@ -35,7 +35,7 @@ from dispatcher.queue.interface import (
     Ticket,
 )
 from dispatcher.queue.ledger import Ledger
-from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, rejection_of, take_from
+from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, rejection_of
 from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
@@ -80,6 +80,7 @@ class NativeQueue:
         self._recovered: set[int] = set()  # channels that wait for open_channel
         self._received_unix_ms = 0
         self._unreported: list[Loss] = []  # see take_losses
+        self._on_lost: Callable[[Loss], None] = self._tell_later
         self._removed = ffi.new("nd_removed *")
         self._ring_stats = ffi.new("nd_ring_stats_t *")
         self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
@@ -302,9 +303,14 @@ class NativeQueue:
         self._ledger.rejected(rejected)
         return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
 
-    def take_losses(self, channel: int | None = None) -> list[Loss]:
+    def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""
-        return take_from(self._unreported, channel)
+        losses, self._unreported = self._unreported, []
+        return losses
+
+    def report_to(self, on_lost: Callable[[Loss], None]) -> None:
+        """Tell at once of losses that reading finds out: damage, and cold records that were too old."""
+        self._on_lost = on_lost
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""
@@ -394,7 +400,7 @@ class NativeQueue:
         count: int = removed.count - unreachable
         self._ledger.acked(count, removed.bytes)
         if unreachable:
-            self._unreported.append(self._lost(corruption_of(channel, unreachable, 0, seq + 1), found))
+            self._on_lost(self._lost(corruption_of(channel, unreachable, 0, seq + 1), found))
         return count
 
     def release(self, channel: int, after: Position | None = None) -> None:
@@ -493,7 +499,7 @@ class NativeQueue:
         return seq
 
     def _isolate(self, channel: ChannelRing, seq: int) -> None:
-        """Take a damaged record out, so that it stops nobody; what went is in ``take_losses``."""
+        """Take a damaged record out, so that it stops nobody."""
         removed = self._removed
         status = lib.nd_ring_isolate(channel.ring, seq, removed)
         if status == lib.ND_ERR_FULL:
@@ -501,18 +507,21 @@ class NativeQueue:
         if status == lib.ND_OK:
             self._log_loss(channel, removed)
             loss = corruption_of(channel.number, removed.count, removed.bytes, removed.first_seq)
-            self._unreported.append(self._lost(loss, channel))
+            self._on_lost(self._lost(loss, channel))
 
     def _note_memory(self) -> None:
         if self.residency is not None:
             self.residency.note()
 
     def _take_fetched(self, channel: ChannelRing, gone_bytes: int, expire_unix_ms: int) -> None:
-        """Do what could not be done while records were cold; their losses are in ``take_losses``."""
+        """Do what could not be done while records were cold."""
         self._ledger.shrunk(gone_bytes)
         loss = self.expire(channel.number, expire_unix_ms) if expire_unix_ms else None
         if loss is not None:
-            self._unreported.append(loss)
+            self._on_lost(loss)
+
+    def _tell_later(self, loss: Loss) -> None:
+        self._unreported.append(loss)
 
     def _log_loss(self, channel: ChannelRing, removed: Any) -> None:
         if self.log is not None:

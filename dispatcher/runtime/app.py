@@ -318,6 +318,8 @@ def _assemble(
     )
     _restore(contents, directory, router, registrations, callbacks, life_cycle)
     requests.restore(contents.device_requests)
+    if isinstance(queue, NativeQueue):
+        queue.report_to(publisher.tell_lost)
     _follow_journal(queue, directory, supervisor, metrics)
     return Hub(
         Parts(

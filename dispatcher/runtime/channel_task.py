@@ -80,21 +80,6 @@ async def next_batch(
 
     Expires first, so that no event is sent after its lifetime.
     """
-    try:
-        return await _frozen_or_next(channel, queue, now_unix_ms, observer)
-    finally:  # cold records may have been too old, or damaged
-        tell_losses(channel, queue, observer)
-
-
-def tell_losses(channel: ActiveChannel, queue: ChannelQueue, observer: Observer) -> None:
-    """Tell what reading a channel has shown to be gone."""
-    for loss in queue.take_losses(channel.row.id):
-        observer.lost(channel, loss)
-
-
-async def _frozen_or_next(
-    channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer
-) -> Batch | None:
     number = channel.row.id
     expire(channel, queue, now_unix_ms, observer)
     if channel.frozen is not None:

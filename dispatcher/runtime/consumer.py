@@ -12,7 +12,7 @@ from dispatcher.errors import ChannelGone, PositionLost
 from dispatcher.model import Position
 from dispatcher.queue.interface import Batch, ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm, expire, read_messages, tell_losses
+from dispatcher.runtime.channel_task import confirm, expire, read_messages
 from dispatcher.runtime.observer import Observer
 
 
@@ -72,7 +72,6 @@ class Consumer:
             if len(self._unacked) < limits.WINDOW_BATCHES_MAX:
                 expire(channel, self._queue, self._now_unix_ms(), self._observer)
                 batch = await self._queue.slice(number, self._sent, channel.limits(), channel.form)
-                tell_losses(channel, self._queue, self._observer)
                 if batch is not None:
                     try:
                         messages = await read_messages(batch)

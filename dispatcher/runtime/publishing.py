@@ -176,11 +176,15 @@ class Publisher:
 
     def _tell(self, losses: Sequence[Loss]) -> None:
         for loss in losses:
-            channel = self._directory.find_channel(loss.channel)
-            if channel is not None:
-                self._observer.lost(channel, loss)
-                if channel.form.include_gaps:
-                    self._supervisor.wake(channel)  # it may have nothing but the gap to send
+            self.tell_lost(loss)
+
+    def tell_lost(self, loss: Loss) -> None:
+        """Records left a queue: tell the operator, and the receiver if it wants to know."""
+        channel = self._directory.find_channel(loss.channel)
+        if channel is not None:
+            self._observer.lost(channel, loss)
+            if channel.form.include_gaps:
+                self._supervisor.wake(channel)  # it may have nothing but the gap to send
 
 
 def _with_own_ids(parsed: Parsed, judged: Sequence[Judged]) -> Parsed:

@@ -13,8 +13,9 @@ from support.stored_records import notifications, records_of
 from dispatcher import limits
 from dispatcher.errors import ChannelGone, JournalBehind, MemoryFull, StorageFull, StorageUnreadable
 from dispatcher.model import Form, Overflow, Position, SliceLimits
-from dispatcher.queue.interface import Batch, QueueOptions, Route
+from dispatcher.queue.interface import Batch, Loss, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
+from dispatcher.runtime.channel_task import read_messages
 
 FORM = Form(mixed_kinds=True)
 SOME = SliceLimits(events_max=2_000, bytes_max=1 << 20)
@@ -143,6 +144,9 @@ async def test_a_batch_that_waits_for_its_receiver_costs_no_memory(tmp_path: Pat
         assert queue.residency is not None
         assert queue.residency.blocking_fetches == 0
         cool(queue)
+        assert await read_messages(again) == (before,)
+        assert queue.residency.blocking_fetches == 0
+        cool(queue)
         assert again.tobytes() == [before]  # who does not wait is served all the same
         assert queue.residency.blocking_fetches > 0
 
@@ -177,14 +181,20 @@ async def test_what_is_too_old_is_not_sent_though_it_was_cold(tmp_path: Path) ->
         for number in range(100):
             await put(queue, 1, 1, number, unix_ms=NOW_MS + number)
         cool(queue)
-        assert queue.expire(1, NOW_MS + 10) is not None  # chunks that are too old as a whole
+        told: list[Loss] = []
+        queue.report_to(told.append)
+        loss = queue.expire(1, NOW_MS + 10)  # chunks that are too old as a whole
+        assert loss is not None
         assert queue.stats(1).oldest_unix_ms is not None
         batch = await queue.slice(1, None, SOME, FORM)
         assert batch is not None
+        (late,) = told
+        assert (loss.first_seq, late.first_seq, late.last_seq) == (1, loss.last_seq + 1, 10)
+        assert (late.reason, loss.count + late.count) == ("expired", 10)
         assert numbers_in(await read(batch)) == list(range(10, 100))
         assert queue.totals().expired == 10
-        queue.append(records_of(notifications(1)), [Route(1)], NOW_MS + 100)
-        assert queue.totals().queued == 101
+        appended, _ = queue.append(records_of(notifications(1)), [Route(1)], NOW_MS + 100)
+        assert appended.losses == ()  # it was told already
 
 
 async def test_a_full_channel_gives_up_whole_chunks_of_what_is_cold(tmp_path: Path) -> None:
