@@ -150,17 +150,16 @@ def encode_events(events: Sequence[model.Event | bytes], new_staging: NewStaging
     Each is a typed event, or the bytes of one notification message.  Raises
     ``ValidationError`` or ``BadRequest``; fields are named ``events[3].ep``.
     """
-    collected = _Collected(new_staging())
-    for index, event in enumerate(events):
-        place = f"events[{index}]"
-        if isinstance(event, bytes):
-            _take_message(event, collected, place)
-            continue
-        try:
-            event_fields.check(event, place)
-            collected.add(event, place)
-        except BadField as bad:
-            raise _wrong_field(bad.name, bad.message, None) from None
+    has_messages = any(isinstance(event, bytes) for event in events)
+    collected = _Collected(new_staging() if has_messages else StrictStaging())  # which costs no call for each
+    index = 0
+    while index < len(events):
+        lines = _lines_from(events, index)
+        if lines:
+            _take_run(lines, index, collected)
+        else:
+            _take_event(events[index], f"events[{index}]", collected)
+        index += max(len(lines), 1)
     return collected.parsed()
 
 
@@ -249,6 +248,42 @@ class _Collected:
             staged.lasting,
             self.message_id,
         )
+
+
+def _take_event(event: model.Event | bytes, place: str, collected: _Collected) -> None:
+    if isinstance(event, bytes):
+        _take_message(event, collected, place)
+        return
+    try:
+        event_fields.check(event, place)
+        collected.add(event, place)
+    except BadField as bad:
+        raise _wrong_field(bad.name, bad.message, None) from None
+
+
+def _lines_from(events: Sequence[model.Event | bytes], index: int) -> list[bytes]:
+    """The messages from an index on that can be lines of one text: a blank one would be passed over."""
+    lines: list[bytes] = []
+    for at in range(index, len(events)):
+        event = events[at]
+        if not isinstance(event, bytes) or not event.startswith(b"{") or b"\n" in event:
+            break
+        lines.append(event)
+    return lines
+
+
+def _take_run(lines: list[bytes], first_index: int, collected: _Collected) -> None:
+    """Messages of a program, as the lines of one text: so they cost no call each."""
+    text = b"\n".join(lines)
+    start = at = 0
+    while at < len(lines):
+        taken = collected.staging.take_lines(
+            text, start, len(text), limits.EVENTS_PER_REQUEST_MAX, len(lines) - at
+        )
+        start, at = taken.next_byte, at + taken.lines
+        if at < len(lines):
+            _take_strictly(lines[at], None, collected, f"events[{first_index + at}]")
+            start, at = start + len(lines[at]) + 1, at + 1
 
 
 def _take_message(text: bytes, collected: _Collected, place: str = "", *, may_be_named: bool = False) -> None:

@@ -13,6 +13,7 @@ from dispatcher import limits, model
 from dispatcher.model import AsyncAnswer, AsyncResponse, DeviceChange, Kind, Registration, RegistrationUpdate
 from dispatcher.wire.canonical import Meta, unpack_meta
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, encode_event
+from dispatcher.wire.staging import NewStaging, StrictStaging
 
 FULL = {"ep": "node-1", "path": "/3303/0/5700", "ct": "text/plain", "payload": "MjEuNQ==", "max-age": 60}
 
@@ -198,15 +199,18 @@ def test_ndjson_keeps_the_order_of_lines_whatever_they_hold() -> None:
             assert parse(text.encode(), BodyForm.NDJSON).eps == ["a", "b", "c", "d", 'e"', "f"]
 
 
-def test_a_large_ndjson_body_is_parsed_in_steps_that_add_up_to_the_same() -> None:
-    lines = [json.dumps({"notifications": [{**FULL, "ep": f"n{index}"}]}) for index in range(9000)]
+@pytest.mark.parametrize(("new_staging", "steps_min"), [(SCANNER.staging, 2), (StrictStaging, 4)])
+def test_a_large_ndjson_body_is_parsed_in_steps_that_add_up_to_the_same(
+    new_staging: NewStaging, steps_min: int
+) -> None:
+    lines = [json.dumps({"notifications": [{**FULL, "ep": f"n{index}"}]}) for index in range(12_000)]
     lines[4321] = json.dumps({"de-registrations": ["n4321"]})
-    parsing = Parsing("\n".join(lines).encode(), BodyForm.NDJSON)
+    parsing = Parsing("\n".join(lines).encode(), BodyForm.NDJSON, new_staging)
     steps = 1
     while (parsed := parsing.step()) is None:
         steps += 1
-    assert steps >= 4
-    assert parsed.eps == [f"n{index}" for index in range(9000)]
+    assert steps >= steps_min
+    assert parsed.eps == [f"n{index}" for index in range(12_000)]
     assert [change.index for change in parsed.device_changes] == [4321]
 
 
@@ -278,6 +282,18 @@ def test_a_typed_event_is_the_same_record_as_a_posted_one() -> None:
     lines = "\n".join(map(json.dumps, posted)).encode()
     assert encode_events(typed) == parse(lines, BodyForm.NDJSON)
     assert encode_events([json.dumps(message).encode() for message in posted]) == encode_events(typed)
+
+
+def test_messages_of_a_program_keep_their_order_whatever_they_hold() -> None:
+    note = {"notifications": [{"ep": "a", "path": "/1"}, {"ep": "b", "path": "/1"}]}
+    spread = json.dumps(note, indent=1).encode()
+    events: list[model.Event | bytes] = [
+        *[json.dumps(note).encode(), b"{}", b'{"de-registrations":["c"]}', b' {"notifications":[]}'],
+        *[spread, model.Deregistration("d"), b'{"registrations":[{"ep":"e"}]}', json.dumps(note).encode()],
+    ]
+    parsed = encode_events(events)
+    assert parsed.eps == ["a", "b", "c", "a", "b", "d", "e", "a", "b"]
+    assert [change.index for change in parsed.device_changes] == [2, 5, 6]
 
 
 def test_one_event_alone_is_a_list_of_one() -> None:

@@ -287,3 +287,9 @@ def test_bytes_of_a_program_are_a_message_and_errors_say_which() -> None:
     assert [field.name for field in caught.value.fields] == ["events[1].notifications[0].path"]
     with pytest.raises(BadRequest):
         encode_event(b"")
+    note = json.dumps({"notifications": [NOTE]}).encode()
+    odd = b'{"de-registrations":["b"]}'
+    for wrong in (b'{"notifications":[{"ep":"a"}]}', b'{"x":[]}', b'{"x":\n[]}', b" ", b"{}\n{}", b"{} {}"):
+        with pytest.raises(BadRequest) as refused:
+            encode_events([note, odd, note, model.Deregistration("c"), note, odd, wrong, note])
+        assert refused.value.fields[0].name.startswith(("events[6]", "body"))
