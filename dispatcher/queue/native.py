@@ -8,15 +8,17 @@ Trio thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from dispatcher import limits
 from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
-from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
+from dispatcher.errors import ChannelGone, MemoryFull, StorageUnreadable, Unavailable
 from dispatcher.model import Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
@@ -39,7 +41,7 @@ from dispatcher.queue.losses import corruption_of, gap_of, joined, loss_of, reje
 from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
-from dispatcher.queue.native_residency import Residency
+from dispatcher.queue.native_residency import Reach, Residency
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
 from dispatcher.queue.native_slices import Slicer
 from dispatcher.queue.segment_books import Contents
@@ -192,6 +194,7 @@ class NativeQueue:
             self.epoch,
             disk,
             lambda: (self._ledger.records, self._ledger.record_bytes),
+            self._fetch_for_journal,
             now_unix_ms,
             earlier,
         )
@@ -519,6 +522,16 @@ class NativeQueue:
         loss = self.expire(channel.number, expire_unix_ms) if expire_unix_ms else None
         if loss is not None:
             self._on_lost(loss)
+
+    async def _fetch_for_journal(self, channel: ChannelRing, first_seq: int) -> bool:
+        """Bring a record that cleaning needs into memory; False: not now.
+
+        It waits for memory a moment only: what would give some back may wait for the journal.
+        """
+        assert self.residency is not None, "nothing is cold without it"
+        with trio.move_on_after(limits.JOURNAL_RETRY_S), suppress(ChannelGone, StorageUnreadable):
+            return await self.residency.fetch(channel, Reach(first_seq=first_seq, records_max=1))
+        return channel.ring is None
 
     def _tell_later(self, loss: Loss) -> None:
         self._unreported.append(loss)

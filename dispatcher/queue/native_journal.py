@@ -234,12 +234,14 @@ class CleaningStep(Enum):
 
     MORE = "more"  # take the next step
     WAIT = "wait"  # take it when the group was written
+    FETCH = "fetch"  # take it when the record that comes next is in memory again
     DONE = "done"
 
 
 _STEPS = {
     lib.ND_OK: CleaningStep.MORE,
     lib.ND_NO_ROOM: CleaningStep.WAIT,
+    lib.ND_COLD: CleaningStep.FETCH,
     lib.ND_EMPTY: CleaningStep.DONE,
     lib.ND_ERR_CORRUPT: CleaningStep.DONE,  # what cannot be found in a ring cannot be delivered either
     lib.ND_ERR_POISONED: CleaningStep.WAIT,
@@ -276,23 +278,41 @@ class SegmentCleaner:
             )
         ]
 
-    def copying(self, channel: ChannelRing, last_seq: int) -> Callable[[int], CleaningStep]:
-        """A step that gathers some of a channel's records up to a seq, as its ring has them."""
-        raw = ffi.new("nd_live_channel *", (channel.number, channel.incarnation, ffi.NULL))
-        seq = ffi.new("uint64_t *", 1)
-
-        def step(bytes_max: int) -> CleaningStep:
-            if channel.ring is None:
-                return CleaningStep.DONE
-            raw.ring = channel.ring
-            return _STEPS[lib.nd_cleaner_copy(self._raw, self._journal.raw, raw, seq, last_seq, bytes_max)]
-
-        return step
+    def copying(self, channel: ChannelRing, last_seq: int) -> RingCopy:
+        """Gathers a channel's records up to a seq, as its ring has them."""
+        return RingCopy(self._raw, self._journal, channel, last_seq)
 
     def close(self) -> None:
         """Give its memory back.  *Blocks*: it is as much as a segment."""
         lib.nd_cleaner_close(self._raw)
         self._raw = ffi.NULL
+
+
+class RingCopy:
+    """A channel's records up to a seq, gathered as its ring has them: each call is a step."""
+
+    def __init__(self, cleaner: Any, journal: NativeJournal, channel: ChannelRing, last_seq: int) -> None:
+        self.channel = channel
+        self._cleaner = cleaner
+        self._journal = journal
+        self._last_seq = last_seq
+        self._raw = ffi.new("nd_live_channel *", (channel.number, channel.incarnation, ffi.NULL))
+        self._seq = ffi.new("uint64_t *", 1)
+
+    def __call__(self, bytes_max: int) -> CleaningStep:
+        if self.channel.ring is None:
+            return CleaningStep.DONE
+        self._raw.ring = self.channel.ring
+        journal = self._journal.raw
+        return _STEPS[
+            lib.nd_cleaner_copy(self._cleaner, journal, self._raw, self._seq, self._last_seq, bytes_max)
+        ]
+
+    @property
+    def next_seq(self) -> int:
+        """Where the next step goes on."""
+        seq: int = self._seq[0]
+        return seq
 
 
 def copying_answers(

@@ -23,7 +23,7 @@ from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.interface import Route
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_ring import ChannelRing
-from dispatcher.queue.native_space import JournalSpace
+from dispatcher.queue.native_space import Fetch, JournalSpace
 from dispatcher.queue.segment_books import Contents
 
 _KEY_BYTES = 32  # a scope's digest
@@ -50,6 +50,7 @@ class QueueLog:
         epoch: int,
         disk: Disk,
         held: Callable[[], tuple[int, int]],
+        fetch: Fetch,
         now_unix_ms: Callable[[], int],
         earlier: Contents,
     ) -> None:
@@ -61,7 +62,7 @@ class QueueLog:
         self._disk = disk
         self._held = held
         self._space = JournalSpace(
-            journal, disk, channels, answers, earlier, self._live_bytes, self._restate, now_unix_ms
+            journal, disk, channels, answers, earlier, self._live_bytes, self._restate, fetch, now_unix_ms
         )
         self._changed: dict[int, ChannelRing] = {}
         self._holes: list[_Hole] = []

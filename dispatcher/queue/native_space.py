@@ -40,6 +40,7 @@ from dispatcher.queue.native_journal import (
     CleaningStep,
     JournalStats,
     NativeJournal,
+    RingCopy,
     SegmentCleaner,
     copying_answers,
 )
@@ -48,13 +49,15 @@ from dispatcher.queue.segment_books import Contents, SegmentBooks
 
 Write = Callable[[], Awaitable[None]]  # writes the group that is gathering, and sees to the next segment
 Step = Callable[[int], CleaningStep]  # gathers about so many bytes
+Fetch = Callable[[ChannelRing, int], Awaitable[bool]]  # brings a record into memory; False: not now
 
 
 class JournalSpace:
     """Which segments are needed, and the work of needing them no more.
 
     ``earlier`` is what segments of an earlier run may hold, ``live_bytes`` says what the journal
-    must hold, and ``restate`` has a channel's state gathered with the next group.
+    must hold, ``restate`` has a channel's state gathered with the next group, and ``fetch``
+    brings records of a channel into memory, from a seq on.
 
     Invariant: a segment is unlinked by ``free_dead`` alone, which asks the books.  Whoever waits
     for a group may find that a full disk has taken the oldest segment meanwhile.
@@ -69,6 +72,7 @@ class JournalSpace:
         earlier: Contents,
         live_bytes: Callable[[], LiveBytes],
         restate: Callable[[int], None],
+        fetch: Fetch,
         now_unix_ms: Callable[[], int],
     ) -> None:
         self.books = SegmentBooks(earlier)
@@ -80,6 +84,7 @@ class JournalSpace:
         self._answers = answers
         self._live_bytes = live_bytes
         self._restate = restate
+        self._fetch = fetch
         self._now_unix_ms = now_unix_ms
         self._stats = ffi.new("nd_ring_stats_t *")
         self._live = _LiveChannels([])
@@ -200,7 +205,12 @@ class JournalSpace:
 
     async def _gather(self, step: Step, segment: int, commit: GroupCommit, write: Write) -> bool:
         """Take steps until all is gathered, a group after the other; False when that cannot be done now."""
-        while not await self._fill_group(step, segment, commit):
+        while (outcome := await self._fill_group(step, segment, commit)) is not CleaningStep.DONE:
+            if outcome is CleaningStep.FETCH:
+                assert isinstance(step, RingCopy)
+                if not await self._fetch(step.channel, step.next_seq):
+                    return False
+                continue
             await write()
             if commit.has_failed:
                 return False
@@ -208,8 +218,8 @@ class JournalSpace:
                 return False
         return True
 
-    async def _fill_group(self, step: Step, segment: int, commit: GroupCommit) -> bool:
-        """Gather a group's share of moves, in steps; whether there are no more."""
+    async def _fill_group(self, step: Step, segment: int, commit: GroupCommit) -> CleaningStep:
+        """Gather a group's share of moves, in steps; what has to come before the next."""
         sizes = self._disk.sizes
         disk_bytes = self._journal.stats().disk_bytes
         self.holds_back = disk_bytes > publishers_wait_at(self._live_bytes(), sizes.allowance_bytes)
@@ -223,9 +233,9 @@ class JournalSpace:
                 group.moved_from = segment
                 group.moved_bytes += moved_bytes
             if outcome is not CleaningStep.MORE:
-                return outcome is CleaningStep.DONE
+                return outcome
             await trio.lowlevel.checkpoint()
-        return False
+        return CleaningStep.WAIT
 
     def _live_accounts(self) -> Any:
         kept_from = sorted(self._answers.kept_from(self._now_unix_ms()).items())

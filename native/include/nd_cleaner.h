@@ -74,8 +74,9 @@ nd_status nd_cleaner_move(nd_cleaner *cleaner, nd_journal *journal, const nd_liv
  *
  *   Blocks  no.
  *   Cost    O(records gathered), a unit of about step_bytes at most.
- *   Returns as nd_cleaner_move, with *seq where to go on; ND_ERR_CORRUPT when nothing behind
- *           *seq can be found in the ring.
+ *   Returns as nd_cleaner_move, with *seq where to go on; ND_COLD when that record has to be
+ *           fetched first (nd_fetch.h); ND_ERR_CORRUPT when nothing behind *seq can be found
+ *           in the ring.
  */
 nd_status nd_cleaner_copy(nd_cleaner *cleaner, nd_journal *journal, const nd_live_channel *channel,
                           uint64_t *seq, uint64_t upto_seq, uint64_t step_bytes);

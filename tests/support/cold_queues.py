@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import trio
 from dispatcher.queue._core import ffi, lib
 
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import Appended, Keep, Records, Route, Ticket
 from dispatcher.queue.native import NativeQueue
 
@@ -53,8 +53,8 @@ def cool(queue: NativeQueue) -> None:
 class WatchedDisk(Disk):
     """This machine's disk; full when told so, slow when told so, and it knows which threads waited for it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, sizes: JournalSizes | None = None) -> None:
+        super().__init__(sizes or JournalSizes())
         self.is_full = False
         self.is_broken = False
         self.threads: set[int] = set()

@@ -49,10 +49,10 @@ class SmallDisk(Disk):
         self._preallocate_callback = ffi.callback(types["preallocate"], self._preallocate)
         self.files = ffi.new("nd_files *", {**table, "preallocate": self._preallocate_callback})
 
-    def _preallocate(self, _: Any, file: int, count: int) -> int:
+    def _preallocate(self, _: Any, file: int, offset: int, count: int) -> int:
         if disk_bytes(self._folder) + count > self.segments_max * self.sizes.segment_bytes:
             return int(lib.ND_ERR_NOSPACE)
-        status: int = self._real.preallocate(ffi.NULL, file, count)
+        status: int = self._real.preallocate(ffi.NULL, file, offset, count)
         return status
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
+from support.cold_queues import WatchedDisk as ColdDisk
+from support.cold_queues import cool
 from support.journal_folder import NOW_MS, Folder, contents, options
 from support.small_disk import SmallDisk, WatchedDisk, disk_bytes
 from support.stored_records import notifications, records_of
@@ -222,6 +224,40 @@ async def test_a_lost_segment_is_written_again_from_memory(folder: Folder) -> No
         before = await contents(queue, AWAY)
         await fill_and_settle(folder, queue, 1)
         (folder.path / "00000001.seg").unlink()
+        await fill_and_settle(folder, queue, 10)
+    async with folder.opened(KNOWN, sizes=SIZES) as (queue, report):
+        assert not report.journal.is_damaged
+        assert await contents(queue, AWAY) == before
+
+
+async def test_a_lost_segment_is_written_again_from_memory_though_its_records_were_moved_out_of_it(
+    folder: Folder,
+) -> None:
+    async with folder.opened(KNOWN, sizes=SIZES) as (queue, _):
+        await append(queue, 100, AWAY)
+        before = await contents(queue, AWAY)
+        await fill_and_settle(folder, queue, 1)
+        (folder.path / "00000001.seg").unlink()
+        cool(queue)
+        await fill_and_settle(folder, queue, 10)
+    async with folder.opened(KNOWN, sizes=SIZES) as (queue, report):
+        assert not report.journal.is_damaged
+        assert await contents(queue, AWAY) == before
+
+
+async def test_what_the_scratch_file_does_not_give_back_stops_no_publisher(folder: Folder) -> None:
+    disk = ColdDisk(SIZES)
+    async with folder.opened(KNOWN, disk=disk) as (queue, _):
+        await append(queue, 100, AWAY)
+        before = await contents(queue, AWAY)
+        await fill_and_settle(folder, queue, 1)
+        (folder.path / "00000001.seg").unlink()
+        cool(queue)
+        disk.is_broken = True
+        for _ in range(100):
+            await append(queue, 100, FAST[0])
+            settle(queue, FAST[0])
+        disk.is_broken = False
         await fill_and_settle(folder, queue, 10)
     async with folder.opened(KNOWN, sizes=SIZES) as (queue, report):
         assert not report.journal.is_damaged
