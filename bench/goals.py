@@ -40,7 +40,6 @@ UNITS: dict[str, Unit] = {
     "bytes_each": Unit("KB each", digits=2, factor=1e-3),
     "idle_core": Unit("% of a core, idle", digits=2, factor=100),
     "start_s": Unit("s to start", digits=2),
-    "bytes_per_s": Unit("MB/s", factor=1e-6),
 }
 
 

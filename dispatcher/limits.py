@@ -93,7 +93,7 @@ PRESUBSCRIPTION_PATH_CHARS_MAX = 128
 SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
 SHARED_PROFILE_PATHS_MAX = 16  # subscribed paths of a device up to which it shares them with devices like it
-ROUTES_BYTES_MAX = 4_096 * MIB  # of both, over all accounts; address space until it is used
+ROUTES_BYTES_MAX = 16_384 * MIB  # of subscriptions and what is remembered, over all accounts
 ROUTE_CACHE_MAX = 1_000_000  # devices and paths whose audiences are remembered, per account: 60 bytes each
 
 # --- devices --------------------------------------------------------------------------

@@ -59,10 +59,6 @@ class RouteTable(Protocol):
         """Remove an edge, if it is there."""
         ...
 
-    def memory_bytes(self) -> int:
-        """What it takes of the machine; 0: nobody counted."""
-        ...
-
 
 class Groups(msgspec.Struct, frozen=True):
     """A request's events by audience: the pairs found, in the order in which they come up.
@@ -123,10 +119,6 @@ class PlainTable:
     def remove(self, node: int, text: bytes) -> None:
         """See ``RouteTable``."""
         self._edges.pop((node, text), None)
-
-    def memory_bytes(self) -> int:
-        """See ``RouteTable``."""
-        return 0
 
 
 class PlainFinder:

@@ -71,8 +71,8 @@ class NativeBatch:
         channel, residency = self._channel, self._residency
         if residency is None or self.events == 0:
             return
-        while channel.ring is not None and not lib.nd_ring_is_warm(channel.ring, self._raw.next_seq):
-            await residency.fetch(channel, self._next())
+        if channel.ring is not None and not lib.nd_ring_is_warm(channel.ring, self._raw.next_seq):
+            await residency.fetch(channel, self._next())  # at once when it is gone, and others are cold
 
     def _next(self) -> Reach:
         """What will be read next."""

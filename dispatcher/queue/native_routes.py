@@ -52,7 +52,7 @@ class NativeTable:
             lib.nd_routes_remove(self._raw, node, text, len(text))
 
     def memory_bytes(self) -> int:
-        """See ``RouteTable``."""
+        """What it takes of the machine, all included."""
         return 0 if self._raw is None else int(lib.nd_routes_bytes(self._raw))
 
     def opened(self) -> Any:

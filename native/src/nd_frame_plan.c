@@ -169,6 +169,7 @@ nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_s
     while (out->next_seq <= last_seq) {                         /* a span each turn */
         nd_span span;
         const nd_status status = nd_ring_span(ring, out->next_seq, NULL, &span);
+        if (status == ND_COLD && nd_ring_next_seq(ring, out->next_seq) > last_seq) return ND_ERR_TRIMMED;
         if (status == ND_ERR_CORRUPT || status == ND_COLD) return status;
         if (status == ND_EMPTY || (out->events == 0 && span.first_seq != first_seq)) return ND_ERR_TRIMMED;
         while (span.records > 0 && span.first_seq <= last_seq) {        /* a record each turn */

@@ -149,11 +149,19 @@ def test_a_device_may_be_named_like_a_path(finder: RouteFinder) -> None:
     assert list(groups.pairs) == [(0, 9), (0, 5)]
 
 
-def test_a_block_may_be_a_bytearray(finder: RouteFinder) -> None:
+def test_block_and_meta_may_be_views_of_somebody_s_memory(finder: RouteFinder) -> None:
     manual = device_table(finder, (ROOT, "a", 1), (1, "/1", 5))
     request = Request([("a", "/1"), ("b", "/1")])
-    groups = finder.find(manual, None, ROOT, bytearray(request.block), request.meta, never)
-    assert list(groups.pairs) == [(5, 0), (0, 0)]
+    seen: list[tuple[bytes, bytes]] = []
+
+    def resolve(ep: bytes, path: bytes) -> int:
+        seen.append((ep, path))
+        return 3
+
+    for block in (bytearray(request.block), memoryview(request.block)):
+        groups = finder.find(manual, finder.new_table(), ROOT, block, memoryview(request.meta), resolve)
+        assert list(groups.pairs) == [(5, 3), (0, 3)]
+    assert seen == [(b"a", b"/1"), (b"b", b"/1")] * 2
 
 
 @pytest.mark.parametrize("kind", [Kind.REGISTRATION, Kind.DE_REGISTRATION])

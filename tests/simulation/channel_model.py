@@ -46,6 +46,7 @@ class ChannelModel:
         self.is_gone = False
         self.records: dict[Key, int] = {}  # safe on the disk: the event's number
         self.copies: dict[int, list[Key]] = {}  # by event
+        self.doubtful: set[Key] = set()  # of the records: those that a crash was allowed to take
         self.last_seq = 0  # of the records
         self.seen: set[Key] = set()
         self.confirmed: set[Key] = set()
@@ -82,6 +83,7 @@ class ChannelModel:
 
     def promise_nothing(self) -> None:
         """Whatever it holds may be gone: the durability that was asked for does not reach so far."""
+        self.doubtful.update(self.records)
         self.expected.clear()
         self._unsettled.clear()
         self._unseen.clear()
@@ -146,7 +148,7 @@ class ChannelModel:
         """Two accepted events, of one device's, that are stored in another order than they were posted in."""
         before: tuple[Key, int] | None = None
         for number in numbers:
-            copies = self.copies.get(number)
+            copies = self._copies_of(number)
             if number not in self.expected or not copies:
                 continue
             if before is not None and min(copies) < before[0]:
@@ -154,13 +156,18 @@ class ChannelModel:
             before = min(copies), number
         return None
 
+    def _copies_of(self, number: int) -> list[Key]:
+        """Of an event that was posted again after a crash, the copies behind it."""
+        copies = self.copies.get(number, [])
+        return [key for key in copies if key not in self.doubtful] or copies
+
     def missing(self) -> list[int]:
         """Accepted events that nobody has and whose absence nobody named."""
         unnamed, named = [], 0
         for number in self.expected:
             if number in self.confirmed_numbers:
                 continue
-            copies = self.copies.get(number, ())
+            copies = self._copies_of(number)
             if all(seq in self.lost for _, seq in copies):
                 named += max(1, len(copies))
             else:

@@ -101,7 +101,7 @@ def _settings(dice: Random, *, is_large: bool) -> Settings:
     durability = dice.choices((Durability.DISK, Durability.PROCESS, Durability.MEMORY), weights=(80, 12, 8))[
         0
     ]
-    memory_bytes = dice.choice((2, 64) if is_large else (64,)) * KIB * KIB
+    memory_bytes = dice.choice((2, 2, 4, 64) if is_large else (64,)) * KIB * KIB
     tier = TierSettings(
         queue_bytes=dice.choice((8 * KIB, 50_000_000, 50_000_000)) if not is_large else 50_000_000,
         event_lifetime_s=dice.choice((86_400.0, 86_400.0, 86_400.0, 25.0)),

@@ -11,7 +11,14 @@ from support.cold_queues import WatchedDisk, cool, small_queue
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
-from dispatcher.errors import ChannelGone, JournalBehind, MemoryFull, StorageFull, StorageUnreadable
+from dispatcher.errors import (
+    ChannelGone,
+    JournalBehind,
+    MemoryFull,
+    PositionLost,
+    StorageFull,
+    StorageUnreadable,
+)
 from dispatcher.model import Form, Overflow, Position, SliceLimits
 from dispatcher.queue.interface import Batch, Loss, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
@@ -195,6 +202,21 @@ async def test_what_is_too_old_is_not_sent_though_it_was_cold(tmp_path: Path) ->
         assert queue.totals().expired == 10
         appended, _ = queue.append(records_of(notifications(1)), [Route(1)], NOW_MS + 100)
         assert appended.losses == ()  # it was told already
+
+
+async def test_a_batch_that_expired_is_gone_and_not_cold(tmp_path: Path) -> None:
+    async with small_queue(tmp_path) as queue:
+        open_channels(queue, 1)
+        for number in range(100):
+            await put(queue, 1, 1, number, unix_ms=NOW_MS + number)
+        batch = await queue.slice(1, None, SliceLimits(events_max=10, bytes_max=1 << 20), FORM)
+        assert batch is not None
+        queue.expire(1, NOW_MS + 50)
+        cool(queue)
+        await batch.warm()
+        with pytest.raises(PositionLost):
+            batch.read_into(bytearray(64 << 10), 0)
+        assert await queue.rebuild(1, batch.first, batch.last, FORM) is None
 
 
 async def test_a_full_channel_gives_up_whole_chunks_of_what_is_cold(tmp_path: Path) -> None:
