@@ -244,6 +244,9 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}  # callback only; values are secrets: never logged
     learned_batch_bytes: int | None = None  # what the receiver was found to take (1009)
 
+    def __repr__(self) -> str:
+        return f"<Channel {self.id} {self.type} of application {self.application_id}>"
+
 
 class ChannelClocks(msgspec.Struct, frozen=True, kw_only=True):
     """Since when a channel's removal clocks run, in seconds of the dispatcher's up time."""

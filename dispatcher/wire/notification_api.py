@@ -88,6 +88,9 @@ class WebhookBody(msgspec.Struct, frozen=True):
     headers: dict[str, str] | None = None
     serialization: SerializationBody | None = None
 
+    def __repr__(self) -> str:
+        return "<WebhookBody>"
+
 
 class RegistrationBody(msgspec.Struct, frozen=True):
     serialization: SerializationBody | None = None
@@ -121,6 +124,9 @@ class WebhookAnswer(msgspec.Struct, frozen=True):
     url: str
     headers: dict[str, str]
     serialization: SerializationAnswer | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return "<WebhookAnswer>"
 
 
 class WebsocketChannelAnswer(msgspec.Struct, frozen=True):
