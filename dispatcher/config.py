@@ -12,7 +12,8 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,9 @@ from dispatcher.errors import BadRequest, ConfigError
 from dispatcher.model import ChannelLimits, Durability, Overflow
 
 ENVIRONMENT_PREFIX = "DISPATCHER_"
+
+_CREDENTIALS = re.compile(r"//[^@/]*@")
+_PROXY = re.compile(r"http://(?:(?P<credentials>[^@/\s]+)@)?(?P<place>[^@/]+)/?")
 
 Seconds = Annotated[float, Meta(ge=0.001)]
 
@@ -76,6 +80,16 @@ class CallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     allow_networks: Annotated[
         tuple[str, ...], _doc("CIDR blocks", "callback targets allowed besides the global addresses")
     ] = ()
+    deny_networks: Annotated[
+        tuple[str, ...], _doc("CIDR blocks", "never callback targets, whatever else allows them")
+    ] = ()
+    allow_ports: Annotated[
+        tuple[str, ...], _doc("ports", "of callback targets: single ones, and ranges such as 8000-8999")
+    ] = ("1-65535",)
+    proxy: Annotated[
+        str,
+        _doc("URL", "http://[USER:PASSWORD@]HOST:PORT of an HTTP proxy that callbacks go through (CONNECT)"),
+    ] = ""
     client_certificate: Annotated[str, _doc("path", "PEM chain shown to https callbacks")] = ""
     client_key: Annotated[str, _doc("path", "PEM key of client_certificate")] = ""
     ca: Annotated[str, _doc("path", "PEM file of extra trust roots for https callbacks")] = ""
@@ -192,6 +206,32 @@ def split_listen(name: str, value: str) -> tuple[str, int]:
     return match[1].strip("[]"), int(match[2])
 
 
+def port_range(text: str) -> range:
+    """The ports of ``443`` or ``8000-8999``.  Raises ``ValueError`` for what is neither."""
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    ports = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+    if not ports or ports[0] < 1 or ports[-1] > 65535:
+        raise ValueError(f"{text!r} is no port from 1 to 65535, and no range of them")
+    return ports
+
+
+def split_proxy(name: str, value: str) -> tuple[str, int, str]:
+    """Split ``http://[USER:PASSWORD@]HOST:PORT`` into host, port and ``USER:PASSWORD`` or nothing.
+
+    ``name`` is the setting, for the error, which does not repeat the value.
+    """
+    match = _PROXY.fullmatch(value)
+    try:
+        host, port = split_listen(name, match["place"] if match else "")
+    except ConfigError:
+        raise ConfigError(
+            f"{name}: want http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with what is special "
+            "in them percent-encoded"
+        ) from None
+    assert match is not None
+    return host, port, urllib.parse.unquote(match["credentials"] or "")
+
+
 def load(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
@@ -213,7 +253,7 @@ def load(
 
 
 def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[SettingRow]:
-    """Every setting with its value, default, unit, meaning and origin."""
+    """Every setting with its value, default, unit, meaning and origin; see ``masked``."""
     tables: list[tuple[str, Any, Any]] = [
         ("server", settings.server, ServerSettings()),
         ("storage", settings.storage, StorageSettings()),
@@ -234,6 +274,13 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
                 meaning=meaning,
                 origin=origins.get(name, "default"),
             )
+
+
+def masked(row: SettingRow) -> SettingRow:
+    """The row as it may be shown: without the credentials in a URL."""
+    if not isinstance(row.value, str):
+        return row
+    return msgspec.structs.replace(row, value=_CREDENTIALS.sub("//***@", row.value))
 
 
 def changed(before: Settings, after: Settings) -> tuple[str, ...]:
@@ -368,13 +415,29 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> Settings:
     ):
         if bool(getattr(table, one)) != bool(getattr(table, other)):
             raise ConfigError(f"{one} and {other} belong together: set both or neither")
-    for block in callbacks.allow_networks:
-        try:
-            ipaddress.ip_network(block)
-        except ValueError as error:
-            origin = origins.get("callbacks.allow_networks", "callbacks.allow_networks")
-            raise ConfigError(f"{origin}: {error}; want blocks such as 10.1.0.0/16") from None
+    _check_each("callbacks.allow_networks", callbacks.allow_networks, ipaddress.ip_network, origins)
+    _check_each("callbacks.deny_networks", callbacks.deny_networks, ipaddress.ip_network, origins)
+    _check_each("callbacks.allow_ports", callbacks.allow_ports, port_range, origins)
+    if callbacks.proxy:
+        split_proxy(origins.get("callbacks.proxy", "callbacks.proxy"), callbacks.proxy)
     for name, tier in settings.tiers.items():
         if tier.retry_initial_s > tier.retry_max_s:
             raise ConfigError(f"tiers.{name}: retry_initial_s is over retry_max_s")
     return settings
+
+
+def _check_each(
+    name: str, items: tuple[str, ...], read: Callable[[str], object], origins: Mapping[str, str]
+) -> None:
+    for item in items:
+        try:
+            read(item)
+        except ValueError as error:
+            raise ConfigError(f"{origins.get(name, name)}: {error}; want {_WANTED[name]}") from None
+
+
+_WANTED = {
+    "callbacks.allow_networks": "blocks such as 10.1.0.0/16",
+    "callbacks.deny_networks": "blocks such as 10.1.0.0/16",
+    "callbacks.allow_ports": 'ports such as "443" and "8000-8999"',
+}

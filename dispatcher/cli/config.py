@@ -42,7 +42,7 @@ def config() -> None:
 def show(file: Path | None, as_json: bool) -> None:
     """Every setting with its value, unit, default, meaning and where it came from."""
     settings, origins = load_settings(file, {})
-    for row in settings_module.describe(settings, origins):
+    for row in map(settings_module.masked, settings_module.describe(settings, origins)):
         if as_json:
             click.echo(msgspec.json.encode(row))
             continue

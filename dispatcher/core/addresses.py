@@ -1,4 +1,4 @@
-"""Which addresses a callback may be sent to.
+"""Which addresses and ports a callback may be sent to.
 
 An application chooses the name, and whoever runs the name's zone chooses the
 addresses, so neither can be trusted: the rule is asked about the numeric address
@@ -29,16 +29,19 @@ import msgspec
 
 
 class AddressPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator allows besides the global addresses.
+    """What the operator allows besides the global addresses, and what of these not.
 
     ``allow_private`` opens private, loopback and link-local addresses;
     ``allow_networks`` opens its blocks.  Neither opens what can never be a
     receiver: unspecified, multicast, broadcast.  A cloud's metadata addresses hand
-    out credentials; only a block that names them opens them.
+    out credentials; only a block that names them opens them.  ``deny_networks`` closes
+    its blocks whatever opens them: the operator's own machines may have global addresses.
     """
 
     allow_private: bool = False
     allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    deny_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_ports: tuple[range, ...] = (range(1, 65536),)
 
 
 class _OpenedBy(Enum):
@@ -68,7 +71,10 @@ _IPV4_BLOCKS = (
         _OpenedBy.NETWORK,
         "metadata service",
         "169.254.169.254/32",  # most clouds
-        "169.254.170.2/32",  # AWS container credentials
+        "169.254.170.2/32",  # AWS, credentials of containers
+        "169.254.170.23/32",  # AWS, credentials of pods
+        "169.254.0.23/32",  # Tencent
+        "169.254.42.42/32",  # Scaleway
         "100.100.100.200/32",  # Alibaba
         "168.63.129.16/32",  # Azure's host, behind an address that looks global
         "192.0.0.192/32",  # Oracle
@@ -86,7 +92,15 @@ _IPV4_BLOCKS = (
 _IPV6_BLOCKS = (
     *_blocks(_OpenedBy.NOTHING, "unspecified", "::/128"),
     *_blocks(_OpenedBy.NOTHING, "multicast", "ff00::/8"),
-    *_blocks(_OpenedBy.NETWORK, "metadata service", "fd00:ec2::254/128", "fd20:ce::254/128"),
+    *_blocks(
+        _OpenedBy.NETWORK,
+        "metadata service",
+        "fd00:ec2::254/128",  # AWS, as the IPv4 ones
+        "fd00:ec2::23/128",
+        "fd20:ce::254/128",  # Google
+        "fd00:42::42/128",  # Scaleway
+        "fe80::a9fe:a9fe/128",  # OpenStack
+    ),
     *_blocks(_OpenedBy.PRIVATE, "loopback", "::1/128"),
     *_blocks(_OpenedBy.PRIVATE, "private", "fc00::/7"),
     *_blocks(_OpenedBy.PRIVATE, "link-local", "fe80::/10"),
@@ -107,6 +121,7 @@ _IPV4_IN_LAST_BITS = (
 )
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
+_DENIED = "denied by the operator"
 _ISATAP_IDENTIFIERS = (0x0000_5EFE, 0x0200_5EFE)
 
 
@@ -136,11 +151,20 @@ def judge(address: str, policy: AddressPolicy) -> str | None:
     return _judge_ipv6(parsed, policy)
 
 
+def judge_port(port: int, policy: AddressPolicy) -> str | None:
+    """Say why a port must not be dialled; None: it may be."""
+    return None if any(port in allowed for allowed in policy.allow_ports) else f"port {port}"
+
+
 def _judge_ipv4(address: IPv4Address, policy: AddressPolicy) -> str | None:
+    if _is_denied(address, policy):
+        return _DENIED
     return _judge_by(_IPV4_BLOCKS, address, policy)
 
 
 def _judge_ipv6(address: IPv6Address, policy: AddressPolicy) -> str | None:
+    if _is_denied(address, policy):
+        return _DENIED
     if _is_wrapper(address):
         return _judge_all(_embedded_ipv4(address), policy)
     return _judge_by(_IPV6_BLOCKS, address, policy) or _judge_all(_embedded_ipv4(address), policy)
@@ -149,6 +173,10 @@ def _judge_ipv6(address: IPv6Address, policy: AddressPolicy) -> str | None:
 def _judge_all(addresses: tuple[IPv4Address, ...], policy: AddressPolicy) -> str | None:
     reasons = (_judge_ipv4(address, policy) for address in addresses)
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _is_denied(address: IPv4Address | IPv6Address, policy: AddressPolicy) -> bool:
+    return any(address in network for network in policy.deny_networks)
 
 
 def _judge_by(

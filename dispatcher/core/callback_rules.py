@@ -16,7 +16,7 @@ import idna
 import msgspec
 
 from dispatcher import limits
-from dispatcher.core.addresses import AddressPolicy, is_address, judge
+from dispatcher.core.addresses import AddressPolicy, is_address, judge, judge_port
 from dispatcher.errors import FieldError, ValidationError
 
 ADDRESS_NOT_ALLOWED = "address not allowed"
@@ -68,11 +68,13 @@ class CallbackTarget(msgspec.Struct, frozen=True, kw_only=True):
 def check_registration(url: str, headers: Mapping[str, str], policy: AddressPolicy) -> CallbackTarget:
     """Read a callback that an application wants to register.
 
-    Raises ``ValidationError`` with every field that is wrong, among them a host
-    written as an address that ``policy`` refuses.
+    Raises ``ValidationError`` with every field that is wrong, among them a port or a
+    host written as an address that ``policy`` refuses.
     """
     target = parse_callback(url, headers)
-    reason = judge(target.host, policy) if is_address(target.host) else None
+    reason = judge_port(target.port, policy)
+    if reason is None and is_address(target.host):
+        reason = judge(target.host, policy)
     if reason is not None:
         raise _invalid([FieldError(name="url", message=f"{ADDRESS_NOT_ALLOWED} ({reason})")])
     return target

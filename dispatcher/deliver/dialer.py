@@ -8,6 +8,8 @@ answer is judged as well.  TLS then checks the certificate against the name.
 
 Addresses that are refused are left out, the others are tried in the resolver's
 order.  A name that has only refused ones is "address not allowed".
+
+An egress proxy (``egress_proxy``) is one more way to connect to a judged number.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from dispatcher import limits
-from dispatcher.core.addresses import AddressPolicy, is_address, judge
+from dispatcher.core.addresses import AddressPolicy, is_address, judge, judge_port
 from dispatcher.core.callback_rules import CallbackTarget
 from dispatcher.deliver.callback_tls import tls_problem
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
@@ -31,6 +33,10 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """A numeric address and a port to a connected stream.  Raises ``OSError``."""
+
+
+class TunnelFailed(OSError):
+    """The egress proxy did not connect us.  The message is in our words, safe to log."""
 
 
 class Dialer:
@@ -65,8 +71,14 @@ class Dialer:
         Has no time limit of its own: the caller's covers looking up, connecting and
         the handshake.  Raises ``DeliveryFailed``.  Cancellation leaves no socket.
         """
+        refused = judge_port(target.port, self._policy)
+        if refused is not None:
+            raise DeliveryFailed(FailureClass.ADDRESS, detail=refused)
         addresses = self._allowed(await self._lookup(target.host))
-        stream = await self._connect_first(addresses, target.port)
+        try:
+            stream = await connect_first(self._connect, addresses, target.port)
+        except OSError as error:
+            raise _failure(error) from error
         if target.scheme == "https":
             return await self._handshake(stream, target.host)
         return stream
@@ -90,23 +102,6 @@ class Dialer:
             raise DeliveryFailed(FailureClass.ADDRESS, detail=reason or "")
         return allowed[: limits.CALLBACK_ADDRESSES_MAX]
 
-    async def _connect_first(self, addresses: Sequence[str], port: int) -> trio.abc.Stream:
-        """Try one address after the other.
-
-        Each but the last has a bound of its own, or one that swallows packets would
-        use up the whole time.
-        """
-        for address in addresses[:-1]:
-            with trio.move_on_after(limits.CALLBACK_ADDRESS_ATTEMPT_S):
-                try:
-                    return await self._connect(address, port)
-                except OSError:
-                    continue
-        try:
-            return await self._connect(addresses[-1], port)
-        except OSError as error:
-            raise DeliveryFailed(_classify(error)) from error
-
     async def _handshake(self, stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
         try:
             secured = trio.SSLStream(stream, self._tls, server_hostname=host, https_compatible=True)
@@ -121,12 +116,31 @@ class Dialer:
         return secured
 
 
-def _classify(error: OSError) -> FailureClass:
-    if isinstance(error, ConnectionRefusedError):
-        return FailureClass.REFUSED
-    if error.errno == errno.ETIMEDOUT:
-        return FailureClass.TIMEOUT
-    return FailureClass.CONNECTION
+def _failure(error: OSError) -> DeliveryFailed:
+    match error:
+        case TunnelFailed():
+            return DeliveryFailed(FailureClass.PROXY, detail=str(error))
+        case ConnectionRefusedError():
+            return DeliveryFailed(FailureClass.REFUSED)
+        case OSError(errno=errno.ETIMEDOUT):
+            return DeliveryFailed(FailureClass.TIMEOUT)
+        case _:
+            return DeliveryFailed(FailureClass.CONNECTION)
+
+
+async def connect_first(connect: Connect, addresses: Sequence[str], port: int) -> trio.abc.Stream:
+    """Try one address after the other; ``addresses`` is not empty.  Raises the last one's ``OSError``.
+
+    Each but the last has a bound of its own, or one that swallows packets would
+    use up the whole time.
+    """
+    for address in addresses[:-1]:
+        with trio.move_on_after(limits.CALLBACK_ADDRESS_ATTEMPT_S):
+            try:
+                return await connect(address, port)
+            except OSError:
+                continue
+    return await connect(addresses[-1], port)
 
 
 async def connect_tcp(address: str, port: int) -> trio.SocketStream:

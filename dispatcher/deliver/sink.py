@@ -60,6 +60,7 @@ class FailureClass(StrEnum):
     STATUS = "status"
     ADDRESS = "address not allowed"
     CONNECTION = "connection"  # reset, closed early, not HTTP
+    PROXY = "proxy"  # the operator's egress proxy did not connect us
 
 
 class DeliveryFailed(Exception):

@@ -16,14 +16,15 @@ import msgspec
 import trio
 
 from dispatcher import limits
-from dispatcher.config import Settings, StorageSettings
+from dispatcher.config import Settings, StorageSettings, port_range, split_proxy
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.device_requests import ASYNC_ID_RANDOM_BYTES
 from dispatcher.core.request_book import RequestBook
 from dispatcher.core.route_table import RouteFinder
 from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
-from dispatcher.deliver.dialer import Connect, Dialer, Resolve
+from dispatcher.deliver.dialer import Connect, Dialer, Resolve, SystemResolver, connect_tcp
+from dispatcher.deliver.egress_proxy import EgressProxy, ProxyTunnels
 from dispatcher.errors import CloseCode, ConfigError, DispatcherError, Unavailable
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
@@ -288,7 +289,7 @@ def _assemble(
         registrations=registrations,
         queue=queue,
         supervisor=supervisor,
-        dialer=Dialer(policy, load_tls(), resolve=world.resolve, connect=world.connect),
+        dialer=_dialer(settings, world, policy, load_tls()),
         policy=policy,
         load_tls=load_tls,
         now_unix_ms=clock.unix_ms,
@@ -355,8 +356,19 @@ def _address_policy(settings: Settings) -> AddressPolicy:
     chosen = settings.callbacks
     return AddressPolicy(
         allow_private=chosen.allow_private,
-        allow_networks=tuple(ip_network(block) for block in chosen.allow_networks),
+        allow_networks=tuple(map(ip_network, chosen.allow_networks)),
+        deny_networks=tuple(map(ip_network, chosen.deny_networks)),
+        allow_ports=tuple(map(port_range, chosen.allow_ports)),
     )
+
+
+def _dialer(settings: Settings, world: World, policy: AddressPolicy, tls: ssl.SSLContext) -> Dialer:
+    resolve, connect = world.resolve or SystemResolver(), world.connect or connect_tcp
+    if settings.callbacks.proxy:
+        host, port, credentials = split_proxy("callbacks.proxy", settings.callbacks.proxy)
+        proxy = EgressProxy(host=host, port=port, credentials=credentials)
+        connect = ProxyTunnels(proxy, resolve=resolve, connect=connect)
+    return Dialer(policy, tls, resolve=resolve, connect=connect)
 
 
 def _follow_journal(

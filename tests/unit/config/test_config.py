@@ -74,6 +74,16 @@ def test_a_tier_names_what_its_full_queues_do(tmp_path: Path, overflow: Overflow
         ('[tiers.free]\noverflow = "panic"\n', ("d.toml:2", "drop-oldest, reject or keep-latest")),
         ("[tiers.free]\nretry_initial_s = 200\n", ("tiers.free", "retry_initial_s")),
         ('[callbacks]\nallow_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
+        ('[callbacks]\ndeny_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
+        ('[callbacks]\nallow_ports = ["https"]\n', ("d.toml:2", "'https'", "8000-8999")),
+        ('[callbacks]\nallow_ports = ["9-8"]\n', ("d.toml:2", "'9-8'")),
+        ('[callbacks]\nallow_ports = ["0-80"]\n', ("d.toml:2", "'0-80'")),
+        ('[callbacks]\nallow_ports = ["80-65536"]\n', ("d.toml:2", "'80-65536'")),
+        ('[callbacks]\nproxy = "proxy:3128"\n', ("d.toml:2", "http://HOST:PORT")),
+        ('[callbacks]\nproxy = "https://proxy:3128"\n', ("d.toml:2", "http://HOST:PORT")),
+        ('[callbacks]\nproxy = "http://proxy"\n', ("d.toml:2", "http://HOST:PORT")),
+        ('[callbacks]\nproxy = "http://proxy:3128/path"\n', ("d.toml:2", "http://HOST:PORT")),
+        ('[callbacks]\nproxy = "http://a@b@proxy:3128"\n', ("d.toml:2", "percent-encoded")),
         ('[server]\ntls_key = "k"\n', ("tls_certificate", "tls_key", "both")),
         ("[server\n", ("d.toml", "not TOML")),
         ("nothing = 1\n", ("d.toml:1", "no setting nothing")),
@@ -84,6 +94,35 @@ def test_a_wrong_file_is_told_where_and_what(tmp_path: Path, text: str, words: t
         config.load(write(tmp_path, text))
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("http://proxy.inside:3128", ("proxy.inside", 3128, "")),
+        ("http://[fd00::9]:80/", ("fd00::9", 80, "")),
+        ("http://me:p%40ss%3A@10.0.0.9:8080", ("10.0.0.9", 8080, "me:p@ss:")),
+    ],
+)
+def test_a_proxy_is_a_place_and_perhaps_credentials(value: str, parts: tuple[str, int, str]) -> None:
+    assert config.split_proxy("callbacks.proxy", value) == parts
+
+
+def test_the_credentials_of_a_proxy_are_neither_shown_nor_repeated_in_an_error() -> None:
+    settings, origins = config.load(flags={"callbacks.proxy": "http://me:SECRET@proxy:3128"})
+    rows = [config.masked(row) for row in config.describe(settings, origins)]
+    assert {row.name: row.value for row in rows}["callbacks.proxy"] == "http://***@proxy:3128"
+    assert "SECRET" not in str(rows)
+    with pytest.raises(ConfigError) as caught:
+        config.load(flags={"callbacks.proxy": "http://me:SECRET@proxy"})
+    assert "SECRET" not in str(caught.value)
+
+
+def test_another_password_of_the_proxy_is_a_change() -> None:
+    before, after = (
+        config.load(flags={"callbacks.proxy": f"http://me:{password}@proxy:3128"})[0] for password in "ab"
+    )
+    assert config.changed(before, after) == ("callbacks.proxy",)
 
 
 @pytest.mark.parametrize("durability", ["disk", "process", "memory"])

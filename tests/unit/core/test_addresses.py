@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.core.addresses import AddressPolicy, is_address, judge
+from dispatcher.core.addresses import AddressPolicy, is_address, judge, judge_port
 
 STRICT = AddressPolicy()
 PRIVATE = AddressPolicy(allow_private=True)
@@ -91,7 +91,10 @@ REFUSED = {
     "168.63.129.16": "metadata service",
     "169.254.0.1": "link-local",
     "169.254.169.254": "metadata service",
+    "169.254.0.23": "metadata service",
+    "169.254.42.42": "metadata service",
     "169.254.170.2": "metadata service",
+    "169.254.170.23": "metadata service",
     "172.16.0.1": "private",
     "172.31.255.255": "private",
     "192.0.0.1": "reserved",
@@ -119,9 +122,22 @@ REFUSED = {
     "5f00::1": "reserved",
     "8000::1": "reserved",
     "fc00::1": "private",
+    "fd00:42::42": "metadata service",
+    "fd00:ec2::23": "metadata service",
     "fd00:ec2::254": "metadata service",
+    "fd20:ce::254": "metadata service",
     "fd12:3456::1": "private",
     "fe80::1": "link-local",
+    "fe80::a9fe:a9fe": "metadata service",
+    "::ffff:169.254.169.254": "metadata service",
+    "::ffff:0:127.0.0.1": "loopback",
+    "::127.0.0.1": "loopback",
+    "64:ff9b::10.0.0.1": "private",
+    "64:ff9b::100.64.0.1": "shared by a carrier",
+    "2002:7f00:1::": "loopback",
+    "2002:c0a8:1::1": "private",
+    "2001:0:808:808::f5ff:fffe": "private",  # Teredo: the client is 10.0.0.1
+    "2001:0:a00:1::f7f7:f7f7": "private",  # its server is
     "fe80::1%eth0": "scope id",
     "2600::1%1": "scope id",
     "fec0::1": "site-local",
@@ -280,6 +296,40 @@ def test_a_block_that_names_the_metadata_address_opens_it() -> None:
 )
 def test_no_block_opens_what_can_never_be_a_receiver(address: str) -> None:
     assert judge(address, allowing("0.0.0.0/0", "::/0", allow_private=True)) is not None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "8.8.8.8",
+        "2600:1::5",
+        "10.1.2.3",
+        mapped("8.8.8.8"),
+        nat64("8.8.8.8"),
+        six_to_four("8.8.8.8"),
+        teredo_client("8.8.8.8"),
+        isatap("8.8.8.8"),
+        "2a00:64::808:808",
+    ],
+)
+def test_a_denied_block_is_closed_whatever_opens_it_and_however_it_is_wrapped(address: str) -> None:
+    denied = AddressPolicy(
+        allow_private=True,
+        allow_networks=(ip_network("0.0.0.0/0"), ip_network("::/0")),
+        deny_networks=tuple(map(ip_network, ("8.8.8.0/24", "10.1.0.0/16", "2600:1::/32", "2a00:64::/96"))),
+    )
+    assert judge(address, denied) == "denied by the operator"
+    for other in ("8.8.9.8", "10.2.0.1", "2600:2::5", mapped("8.8.9.8")):
+        assert judge(other, denied) is None
+
+
+def test_a_port_is_allowed_by_one_of_the_ranges() -> None:
+    policy = AddressPolicy(allow_ports=(range(443, 444), range(8000, 9000)))
+    assert [port for port in (1, 442, 443, 444, 7999, 8000, 8999, 9000) if not judge_port(port, policy)] == [
+        *(443, 8000, 8999)
+    ]
+    assert judge_port(22, policy) == "port 22"
+    assert all(judge_port(port, STRICT) is None for port in (1, 80, 65535))
 
 
 def test_an_ipv6_block_does_not_open_the_ipv4_addresses_wrapped_in_it() -> None:

@@ -164,6 +164,17 @@ def test_a_host_written_as_a_refused_address_is_named_by_its_class(host: str, re
     assert problems(f"http://{host}:8080/x") == {"url": f"address not allowed ({reason})"}
 
 
+@pytest.mark.parametrize(
+    "url", ["http://example.com:22/", "https://8.8.8.8:22/", "http://[2606:4700::1]:22/"]
+)
+def test_a_port_that_the_operator_does_not_allow_is_refused_by_its_number(url: str) -> None:
+    policy = AddressPolicy(allow_ports=(range(80, 81), range(443, 444)))
+    with pytest.raises(ValidationError) as caught:
+        check_registration(url, {}, policy)
+    assert [field.message for field in caught.value.fields] == ["address not allowed (port 22)"]
+    assert check_registration(url.replace(":22", ""), {}, policy)
+
+
 def test_a_refused_address_is_left_to_the_dialer_when_it_was_registered_before() -> None:
     assert parse_callback("http://127.0.0.1:81/", {}).host == "127.0.0.1"
 

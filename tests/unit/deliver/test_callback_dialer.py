@@ -127,6 +127,13 @@ async def test_the_policy_decides() -> None:
     assert (await Network(answers).failure(other)).failure is FailureClass.ADDRESS
 
 
+async def test_a_port_that_is_not_allowed_is_not_even_looked_up() -> None:
+    network = Network(["8.8.8.8"])
+    failure = await network.failure(AddressPolicy(allow_ports=(range(443, 444),)))
+    assert (failure.failure, failure.detail) == (FailureClass.ADDRESS, "port 8080")
+    assert (network.lookups, network.dialled) == ([], [])
+
+
 async def test_the_next_address_is_tried_when_one_is_refused() -> None:
     unreachable = OSError(errno.ENETUNREACH, "no net")
     network = Network(["2606:4700::1", "8.8.8.8"], broken={"2606:4700::1": unreachable})
