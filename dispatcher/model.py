@@ -226,6 +226,17 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_unix_ms: int | None = None  # from then on it opens nothing; None: it does not expire
 
 
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """What an application's deliveries are signed with.  Secrets: never logged, never answered."""
+
+    secret: bytes
+    older_secret: bytes | None = None  # the one before, which signs too for a time
+    older_until_unix_ms: int = 0
+
+    def __repr__(self) -> str:
+        return "<Signing>"
+
+
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """A registration.  Its queue is found by ``id``.
 
@@ -242,6 +253,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     serialization: Serialization | None = None  # None: none was given
     url: str = ""  # callback only
     headers: dict[str, str] = {}  # callback only; values are secrets: never logged
+    signing: Signing | None = None  # callback only; None: deliveries are not signed
+    is_gzipped: bool = False  # callback only
     learned_batch_bytes: int | None = None  # what the receiver was found to take (1009)
 
     def __repr__(self) -> str:

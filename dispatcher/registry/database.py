@@ -26,6 +26,7 @@ MIGRATIONS = (
     "0002_devices.sql",
     "0003_device_requests.sql",
     "0004_key_expiry.sql",
+    "0005_signed_callbacks.sql",
 )
 """The n-th leads from schema n-1 to n.  Only ever added to."""
 

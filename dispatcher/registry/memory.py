@@ -167,6 +167,8 @@ class MemoryRegistry:
             stored,
             url=channel.url,
             headers=channel.headers,
+            signing=channel.signing,
+            is_gzipped=channel.is_gzipped,
             serialization=channel.serialization,
             learned_batch_bytes=channel.learned_batch_bytes,
         )

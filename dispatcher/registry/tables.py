@@ -24,6 +24,7 @@ from dispatcher.model import (
     ChannelType,
     Presubscription,
     Serialization,
+    Signing,
     Subscription,
 )
 from dispatcher.registry import device_tables, refusals, request_tables
@@ -146,7 +147,8 @@ def add_channel(db: sqlite3.Connection, channel: Channel) -> Channel:
     id = _insert(
         db,
         "INSERT INTO channels (application_id, type, incarnation, limits, "
-        "serialization, url, headers, learned_batch_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "serialization, url, headers, signing, is_gzipped, learned_batch_bytes) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         channel.application_id,
         channel.type,
         _to_signed(channel.incarnation),
@@ -159,7 +161,8 @@ def add_channel(db: sqlite3.Connection, channel: Channel) -> Channel:
 def update_channel(db: sqlite3.Connection, channel: Channel) -> None:
     """Replace what of a channel may change."""
     changed = db.execute(
-        "UPDATE channels SET serialization = ?, url = ?, headers = ?, learned_batch_bytes = ? WHERE id = ?",
+        "UPDATE channels SET serialization = ?, url = ?, headers = ?, signing = ?, is_gzipped = ?, "
+        "learned_batch_bytes = ? WHERE id = ?",
         (*_changeable(channel), channel.id),
     )
     if changed.rowcount == 0:
@@ -253,15 +256,16 @@ def _read_life_times(db: sqlite3.Connection) -> LifeTimes:
 def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
     rows = db.execute(
         "SELECT channels.id, application_id, account_id, type, incarnation, limits, serialization, url, "
-        "headers, learned_batch_bytes FROM channels JOIN applications ON applications.id = application_id "
-        "ORDER BY channels.id"
+        "headers, signing, is_gzipped, learned_batch_bytes "
+        "FROM channels JOIN applications ON applications.id = application_id ORDER BY channels.id"
     )
 
     @functools.cache  # the channels of a tier share one value: it is most of an idle channel's size
     def decode_limits(text: bytes) -> ChannelLimits:
         return msgspec.json.decode(text, type=ChannelLimits)
 
-    for id, application_id, account_id, type, incarnation, limits, chosen, url, headers, learned in rows:
+    for id, application_id, account_id, type, incarnation, limits, chosen, *callback, learned in rows:
+        url, headers, signing, is_gzipped = callback
         yield Channel(
             id=id,
             application_id=application_id,
@@ -272,16 +276,20 @@ def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
             serialization=None if chosen is None else msgspec.json.decode(chosen, type=Serialization),
             url=url,
             headers=msgspec.json.decode(headers, type=dict[str, str]),
+            signing=None if signing is None else msgspec.json.decode(signing, type=Signing),
+            is_gzipped=bool(is_gzipped),
             learned_batch_bytes=learned,
         )
 
 
-def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, int | None]:
-    serialization = channel.serialization
+def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, bytes | None, bool, int | None]:
+    serialization, signing = channel.serialization, channel.signing
     return (
         None if serialization is None else msgspec.json.encode(serialization),
         channel.url,
         msgspec.json.encode(channel.headers),
+        None if signing is None else msgspec.json.encode(signing),
+        channel.is_gzipped,
         channel.learned_batch_bytes,
     )
 

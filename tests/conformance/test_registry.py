@@ -26,6 +26,7 @@ from dispatcher.model import (
     Presubscription,
     Role,
     Serialization,
+    Signing,
     Subscription,
 )
 from dispatcher.registry.interface import LifeTimes, Registry
@@ -241,6 +242,8 @@ async def test_a_channel_comes_back_as_it_was(registry: Registry) -> None:
         serialization=Serialization(max_chunk_size=500, include_uid=True, mixed_kinds=False),
         url="https://example.com/é",
         headers={"Authorization": "Basic eA==", "X-ü": ""},
+        signing=Signing(secret=bytes(range(32)), older_secret=b"\xff" * 24, older_until_unix_ms=2**52),
+        is_gzipped=True,
         learned_batch_bytes=70_000,
     )
     added = await registry.add_channel(given)
@@ -279,6 +282,8 @@ async def test_an_update_replaces_what_may_change_and_nothing_else(registry: Reg
         "url": "http://b/",
         "headers": {"B": "2"},
         "serialization": Serialization(max_chunk_size=100),
+        "signing": Signing(secret=b"s" * 24),
+        "is_gzipped": True,
         "learned_batch_bytes": 65_536,
     }
     await registry.update_channel(
@@ -291,7 +296,7 @@ async def test_an_update_replaces_what_may_change_and_nothing_else(registry: Reg
         )
     )
     assert (await registry.load()).channels == (replace(stored, **changes), bystander)
-    await registry.update_channel(replace(stored, serialization=None, learned_batch_bytes=None))
+    await registry.update_channel(replace(stored, serialization=None, signing=None, learned_batch_bytes=None))
     assert (await registry.load()).channels == (stored, bystander)
 
 

@@ -20,7 +20,7 @@ from support.registries import NOW_UNIX_MS, channel_for, key_for, make_applicati
 from dispatcher import limits
 from dispatcher.core import access
 from dispatcher.errors import DataFolderError, StorageFull, TooManyRequests, Unavailable
-from dispatcher.model import AccessKey, Presubscription, Role, Subscription
+from dispatcher.model import AccessKey, Presubscription, Role, Signing, Subscription
 from dispatcher.registry.database import MIGRATIONS, Database
 from dispatcher.registry.folder import open_folder
 from dispatcher.registry.sqlite import open_registry
@@ -350,17 +350,44 @@ async def test_times_of_keys_are_the_injected_clock_s(tmp_path: Path) -> None:
     assert times == [(NOW_UNIX_MS, NOW_UNIX_MS)]
 
 
+_TAKEN_BACK = (  # what the newest migrations made, the newest first
+    ("ALTER TABLE channels DROP COLUMN signing", "ALTER TABLE channels DROP COLUMN is_gzipped"),
+    ("ALTER TABLE keys DROP COLUMN expires_unix_ms",),
+)
+
+
+def take_back(path: Path, version: int) -> None:
+    """Make the file what a dispatcher of this schema would have left."""
+    for statements in _TAKEN_BACK[: len(MIGRATIONS) - version]:
+        for statement in statements:
+            execute(path, statement)
+    execute(path, f"PRAGMA user_version = {version}")
+
+
 async def test_a_key_made_before_keys_could_expire_does_not(tmp_path: Path) -> None:
     async with open_sqlite(tmp_path) as registry:
         await registry.add_key(key_for(await make_application(registry)))
     path = registry_file(tmp_path)
-    execute(path, "ALTER TABLE keys DROP COLUMN expires_unix_ms")
-    execute(path, "PRAGMA user_version = 3")
+    take_back(path, 3)
     async with open_sqlite(tmp_path) as registry:
         (key,) = (await registry.load()).identities.keys
         later = replace(key, id="k_2", digest=b"2", expires_unix_ms=7)
         await registry.add_key(later)
         assert [key.expires_unix_ms for key in (await registry.load()).identities.keys] == [None, 7]
+
+
+async def test_a_callback_made_before_they_could_be_signed_is_plain(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path) as registry:
+        await registry.add_channel(replace(channel_for(await make_application(registry)), url="http://a/"))
+        before = (await registry.load()).channels
+    take_back(registry_file(tmp_path), 4)
+    async with open_sqlite(tmp_path) as registry:
+        assert (await registry.load()).channels == before
+        (channel,) = before
+        assert (channel.signing, channel.is_gzipped) == (None, False)
+        signed = replace(channel, signing=Signing(secret=b"s" * 24), is_gzipped=True)
+        await registry.update_channel(signed)
+        assert (await registry.load()).channels == (signed,)
 
 
 async def test_a_given_source_of_randomness_names_applications(tmp_path: Path) -> None:
