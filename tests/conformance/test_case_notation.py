@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 from support.case_document import BadCase, read_case
-from support.case_patterns import Variables, check_body, check_headers, check_no_null, filled
+from support.case_patterns import (
+    Variables,
+    check_body,
+    check_headers,
+    check_no_null,
+    check_signature,
+    filled,
+)
 
 UUID = "7d6b4f9e-1c52-4f0a-9a53-0b1f5e2c7a10"
 
@@ -54,10 +64,30 @@ def test_a_remembered_value_must_be_the_same_again() -> None:
 
 
 def test_headers_must_be_there_or_must_not() -> None:
-    check_headers(["Allow: GET", "Cache-Control: <any>", "!Upgrade"], {"allow": "GET", "cache-control": "x"})
+    found = {"allow": "GET", "cache-control": "x"}
+    check_headers(["Allow: GET", "Cache-Control: <any>", "!Upgrade"], found, {})
     for wanted in ("Allow: PUT", "Upgrade: <any>", "!Allow"):
         with pytest.raises(AssertionError):
-            check_headers([wanted], {"allow": "GET"})
+            check_headers([wanted], {"allow": "GET"}, {})
+
+
+def test_a_headers_value_can_be_remembered() -> None:
+    variables: Variables = {}
+    check_headers(["Id: <any FIRST>"], {"id": "x"}, variables)
+    check_headers(["Id: <any FIRST>", "Id: {FIRST}".format(**variables)], {"id": "x"}, variables)
+    with pytest.raises(AssertionError):
+        check_headers(["Id: <any FIRST>"], {"id": "y"}, variables)
+
+
+def test_a_signature_is_by_this_secret_and_over_this_message() -> None:
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    now = datetime.now(UTC)
+    headers = {"webhook-id": "1", "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(secret).sign("1", now, "{}")
+    check_signature(secret, headers, b"{}")
+    for other in ((secret.replace("A", "B"), b"{}"), (secret, b"[]")):
+        with pytest.raises(AssertionError):
+            check_signature(other[0], headers, other[1])
 
 
 @pytest.mark.parametrize("message", [b"null", b'{"a":null}', b'{"a":[{"b":null}]}'])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from standardwebhooks import Webhook, WebhookVerificationError
 from support.http_wire import WireResponse
 
 Variables = dict[str, str]
@@ -34,7 +35,7 @@ def filled(text: str, variables: Mapping[str, str]) -> str:
     return _NAME.sub(lambda match: variables[match[1]], repeated)
 
 
-def check_headers(wanted: Sequence[str], found: Mapping[str, str]) -> None:
+def check_headers(wanted: Sequence[str], found: Mapping[str, str], variables: Variables) -> None:
     """``Name: value`` must be there, with this value or one that fits; ``!Name`` must not."""
     for line in wanted:
         if line.startswith("!"):
@@ -42,7 +43,15 @@ def check_headers(wanted: Sequence[str], found: Mapping[str, str]) -> None:
             continue
         name, _, value = line.partition(": ")
         assert name.lower() in found, f"{name} is missing; there are {sorted(found)}"
-        assert value == "<any>" or found[name.lower()] == value, f"{name}: {found[name.lower()]!r}"
+        check_json(value, found[name.lower()], variables, name)
+
+
+def check_signature(secret: str, headers: Mapping[str, str], message: bytes) -> None:
+    """The request is signed with this secret, in the judgement of the published package."""
+    try:
+        Webhook(secret).verify(message, dict(headers), json_parse=False)
+    except WebhookVerificationError as error:
+        raise AssertionError(f"not signed with {secret}: {error}") from None
 
 
 def check_body(wanted: str, found: bytes, variables: Variables) -> None:

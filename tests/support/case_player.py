@@ -18,6 +18,7 @@ from support.case_patterns import (
     check_error,
     check_headers,
     check_no_null,
+    check_signature,
     filled,
     is_error_pattern,
 )
@@ -32,6 +33,7 @@ WAIT_S = 15.0
 NOTHING_S = 0.3
 AGAIN_S = 0.05
 AT_LAST = "at last"
+SIGNED = "signed with: "  # beside the headers of a callback, and none itself
 
 _NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, section 1.3: the answer to this nonce
@@ -118,7 +120,7 @@ class Player:
         assert found.status == int(status), f"{found.status} {found.headers} {found.body!r}"
         assert reason in ("", AT_LAST, found.reason), found.reason
         self._check_no_key(found, text)
-        check_headers(wanted.headers, found.headers)
+        check_headers(wanted.headers, found.headers, self._variables)
         assert found.status == 101 or "x-request-id" in found.headers
         if wanted.body is not None and is_error_pattern(wanted.body):
             check_error(wanted.body, found)
@@ -133,13 +135,18 @@ class Player:
         wanted = read_message(text)
         self._delivery = delivery = await self._receiver.next()
         assert delivery.line == f"{wanted.first} HTTP/1.1", delivery.line
-        check_headers(wanted.headers, delivery.headers)
+        message = delivery.message
+        signed = [line.partition(": ")[2] for line in wanted.headers if line.startswith(SIGNED)]
+        for secret in signed:
+            check_signature(secret, delivery.headers, message)
+        headers = [line for line in wanted.headers if not line.startswith(SIGNED)]
+        check_headers(headers, delivery.headers, self._variables)
         assert all(key not in str(delivery.headers) for key in self._tenancy.keys.values())
         if wanted.body == "<the same bytes>":
             assert delivery.body == self._last_body
         elif wanted.body is not None:
-            check_no_null(delivery.body)
-            check_body(wanted.body, delivery.body, self._variables)
+            check_no_null(message)
+            check_body(wanted.body, message, self._variables)
         self._last_body = delivery.body
 
     async def _reply(self, step: Step) -> None:

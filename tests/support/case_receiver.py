@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -21,6 +22,11 @@ class Delivery:
         self.body = body
         self.answer = HANG_UP
         self._is_answered = trio.Event()
+
+    @property
+    def message(self) -> bytes:
+        """The body without its Content-Encoding."""
+        return zlib.decompress(self.body, 31) if "content-encoding" in self.headers else self.body
 
     def reply(self, answer: bytes) -> None:
         """Send exactly this, or hang up."""
