@@ -208,7 +208,7 @@ def split_listen(name: str, value: str) -> tuple[str, int]:
 
 def port_range(text: str) -> range:
     """The ports of ``443`` or ``8000-8999``.  Raises ``ValueError`` for what is neither."""
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
     ports = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
     if not ports or ports[0] < 1 or ports[-1] > 65535:
         raise ValueError(f"{text!r} is no port from 1 to 65535, and no range of them")

@@ -9,7 +9,7 @@ an address is judged here already, so that the caller hears of it at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
@@ -65,13 +65,16 @@ class CallbackTarget(msgspec.Struct, frozen=True, kw_only=True):
         return f"<CallbackTarget {self.scheme}://{self.host_header}>"
 
 
-def check_registration(url: str, headers: Mapping[str, str], policy: AddressPolicy) -> CallbackTarget:
+def check_registration(
+    url: str, headers: Mapping[str, str], policy: AddressPolicy, *, reserved: Collection[str] = ()
+) -> CallbackTarget:
     """Read a callback that an application wants to register.
 
+    ``reserved`` are more header names that the dispatcher sets, in lower case.
     Raises ``ValidationError`` with every field that is wrong, among them a port or a
     host written as an address that ``policy`` refuses.
     """
-    target = parse_callback(url, headers)
+    target = parse_callback(url, headers, reserved=reserved)
     reason = judge_port(target.port, policy)
     if reason is None and is_address(target.host):
         reason = judge(target.host, policy)
@@ -80,7 +83,7 @@ def check_registration(url: str, headers: Mapping[str, str], policy: AddressPoli
     return target
 
 
-def parse_callback(url: str, headers: Mapping[str, str]) -> CallbackTarget:
+def parse_callback(url: str, headers: Mapping[str, str], *, reserved: Collection[str] = ()) -> CallbackTarget:
     """Read a callback without asking whether its address is allowed: one registered before.
 
     Raises ``ValidationError`` with every field that is wrong.
@@ -92,7 +95,7 @@ def parse_callback(url: str, headers: Mapping[str, str]) -> CallbackTarget:
             f"at most {limits.CALLBACK_CHARS_MAX} are allowed"
         )
         raise _invalid([FieldError(name="url", message=message)])
-    problems = _header_problems(headers)
+    problems = _header_problems(headers, reserved)
     try:
         scheme, host, port, target = _split(url)
     except _BadUrl as bad:
@@ -187,23 +190,23 @@ def _ipv6(host: str) -> str:
         raise _BadUrl("has an invalid IPv6 address") from None
 
 
-def _header_problems(headers: Mapping[str, str]) -> list[FieldError]:
+def _header_problems(headers: Mapping[str, str], reserved: Collection[str]) -> list[FieldError]:
     problems: list[FieldError] = []
     seen: set[str] = set()
     for name, value in headers.items():
-        message = _header_problem(name, value, seen)
+        message = _header_problem(name, value, seen, reserved)
         if message is not None:
             problems.append(FieldError(name=f"headers.{name}", message=message))
         seen.add(name.lower())
     return problems
 
 
-def _header_problem(name: str, value: str, seen: set[str]) -> str | None:
+def _header_problem(name: str, value: str, seen: set[str], reserved: Collection[str]) -> str | None:
     """What is wrong with one header, in words that do not repeat its value."""
     lowered = name.lower()
     if not _TOKEN.fullmatch(name):
         return "is not a header name"
-    if lowered in _OUR_HEADERS or lowered.startswith(_OUR_HEADER_PREFIX):
+    if lowered in _OUR_HEADERS or lowered in reserved or lowered.startswith(_OUR_HEADER_PREFIX):
         return "is set by the dispatcher and cannot be given"
     if lowered in seen:
         return "is given twice"

@@ -14,6 +14,7 @@ import trio
 from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
 from dispatcher.core.retry import parse_retry_after
+from dispatcher.deliver.callback_body import Envelope, RequestBody, Wrapper
 from dispatcher.deliver.callback_connection import (
     Answer,
     CallbackConnection,
@@ -29,6 +30,9 @@ from dispatcher.deliver.sink import (
     SinkClosed,
     SinkStatistics,
 )
+from dispatcher.wire.webhook_signature import message_id
+
+_PLAIN = Envelope()
 
 
 class CallbackSends:
@@ -54,6 +58,7 @@ class CallbackSends:
         self._places = trio.CapacityLimiter(places)
         self._retry_places = trio.CapacityLimiter(retry_places)
         self.buffers = PieceBuffers()
+        self.wrapper = Wrapper()
 
     def __repr__(self) -> str:
         return f"<CallbackSends {self.in_flight} of {self._places.total_tokens:g}>"
@@ -93,8 +98,12 @@ class CallbackSink:
         confirmed: Confirmed,
         sends: CallbackSends,
         now_unix_s: Callable[[], float],
+        envelope: Envelope = _PLAIN,
+        incarnation: int = 0,
     ) -> None:
         self._target = target
+        self._envelope = envelope
+        self._incarnation = incarnation  # of the channel: ids of messages are made with it
         self._dialer = dialer
         self._sends = sends
         self._now_unix_s = now_unix_s
@@ -113,7 +122,8 @@ class CallbackSink:
     async def send(self, batch: OutgoingBatch) -> None:
         """Send a batch and confirm it on the receiver's 2xx.
 
-        ``timeout_s`` holds for each message, over connecting, sending and the status.
+        ``timeout_s`` holds for each message, over connecting, sending and the status;
+        signing and compressing come before it.
         Raises ``DeliveryFailed``, ``SinkClosed``, or what the batch raises when its
         records are gone.
         """
@@ -123,7 +133,7 @@ class CallbackSink:
         try:
             async with self._sends.place(is_retry=self._is_failing):
                 for index in range(len(batch.messages)):
-                    await self._deliver(_MessageBody(batch, index))
+                    await self._deliver(await self._wrap(batch, index))
         except DeliveryFailed:
             self._is_failing = True
             raise
@@ -165,7 +175,16 @@ class CallbackSink:
         self._is_closed = True
         await self._drop_connection()
 
-    async def _deliver(self, body: _MessageBody) -> None:
+    async def _wrap(self, batch: OutgoingBatch, index: int) -> RequestBody:
+        source = _Message(batch, index, self._sends.buffers)
+
+        def id() -> str:
+            return message_id(self._incarnation, batch.first, batch.last, index, source.bytes_count)
+
+        unix_ms = int(self._now_unix_s() * 1000)
+        return await self._sends.wrapper.wrap(source, self._envelope, id, unix_ms)
+
+    async def _deliver(self, body: RequestBody) -> None:
         try:
             with trio.fail_after(self._timeout_s):
                 answer = await self._request(body)
@@ -179,7 +198,7 @@ class CallbackSink:
                 FailureClass.STATUS, status=answer.status, retry_after_s=self._retry_after_s(answer)
             )
 
-    async def _request(self, body: _MessageBody) -> Answer:
+    async def _request(self, body: RequestBody) -> Answer:
         """One attempt: on the kept connection, and at once on a new one if that was dead."""
         kept = await self._take_kept()
         if kept is not None:
@@ -188,15 +207,15 @@ class CallbackSink:
             except ConnectionLost as lost:
                 if not lost.is_untouched or self._is_closed:
                     raise
-            await body.rewind(self._sends.buffers)
+            await body.rewind()
         stream = await self._dialer.dial(self._target)
         return await self._put(CallbackConnection(stream, self._sends.buffers), body)
 
-    async def _put(self, connection: CallbackConnection, body: _MessageBody) -> Answer:
+    async def _put(self, connection: CallbackConnection, body: RequestBody) -> Answer:
         self._connection, self._idle_since_s = connection, None
         try:
             self._check_open()
-            answer = await connection.put(self._target, body, body.bytes_count)
+            answer = await connection.put(self._target, body)
         finally:
             if connection.is_reusable and not self._is_closed:
                 self._idle_since_s = trio.current_time()
@@ -230,12 +249,13 @@ class CallbackSink:
             raise SinkClosed
 
 
-class _MessageBody:
-    """One message of a batch as a request's body."""
+class _Message:
+    """One message of a batch, readable again and again."""
 
-    def __init__(self, batch: OutgoingBatch, index: int) -> None:
+    def __init__(self, batch: OutgoingBatch, index: int, buffers: PieceBuffers) -> None:
         self._batch = batch
         self._index = index
+        self._buffers = buffers
         self.bytes_count = batch.messages[index].bytes_count
 
     async def warm(self) -> None:
@@ -244,11 +264,11 @@ class _MessageBody:
     def read_into(self, buffer: bytearray, offset: int) -> int:
         return self._batch.read_into(buffer, offset)
 
-    async def rewind(self, buffers: PieceBuffers) -> None:
+    async def rewind(self) -> None:
         """Go back to the beginning of this message; a batch itself only starts over."""
         self._batch.rewind()
         before_bytes = sum(message.bytes_count for message in self._batch.messages[: self._index])
-        with buffers.borrow() as buffer:
+        with self._buffers.borrow() as buffer:
             while before_bytes > 0:  # each read takes at least a record
                 await self._batch.warm()
                 before_bytes -= self._batch.read_into(buffer, 0)

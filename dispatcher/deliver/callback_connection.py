@@ -19,7 +19,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from typing import Protocol
 
 import h11
 import msgspec
@@ -27,6 +26,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
+from dispatcher.deliver.callback_body import RequestBody
 from dispatcher.deliver.callback_tls import tls_problem
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
@@ -42,13 +42,6 @@ def _user_agent() -> str:
 
 
 _USER_AGENT = _user_agent()
-
-
-class Body(Protocol):
-    """What a request's body is read from; ``deliver.sink.OutgoingBatch`` is one."""
-
-    async def warm(self) -> None: ...
-    def read_into(self, buffer: bytearray, offset: int) -> int: ...
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,16 +128,16 @@ class CallbackConnection:
         poll.register(transport.socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    async def put(self, target: CallbackTarget, body: Body, body_bytes: int) -> Answer:
+    async def put(self, target: CallbackTarget, body: RequestBody) -> Answer:
         """Send one PUT and return its answer; any final status is one, redirects too.
 
-        ``body_bytes`` is at least 1, and exactly so much is read from ``body``.  There is
-        no time limit but for what follows a known status: the caller has one.
+        ``body`` has at least 1 byte.  There is no time limit but for what follows a known
+        status: the caller has one.
 
         Raises ``ConnectionLost``, or what ``body`` raises.  Memory: one piece.
         """
         exchange = _Exchange(self._stream, self._h11, self._buffers)
-        answer = await exchange.run(_head(target, body_bytes), body, body_bytes)
+        answer = await exchange.run(_head(target, body), body)
         is_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
         if is_done and self._h11.trailing_data == (b"", False):
             self._h11.start_next_cycle()
@@ -155,14 +148,15 @@ class CallbackConnection:
         await trio.aclose_forcefully(self._stream)
 
 
-def _head(target: CallbackTarget, body_bytes: int) -> h11.Request:
+def _head(target: CallbackTarget, body: RequestBody) -> h11.Request:
     """The request's head: ours first, the caller's headers as they were given."""
     given = {name.lower() for name, _ in target.headers}
     defaults = (("User-Agent", _USER_AGENT), ("Content-Type", "application/json"))
     headers = [
         ("Host", target.host_header),
         *((name, value) for name, value in defaults if name.lower() not in given),
-        ("Content-Length", str(body_bytes)),
+        ("Content-Length", str(body.bytes_count)),
+        *body.headers,
         *target.headers,
     ]
     return h11.Request(method="PUT", target=target.target, headers=headers)
@@ -183,12 +177,12 @@ class _Exchange:
         self._lost: ConnectionLost | None = None
         self._body_error: DispatcherError | None = None
 
-    async def run(self, head: h11.Request, body: Body, body_bytes: int) -> Answer:
+    async def run(self, head: h11.Request, body: RequestBody) -> Answer:
         # Before the reader starts: it must find h11 waiting for an answer.
         head_bytes = self._h11.send(head) or b""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
-            await self._send(head_bytes, body, body_bytes)
+            await self._send(head_bytes, body)
         if self._body_error is not None:
             raise self._body_error
         if self._answer is None:
@@ -197,10 +191,10 @@ class _Exchange:
             raise self._loss("answered, then did not take the whole request")
         return self._answer
 
-    async def _send(self, head_bytes: bytes, body: Body, body_bytes: int) -> None:
+    async def _send(self, head_bytes: bytes, body: RequestBody) -> None:
         with self._sending, self._buffers.borrow() as buffer:
             try:
-                await self._send_pieces(head_bytes, body, body_bytes, buffer)
+                await self._send_pieces(head_bytes, body, buffer)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the reader sees the same end, and perhaps an answer before it
             except DispatcherError as error:  # the batch's records are gone
@@ -210,19 +204,19 @@ class _Exchange:
             self._is_sent = True
             self._bound_the_rest()
 
-    async def _send_pieces(self, head_bytes: bytes, body: Body, body_bytes: int, buffer: bytearray) -> None:
+    async def _send_pieces(self, head_bytes: bytes, body: RequestBody, buffer: bytearray) -> None:
         """Send the head with the first piece, then the others.
 
         h11 only counts: it refuses a body that is longer or shorter than was promised.
         """
         offset = len(head_bytes)
         buffer[:offset] = head_bytes
-        while body_bytes > 0:
-            await body.warm()
-            count = body.read_into(buffer, offset)
+        left_bytes = body.bytes_count
+        while left_bytes > 0:
+            count = await body.read_into(buffer, offset)
             if count == 0:
                 break
-            body_bytes -= count
+            left_bytes -= count
             # Any object with a length will do (h11, "sendfile"), and this one holds no view.
             self._h11.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type]
             # Views are given back before the next read, which may have to grow the buffer.

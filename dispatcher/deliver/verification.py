@@ -6,11 +6,12 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
+from dispatcher.deliver.callback_body import RequestBody
 from dispatcher.deliver.callback_connection import CallbackConnection, PieceBuffers
 from dispatcher.deliver.dialer import Dialer
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 
-_PROBE = b"{}"  # an empty notification message
+_PROBE = b"{}"
 _WANTED = frozenset({200, 204})
 
 
@@ -29,15 +30,19 @@ class VerificationFailed(Exception):
 
 
 async def verify_callback(
-    target: CallbackTarget, dialer: Dialer, timeout_s: float = limits.VERIFICATION_TIMEOUT_S
+    target: CallbackTarget,
+    dialer: Dialer,
+    timeout_s: float = limits.VERIFICATION_TIMEOUT_S,
+    body: RequestBody | None = None,
 ) -> None:
     """PUT ``{}`` with the caller's headers, on a connection of its own; 200 or 204 is wanted.
 
+    ``body`` is a ``Probe`` in the envelope that deliveries will have; None: without one.
     ``timeout_s`` holds for all of it.  Raises ``VerificationFailed``.
     """
     try:
         with trio.fail_after(timeout_s):
-            status = await _probe(target, dialer)
+            status = await _ask(target, dialer, body or RequestBody(Probe()))
     except trio.TooSlowError:
         raise VerificationFailed(FailureClass.TIMEOUT) from None
     except DeliveryFailed as failed:
@@ -48,19 +53,26 @@ async def verify_callback(
         raise VerificationFailed(FailureClass.STATUS, status=status)
 
 
-async def _probe(target: CallbackTarget, dialer: Dialer) -> int:
+async def _ask(target: CallbackTarget, dialer: Dialer, body: RequestBody) -> int:
     connection = CallbackConnection(await dialer.dial(target), PieceBuffers())
     try:
-        answer = await connection.put(target, _ProbeBody(), len(_PROBE))
+        answer = await connection.put(target, body)
     finally:
         await connection.aclose()
     return answer.status
 
 
-class _ProbeBody:
+class Probe:
+    """An empty notification message."""
+
+    bytes_count = len(_PROBE)
+
     async def warm(self) -> None:
         """It is in memory."""
 
     def read_into(self, buffer: bytearray, offset: int) -> int:
         buffer[offset : offset + len(_PROBE)] = _PROBE
         return len(_PROBE)
+
+    async def rewind(self) -> None:
+        """It has no position."""

@@ -58,7 +58,12 @@ class ChannelsApi:
         require_json(request)
         webhook = notification_api.parse_webhook(await request.body(limits.API_BODY_BYTES_MAX))
         await self._hub.register_callback(
-            application_of(caller), webhook.url, webhook.headers, webhook.serialization
+            application_of(caller),
+            webhook.url,
+            webhook.headers,
+            webhook.serialization,
+            signing_secret=webhook.signing_secret,
+            is_gzipped=webhook.is_gzipped,
         )
         return no_content()
 
@@ -148,7 +153,13 @@ _WEBHOOK = {
     "url": "https://app.example.com/events",
     "headers": {"X-Greenhouse": "7"},
     "serialization": SERIALIZATION_EXAMPLE,
+    "content_encoding": "gzip",
 }
+_SIGNED_WEBHOOK = {
+    **_WEBHOOK,
+    "signing": {"secret": "whsec_SGVyZSBzdGFuZCByYW5kb20gYnl0ZXMsIDI0IG9yIG1vcmU="},
+}
+_SHOWN_WEBHOOK = {**_WEBHOOK, "signing": {"older_secret_until": 1767312000000}}
 _WEBSOCKET = json_content(
     WebsocketChannelAnswer,
     {"status": "connected", "queue_size": 12, "serialization": SERIALIZATION_EXAMPLE},
@@ -158,7 +169,7 @@ _URL_REFUSED = "the callback could not be verified: connection refused"
 
 _PUT_CALLBACK = Operation(
     summary="Register a callback, or put another in its place; the URL is called with `{}` first",
-    request=(json_content(WebhookBody, _WEBHOOK),),
+    request=(json_content(WebhookBody, _SIGNED_WEBHOOK),),
     answers=(done("the callback is verified and stored"),),
     refusals=(
         OTHER_CHANNEL,
@@ -169,7 +180,11 @@ _PUT_CALLBACK = Operation(
         name="delivery",
         method="PUT",
         url="{$request.body#/url}",
-        summary="Events in order, with the headers that were registered; `{}` to verify the callback",
+        summary=(
+            "Events in order, with the headers that were registered; `{}` to verify the callback. When "
+            "asked for, signed by Standard Webhooks (`webhook-id`, `webhook-timestamp`, "
+            "`webhook-signature`), and compressed"
+        ),
         request=json_content(NotificationMessage, MESSAGE_EXAMPLE),
         answers=(
             ("2XX", "the events are confirmed; to verify the callback, 200 or 204 is needed"),
@@ -182,7 +197,9 @@ _PUT_CALLBACK = Operation(
 _NO_CALLBACK = NotFound("This application has no CALLBACK channel")
 _GET_CALLBACK = Operation(
     summary="The registered callback",
-    answers=(Answer(200, "the callback, its URL as it was given", json_content(WebhookAnswer, _WEBHOOK)),),
+    answers=(
+        Answer(200, "the callback, its URL as it was given", json_content(WebhookAnswer, _SHOWN_WEBHOOK)),
+    ),
     refusals=(_NO_CALLBACK,),
 )
 _DELETE_CALLBACK = Operation(

@@ -237,6 +237,9 @@ def _assemble(
     )
     policy = _address_policy(settings)
 
+    def wall_unix_ms() -> int:
+        return int(world.unix_s() * 1000)
+
     def load_tls() -> ssl.SSLContext:
         return world.tls or _tls(settings)
 
@@ -292,7 +295,8 @@ def _assemble(
         dialer=_dialer(settings, world, policy, load_tls()),
         policy=policy,
         load_tls=load_tls,
-        now_unix_ms=clock.unix_ms,
+        wall_unix_ms=wall_unix_ms,
+        random_bytes=world.random_bytes,
     )
     sockets = Sockets(
         nursery=nursery,
@@ -328,7 +332,7 @@ def _assemble(
             secret=secret,
             random_bytes=world.random_bytes,
             now_unix_ms=clock.unix_ms,
-            wall_unix_ms=lambda: int(world.unix_s() * 1000),
+            wall_unix_ms=wall_unix_ms,
             registry=registry,
             queue=queue,
             directory=directory,

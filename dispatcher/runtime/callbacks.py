@@ -11,16 +11,19 @@ from dispatcher import limits
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.callback_rules import CallbackTarget, check_registration, parse_callback
 from dispatcher.core.rate import Rate, RateWindow, admit, is_idle
+from dispatcher.core.signing import renewed
 from dispatcher.deliver.callback import CallbackSends, CallbackSink
+from dispatcher.deliver.callback_body import Envelope
 from dispatcher.deliver.dialer import Dialer
-from dispatcher.deliver.verification import VerificationFailed, verify_callback
+from dispatcher.deliver.verification import Probe, VerificationFailed, verify_callback
 from dispatcher.errors import FieldError, TooManyRequests, ValidationError
-from dispatcher.model import Application, ChannelType, Position, Serialization
+from dispatcher.model import Application, ChannelType, Position, Serialization, Signing
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.channel_task import confirm, frozen
-from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.registrations import Callback, Registrations
 from dispatcher.runtime.supervisor import Supervisor
+from dispatcher.wire.webhook_signature import ID_BYTES, id_of, parse_secret
 
 _RATE = Rate(count_max=limits.VERIFICATIONS_PER_MINUTE_MAX, period_s=60.0)
 
@@ -38,7 +41,8 @@ class Callbacks:
         dialer: Dialer,
         policy: AddressPolicy,
         load_tls: Callable[[], ssl.SSLContext],
-        now_unix_ms: Callable[[], int],
+        wall_unix_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         self._nursery = nursery
         self._registrations = registrations
@@ -47,7 +51,8 @@ class Callbacks:
         self._dialer = dialer
         self._policy = policy
         self._load_tls = load_tls
-        self._now_unix_ms = now_unix_ms
+        self._wall_unix_ms = wall_unix_ms  # as people set it: receivers compare it with their own
+        self._random_bytes = random_bytes
         self._sends = CallbackSends()
         self._warm: dict[int, ActiveChannel] = {}  # by channel: those that keep a connection
         self._verifications: dict[int, RateWindow] = {}  # by application, forgotten when idle
@@ -58,17 +63,23 @@ class Callbacks:
         url: str,
         headers: dict[str, str],
         serialization: Serialization | None,
+        *,
+        signing_secret: str | None = None,
+        is_gzipped: bool = False,
     ) -> None:
         """Verify with one request, then store; the queue of an earlier callback is kept.
 
+        The request has the envelope that deliveries will have.
         Raises ``ValidationError`` or ``BadRequest`` with the earlier callback as it was,
         and ``TooManyRequests`` above the rate of verifications.
         """
-        self._registrations.check_type(application, ChannelType.CALLBACK)
-        target = check_registration(url, headers, self._policy)
+        existing = self._registrations.check_type(application, ChannelType.CALLBACK)
+        signing = self._signing(existing, signing_secret)
+        envelope = Envelope(signing=signing, is_gzipped=is_gzipped)
+        target = check_registration(url, headers, self._policy, reserved=envelope.header_names)
         self._admit_verification(application)
         try:
-            await verify_callback(target, self._dialer, timeout_s=limits.VERIFICATION_TIMEOUT_S)
+            await self._verify(target, envelope)
         except VerificationFailed as failure:
             message = f"the callback could not be verified: {failure}"
             raise ValidationError(message, fields=(FieldError(name="url", message=message),)) from None
@@ -76,8 +87,7 @@ class Callbacks:
             application,
             ChannelType.CALLBACK,
             serialization=serialization,
-            url=url,
-            headers=headers,
+            callback=Callback(url=url, headers=headers, signing=signing, is_gzipped=is_gzipped),
         )
         self.bind(channel, target)
 
@@ -93,7 +103,9 @@ class Callbacks:
             timeout_s=row.limits.callback_timeout_s,
             confirmed=lambda position: self._confirmed(channel, position),
             sends=self._sends,
-            now_unix_s=lambda: self._now_unix_ms() / 1000,
+            now_unix_s=lambda: self._wall_unix_ms() / 1000,
+            envelope=Envelope(signing=row.signing, is_gzipped=row.is_gzipped),
+            incarnation=row.incarnation,
         )
         channel.start_over()
         self._supervisor.wake(channel)
@@ -142,6 +154,23 @@ class Callbacks:
                 elif sink.idle_since_s is not None and sink.idle_since_s <= idle_before_s:
                     del self._warm[number]
                     await sink.close_idle()
+
+    def _signing(self, existing: ActiveChannel | None, secret: str | None) -> Signing | None:
+        """What signs once this secret is registered.  Raises ``ValidationError``."""
+        try:
+            given = None if secret is None else parse_secret(secret)
+        except ValueError as wrong:
+            field = FieldError(name="signing.secret", message=str(wrong))
+            raise ValidationError(f"{field.name} {field.message}", fields=(field,)) from None
+        before = None if existing is None else existing.row.signing
+        return renewed(before, given, self._wall_unix_ms())
+
+    async def _verify(self, target: CallbackTarget, envelope: Envelope) -> None:
+        def id() -> str:
+            return id_of(self._random_bytes(ID_BYTES))
+
+        body = await self._sends.wrapper.wrap(Probe(), envelope, id, self._wall_unix_ms())
+        await verify_callback(target, self._dialer, limits.VERIFICATION_TIMEOUT_S, body)
 
     def _confirmed(self, channel: ActiveChannel, position: Position) -> None:
         self._warm[channel.row.id] = channel

@@ -251,13 +251,26 @@ class Hub:
         url: str,
         headers: dict[str, str] | None = None,
         serialization: Serialization | None = None,
+        *,
+        signing_secret: str | None = None,
+        is_gzipped: bool = False,
     ) -> None:
         """Verify a callback with one request, then make it the application's channel.
 
+        With a ``signing_secret`` (``whsec_...``) requests are signed by Standard Webhooks;
+        one that takes the place of another signs with it for a day.  ``is_gzipped``: bodies
+        are compressed.
         Raises ``ValidationError`` and ``BadRequest`` with the reason; an earlier callback
         is then as it was.
         """
-        await self.parts.callbacks.register(application, url, headers or {}, serialization)
+        await self.parts.callbacks.register(
+            application,
+            url,
+            headers or {},
+            serialization,
+            signing_secret=signing_secret,
+            is_gzipped=is_gzipped,
+        )
 
     async def register_websocket(
         self, application: Application, serialization: Serialization | None = None

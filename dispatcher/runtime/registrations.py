@@ -23,6 +23,7 @@ from dispatcher.model import (
     Channel,
     ChannelType,
     Serialization,
+    Signing,
 )
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
@@ -36,10 +37,37 @@ EndSink = Callable[[ActiveChannel], None]
 """Ends a deleted channel's transport: called once, after the channel is gone."""
 
 
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how an application wants its deliveries; channels of other types have an empty one."""
+
+    url: str = ""
+    headers: dict[str, str] = {}
+    signing: Signing | None = None
+    is_gzipped: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Callback with {len(self.headers)} headers>"
+
+
+_NO_CALLBACK = Callback()
+
+
 def _whole() -> trio.CancelScope:
     """Commit and patch belong together: a caller that is cancelled between them would leave
     the snapshot behind the registry.  The wait is one local transaction."""
     return trio.CancelScope(shield=True)
+
+
+def _wanting(row: Channel, serialization: Serialization | None, callback: Callback) -> Channel:
+    """The row as a registration wants it."""
+    return msgspec.structs.replace(
+        row,
+        serialization=serialization,
+        url=callback.url,
+        headers=callback.headers,
+        signing=callback.signing,
+        is_gzipped=callback.is_gzipped,
+    )
 
 
 class Registrations:
@@ -69,11 +97,12 @@ class Registrations:
         self._end_sink = end_sink
         self._locks: dict[int, trio.Lock] = {}  # by application; only while someone holds or waits
 
-    def check_type(self, application: Application, type_: ChannelType) -> None:
-        """Refuse another type while a channel exists."""
+    def check_type(self, application: Application, type_: ChannelType) -> ActiveChannel | None:
+        """The application's channel, if it has one; refuse (``BadRequest``) one of another type."""
         channel = self._directory.channel_of(application.id)
         if channel is not None and channel.row.type is not type_:
             raise BadRequest(f"Another notification channel exists: {channel.row.type}; delete it first")
+        return channel
 
     async def register(
         self,
@@ -81,8 +110,7 @@ class Registrations:
         type_: ChannelType,
         *,
         serialization: Serialization | None = None,
-        url: str = "",
-        headers: dict[str, str] | None = None,
+        callback: Callback = _NO_CALLBACK,
     ) -> tuple[ActiveChannel, bool]:
         """Make the application's channel, or change it when it exists; True when it is new.
 
@@ -90,17 +118,14 @@ class Registrations:
         ``BadRequest`` when a channel of another type exists.
         """
         async with self._one_at_a_time(application.id):
-            self.check_type(application, type_)
-            existing = self._directory.channel_of(application.id)
+            existing = self.check_type(application, type_)
             if existing is not None:
-                row = msgspec.structs.replace(
-                    existing.row, serialization=serialization, url=url, headers=headers or {}
-                )
+                row = _wanting(existing.row, serialization, callback)
                 await self._registry.update_channel(row)
                 existing.replace_row(row)
                 self._queue.keep_gaps(row.id, existing.form.include_gaps)
                 return existing, False
-            channel = await self._add(application, type_, serialization, url, headers or {})
+            channel = await self._add(application, type_, serialization, callback)
             return channel, True
 
     async def ensure(self, application: Application, type_: ChannelType) -> ActiveChannel:
@@ -109,9 +134,8 @@ class Registrations:
         Raises ``BadRequest`` when a channel of another type exists.
         """
         async with self._one_at_a_time(application.id):
-            self.check_type(application, type_)
-            existing = self._directory.channel_of(application.id)
-            return existing or await self._add(application, type_, None, "", {})
+            existing = self.check_type(application, type_)
+            return existing or await self._add(application, type_, None, _NO_CALLBACK)
 
     async def delete(self, application: Application, type_: ChannelType) -> None:
         """Delete the application's channel of this type with its queue.
@@ -162,24 +186,19 @@ class Registrations:
         application: Application,
         type_: ChannelType,
         serialization: Serialization | None,
-        url: str,
-        headers: dict[str, str],
+        callback: Callback,
     ) -> ActiveChannel:
         account = self._directory.accounts[application.account_id]
         tier = self._directory.tier_of(account, self._tiers)
-        row = await self._registry.add_channel(
-            Channel(
-                id=0,
-                application_id=application.id,
-                account_id=application.account_id,
-                type=type_,
-                incarnation=self._new_incarnation(),
-                limits=channel_limits(tier),
-                serialization=serialization,
-                url=url,
-                headers=headers,
-            )
+        plain = Channel(
+            id=0,
+            application_id=application.id,
+            account_id=application.account_id,
+            type=type_,
+            incarnation=self._new_incarnation(),
+            limits=channel_limits(tier),
         )
+        row = await self._registry.add_channel(_wanting(plain, serialization, callback))
         log(logging.INFO, LogEvent.CHANNEL_REGISTERED, channel=row.id, type=row.type)
         return self._open(row)
 

@@ -15,23 +15,27 @@ from msgspec import UNSET, Meta, UnsetType
 
 from dispatcher import limits
 from dispatcher.errors import BadRequest, FieldError, ValidationError
-from dispatcher.model import Channel, ChannelType, Presubscription, Serialization
+from dispatcher.model import Channel, ChannelType, Presubscription, Serialization, Signing
 from dispatcher.wire import strict_json
+from dispatcher.wire.webhook_signature import SECRET_PREFIX
 
 _T = TypeVar("_T")
 
 SERIALIZATION_TYPE: Final = "v2"
+CONTENT_ENCODINGS: Final = ("gzip", "identity")
 
 _encode = msgspec.json.Encoder().encode
 _BOOLEANS = {"true": True, "false": False}
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """A callback as an application asks for it; URL and headers are not judged yet."""
+    """A callback as an application asks for it; URL, headers and secret are not judged yet."""
 
     url: str
     headers: dict[str, str] = {}  # values are secrets: never logged
     serialization: Serialization | None = None
+    signing_secret: str | None = None  # never logged
+    is_gzipped: bool = False
 
     def __repr__(self) -> str:
         return f"<Webhook with {len(self.headers)} headers>"
@@ -83,10 +87,31 @@ class SerializationBody(msgspec.Struct, frozen=True):
     cfg: SerializationFlagsBody | None = None
 
 
+class SigningBody(msgspec.Struct, frozen=True):
+    secret: Annotated[
+        str,
+        _documented(
+            pattern=f"^{SECRET_PREFIX}[A-Za-z0-9+/]+=*$",
+            description=(
+                f"The base64 of {limits.SIGNING_SECRET_BYTES_MIN} to {limits.SIGNING_SECRET_BYTES_MAX} "
+                "random bytes. Never shown again."
+            ),
+        ),
+    ]
+
+    def __repr__(self) -> str:
+        return "<SigningBody>"
+
+
+_ContentEncoding = Annotated[str, _documented(enum=list(CONTENT_ENCODINGS))]
+
+
 class WebhookBody(msgspec.Struct, frozen=True):
     url: _Url
     headers: dict[str, str] | None = None
     serialization: SerializationBody | None = None
+    signing: SigningBody | None = None
+    content_encoding: _ContentEncoding | None = None
 
     def __repr__(self) -> str:
         return "<WebhookBody>"
@@ -120,10 +145,16 @@ class SerializationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     cfg: SerializationFlagsAnswer
 
 
+class SigningAnswer(msgspec.Struct, frozen=True):
+    older_secret_until: Annotated[int, _documented(description="Unix milliseconds.")] | UnsetType = UNSET
+
+
 class WebhookAnswer(msgspec.Struct, frozen=True):
     url: str
     headers: dict[str, str]
     serialization: SerializationAnswer | UnsetType = UNSET
+    signing: SigningAnswer | UnsetType = UNSET
+    content_encoding: Literal["gzip"] | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "<WebhookAnswer>"
@@ -154,7 +185,15 @@ def parse_webhook(body: bytes) -> Webhook:
     Raises ``BadRequest`` when it is not JSON, ``ValidationError`` when a field is wrong.
     """
     found = _convert(body, WebhookBody)
-    return Webhook(found.url, found.headers or {}, _serialization(found.serialization))
+    if found.content_encoding not in (None, *CONTENT_ENCODINGS):
+        raise _invalid("content_encoding", f"must be one of {', '.join(CONTENT_ENCODINGS)}")
+    return Webhook(
+        found.url,
+        found.headers or {},
+        _serialization(found.serialization),
+        signing_secret=None if found.signing is None else found.signing.secret,
+        is_gzipped=found.content_encoding == "gzip",
+    )
 
 
 def parse_registration(body: bytes) -> Serialization | None:
@@ -249,8 +288,16 @@ def _invalid(name: str, message: str) -> ValidationError:
 
 
 def render_webhook(channel: Channel) -> bytes:
-    """The body of GET callback: the URL as it was given, always with headers."""
-    return _encode(WebhookAnswer(channel.url, channel.headers, _serialization_out(channel.serialization)))
+    """The body of GET callback: the URL as it was given, always with headers, never with a secret."""
+    return _encode(
+        WebhookAnswer(
+            channel.url,
+            channel.headers,
+            _serialization_out(channel.serialization),
+            UNSET if channel.signing is None else _signing_out(channel.signing),
+            "gzip" if channel.is_gzipped else UNSET,
+        )
+    )
 
 
 def render_websocket_channel(channel: Channel, *, is_connected: bool, queue_size: int) -> bytes:
@@ -282,6 +329,10 @@ def render_uri_list(paths: Sequence[str]) -> bytes:
     No newline at the end: the Python SDK would take it for an empty path.
     """
     return "\n".join(paths).encode()
+
+
+def _signing_out(signing: Signing) -> SigningAnswer:
+    return SigningAnswer() if signing.older_secret is None else SigningAnswer(signing.older_until_unix_ms)
 
 
 def _serialization_out(serialization: Serialization | None) -> SerializationAnswer | UnsetType:

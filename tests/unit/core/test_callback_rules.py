@@ -219,6 +219,14 @@ def test_headers_that_are_ours_are_refused(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["webhook-id", "Webhook-ID"])
+def test_a_header_is_reserved_only_where_the_dispatcher_sets_it(name: str) -> None:
+    assert parse_callback("http://h/", {name: "x"})
+    with pytest.raises(ValidationError) as caught:
+        check_registration("http://example.com/", {name: "x"}, STRICT, reserved=("webhook-id",))
+    assert [field.name for field in caught.value.fields] == [f"headers.{name}"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

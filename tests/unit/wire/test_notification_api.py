@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.config import TierSettings, channel_limits
 from dispatcher.errors import BadRequest, ValidationError
-from dispatcher.model import Channel, ChannelType, Presubscription, Serialization
+from dispatcher.model import Channel, ChannelType, Presubscription, Serialization, Signing
 from dispatcher.wire import notification_api as api
 
 
@@ -47,10 +47,41 @@ def test_a_webhook_never_shows_its_headers() -> None:
     assert "SECRET" not in repr(webhook)
 
 
+def test_a_webhook_may_be_signed_and_compressed() -> None:
+    body = b'{"url":"u","signing":{"secret":"whsec_SECRET"},"content_encoding":"gzip"}'
+    found = api.parse_webhook(body)
+    assert (found.signing_secret, found.is_gzipped) == ("whsec_SECRET", True)
+    assert "SECRET" not in repr(found)
+    plain = api.parse_webhook(b'{"url":"u","signing":null,"content_encoding":"identity"}')
+    assert plain == api.Webhook("u")
+
+
+def test_a_secret_never_comes_back() -> None:
+    def shown(**changes: Any) -> Any:
+        return json.loads(api.render_webhook(channel(url="u", **changes)))
+
+    once = Signing(secret=b"SECRET" * 4)
+    assert shown() == {"url": "u", "headers": {}}
+    assert shown(signing=once) == {"url": "u", "headers": {}, "signing": {}}
+    twice = Signing(secret=b"SECRET" * 4, older_secret=b"OLDER" * 5, older_until_unix_ms=7)
+    assert shown(signing=twice, is_gzipped=True) == {
+        "url": "u",
+        "headers": {},
+        "signing": {"older_secret_until": 7},
+        "content_encoding": "gzip",
+    }
+    assert "SECRET" not in f"{twice} {channel(signing=twice, headers={'A': 'SECRET'})}"
+
+
 @pytest.mark.parametrize(
     ("body", "name"),
     [
         ({}, "url"),
+        ({"url": "u", "signing": "whsec_x"}, "signing"),
+        ({"url": "u", "signing": {}}, "signing.secret"),
+        ({"url": "u", "signing": {"secret": 5}}, "signing.secret"),
+        ({"url": "u", "content_encoding": "br"}, "content_encoding"),
+        ({"url": "u", "content_encoding": ["gzip"]}, "content_encoding"),
         ({"url": None}, "url"),
         ({"url": 5}, "url"),
         ({"url": "u", "headers": []}, "headers"),
