@@ -8,6 +8,7 @@ and ``inet_aton``, which knows every odd spelling of an IPv4 address.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,9 @@ from dispatcher.deliver.dialer import Dialer
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import ValidationError
 
+pytestmark = pytest.mark.slow
+
+EXAMPLES = int(os.environ.get("DISPATCHER_GUARD_EXAMPLES", "1000"))
 STRICT = AddressPolicy()
 TLS = client_context()
 TEREDO = IPv6Network("2001::/32")
@@ -125,7 +129,7 @@ async def dialled_for(target: CallbackTarget, answer: Sequence[str]) -> list[str
     return dialled
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(urls, answers)
 @example("http://receiver.example/", ["10.0.0.1", "8.8.8.8", "::ffff:127.0.0.1"])
 def test_what_is_dialled_is_global_whatever_was_registered_and_whatever_the_zone_says(
@@ -154,7 +158,7 @@ def inner_addresses(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     return [inner for inner in found if inner is not None]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(urls)
 def test_another_url_parser_finds_the_same_host_and_port(url: str) -> None:
     target = read(url)
@@ -171,7 +175,7 @@ def test_another_url_parser_finds_the_same_host_and_port(url: str) -> None:
         assert (parts.port or {"http": 80, "https": 443}[parts.scheme]) == target.port
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(ipv4_spellings() | ipv6_spellings())
 def test_what_libc_takes_for_an_address_is_registered_as_that_address_or_not_at_all(host: str) -> None:
     target = read(f"http://{host}/")
