@@ -39,6 +39,8 @@ UNITS: dict[str, Unit] = {
     "ns_per_event": Unit("ns per event"),
     "bytes_each": Unit("KB each", digits=2, factor=1e-3),
     "idle_core": Unit("% of a core, idle", digits=2, factor=100),
+    "bytes_per_s": Unit("MB/s", factor=1e-6),
+    "plain_bytes_per_s": Unit("MB/s read plainly", factor=1e-6),
     "start_s": Unit("s to start", digits=2),
 }
 

@@ -11,7 +11,8 @@ from bench.targets.embedded import P3
 from bench.targets.idle_sockets import P9
 from bench.targets.ingest import P1, P2
 from bench.targets.latency import P5
+from bench.targets.recovery import P11
 from bench.targets.routing import P12
 from bench.targets.small_posts import P6
 
-ROWS: tuple[Row, ...] = (P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P12)
+ROWS: tuple[Row, ...] = (P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12)
