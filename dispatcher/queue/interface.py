@@ -124,6 +124,15 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int = 0  # that its receiver was not told of yet, or did not confirm
 
 
+class Peeked(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that was looked at and stays where it is."""
+
+    position: Position
+    kind: Kind
+    message: bytes  # a notification message that holds it alone
+    is_in_flight: bool
+
+
 class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
     """All channels since the queue was opened; INV-8 is checked on these."""
 
@@ -286,6 +295,14 @@ class ChannelQueue(Protocol):
 
         May wait for cold data; never waits for records to come.  Raises ``StorageUnreadable``
         when the disk does not give them back.
+        """
+        ...
+
+    async def peek(self, channel: int, limits: SliceLimits, form: Form) -> list[Peeked]:
+        """Look at the oldest records, each as a message of its own; nothing changes by it.
+
+        At most ``limits.events_max`` of them; ends with the one that reaches ``bytes_max``.
+        Gaps are not shown.  May wait for cold data.
         """
         ...
 

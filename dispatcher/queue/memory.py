@@ -23,6 +23,7 @@ from dispatcher.queue.interface import (
     FrozenBatch,
     Keep,
     Loss,
+    Peeked,
     QueueOptions,
     QueueTotals,
     Records,
@@ -148,6 +149,26 @@ class MemoryQueue:
             ),
         )
         return self._hold(found, gaps, taken[: max(1, fits)], form)
+
+    async def peek(self, channel: int, limits: SliceLimits, form: Form) -> list[Peeked]:
+        """Look at the oldest records."""
+        found = self._channel(channel)
+        peeked: list[Peeked] = []
+        bytes_count = 0
+        for record in found.records[: limits.events_max]:
+            if bytes_count >= limits.bytes_max:
+                break
+            (message,) = messages_of((), [record], form, found.options, self.epoch)
+            bytes_count += len(message)
+            peeked.append(
+                Peeked(
+                    position=Position(self.epoch, record.seq),
+                    kind=record.kind,
+                    message=message,
+                    is_in_flight=record.seq <= found.in_flight_seq,
+                )
+            )
+        return peeked
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None

@@ -29,6 +29,7 @@ from dispatcher.queue.interface import (
     FrozenBatch,
     Keep,
     Loss,
+    Peeked,
     QueueOptions,
     QueueTotals,
     Records,
@@ -366,6 +367,10 @@ class NativeQueue:
         """Plan a batch of the records after a position.  No checkpoint while nothing is cold."""
         found = self._channel(channel)
         return await self._slicer.slice(found, self._seq(found, after), after, limits, form)
+
+    async def peek(self, channel: int, limits: SliceLimits, form: Form) -> list[Peeked]:
+        """Look at the oldest records.  No checkpoint but for cold ones."""
+        return await self._slicer.peek(self._channel(channel), limits, form)
 
     async def rebuild(
         self, channel: int, first: Position, last: Position, form: Form, events: int | None = None

@@ -12,7 +12,7 @@ from typing import Any
 from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.model import Form, Gap, Position, SliceLimits
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import FrozenBatch
+from dispatcher.queue.interface import FrozenBatch, Peeked
 from dispatcher.queue.native_batch import NativeBatch, check_status, gaps_head
 from dispatcher.queue.native_form import batch_form_flags
 from dispatcher.queue.native_residency import Reach, Residency
@@ -76,6 +76,42 @@ class Slicer:
         if channel.next_seq(after_seq):
             return None  # it is not durable yet, and what is in front of it goes with it
         return self._gaps_alone(channel, raw, telling.gaps)
+
+    async def peek(self, channel: ChannelRing, limits: SliceLimits, form: Form) -> list[Peeked]:
+        """The oldest records, none of them more in flight than before; see ``ChannelQueue.peek``.
+
+        Ends before a record that no memory can be had for.
+        """
+        stats, raw = ffi.new("nd_ring_stats_t *"), ffi.new("nd_batch *")
+        flags = batch_form_flags(form, has_gaps=False)
+        found: list[Peeked] = []
+        after_seq = bytes_count = 0
+        while len(found) < limits.events_max and bytes_count < limits.bytes_max:
+            reach = Reach(first_seq=after_seq + 1, records_max=1)
+            if self.residency is not None and not await self.residency.fetch(channel, reach):
+                break
+            lib.nd_ring_stats(channel.ring, stats)
+            arguments = (after_seq, _EVERYTHING, 1, limits.bytes_max, flags, raw)
+            status = lib.nd_frame_plan(self._framer, channel.ring, *arguments)
+            if status == lib.ND_EMPTY:
+                break
+            lib.nd_ring_release(channel.ring, stats.in_flight_seq)
+            if status == lib.ND_ERR_CORRUPT:
+                self._isolate(channel, raw.next_seq)
+                continue
+            check_status(status, channel.number)
+            batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(()))
+            after_seq = batch.last.seq
+            found.append(
+                Peeked(
+                    position=batch.first,
+                    kind=batch.messages[0].kinds[0],
+                    message=batch.tobytes()[0],
+                    is_in_flight=after_seq <= stats.in_flight_seq,
+                )
+            )
+            bytes_count += batch.bytes_count
+        return found
 
     def hold_again(self, channel: ChannelRing, wanted: FrozenBatch) -> bool:
         """What an earlier run was sending is in flight again, before anybody reads it; False: it is gone."""

@@ -60,6 +60,7 @@ typedef struct {
     uint64_t records;
     uint64_t bytes;                     /* as stored, headers included; never above queue_bytes */
     uint64_t held_bytes;                /* of these, in flight */
+    uint64_t in_flight_seq;             /* records up to here are */
     uint64_t last_seq;                  /* 0: none was ever given */
     uint64_t settled_seq;               /* nothing up to here is in the ring */
     uint64_t oldest_unix_ms;            /* no record was received earlier; 0 when empty */

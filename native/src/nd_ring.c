@@ -217,6 +217,7 @@ void nd_ring_stats(const nd_ring *ring, nd_ring_stats_t *out)
         .records = ring->records,
         .bytes = ring->bytes,
         .held_bytes = ring->held_bytes,
+        .in_flight_seq = ring->in_flight_seq,
         .last_seq = ring->last_seq,
         .settled_seq = ring->count == 0 ? ring->last_seq : run_at(ring, 0)->first_seq - 1,
         .oldest_unix_ms = ring->count == 0 ? 0 : run_at(ring, 0)->oldest_unix_ms,

@@ -55,6 +55,30 @@ async def test_what_goes_in_comes_out_in_order(queue: ChannelQueue) -> None:
     assert batch.messages[0].kinds == (Kind.NOTIFICATION,)
 
 
+async def test_what_is_looked_at_stays_where_it_is_and_may_still_be_dropped(queue: ChannelQueue) -> None:
+    open_channel(queue, queue_bytes=room_for(3))
+    await append(queue, notifications(3))
+    batch = await take(queue, events=1)
+    before = queue.stats(1)
+    peeked = await queue.peek(1, SliceLimits(events_max=2, bytes_max=1 << 20), PLAIN)
+    assert [(one.position, one.kind, one.is_in_flight) for one in peeked] == [
+        (Position(EPOCH, 1), Kind.NOTIFICATION, True),
+        (Position(EPOCH, 2), Kind.NOTIFICATION, False),
+    ]
+    assert peeked[0].message == batch.tobytes()[0]
+    assert queue.stats(1) == before
+    appended = await append(queue, notifications(1))
+    assert [(loss.first_seq, loss.reason) for loss in appended.losses] == [(2, "overflow")]
+    assert [one.position.seq for one in await queue.peek(1, EVERYTHING, PLAIN)] == [1, 3, 4]
+
+
+async def test_a_look_ends_with_the_record_that_reaches_its_bytes(queue: ChannelQueue) -> None:
+    open_channel(queue)
+    await append(queue, notifications(3))
+    assert len(await queue.peek(1, SliceLimits(events_max=3, bytes_max=1), PLAIN)) == 1
+    assert len(await queue.peek(1, EVERYTHING, PLAIN)) == 3
+
+
 async def test_nothing_is_sliced_before_it_is_durable(queue: ChannelQueue) -> None:
     open_channel(queue)
     await append(queue, notifications(1))

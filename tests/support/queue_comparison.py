@@ -155,6 +155,10 @@ class QueueComparison(RuleBasedStateMachine):
             position = ends[-1] if ends else None
         self.take(channel, form, *self.both("slice", channel, position, limits, form))
 
+    @rule(channel=channels, limits=limits, form=forms)
+    def peek(self, channel: int, limits: SliceLimits, form: Form) -> None:
+        self.same("peek", channel, limits, form)
+
     @precondition(lambda self: self.batches)
     @rule(data=st.data(), count_events=st.booleans())
     def rebuild(self, data: st.DataObject, count_events: bool) -> None:
