@@ -97,6 +97,16 @@ class ChannelType(StrEnum):
         return self in (ChannelType.WEB_SOCKET, ChannelType.LONG_POLLING)
 
 
+class ChannelStatus(StrEnum):
+    """How a channel does, in one word: of metrics, of the admin API and the console."""
+
+    OK = "ok"
+    FAILING = "failing"  # its callback did not take the last batch
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    PAUSED = "paused"  # by the operator
+
+
 class Overflow(StrEnum):
     """What a full channel does with the next record."""
 
@@ -256,6 +266,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     signing: Signing | None = None  # callback only; None: deliveries are not signed
     is_gzipped: bool = False  # callback only
     learned_batch_bytes: int | None = None  # what the receiver was found to take (1009)
+    is_paused: bool = False  # by the operator: it goes on storing, and sends nothing
 
     def __repr__(self) -> str:
         return f"<Channel {self.id} {self.type} of application {self.application_id}>"

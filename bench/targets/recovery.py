@@ -28,7 +28,7 @@ async def open_again(scale: Scale) -> AsyncIterator[Side]:
 
         async def take_turn() -> Figures:
             plain = read_plainly(folder)
-            async with opened(folder, plan) as (queue, report, took):
+            async with opened(folder, plan) as (_, report, took):
                 if report.records != requests * EVENTS_PER_REQUEST:
                     raise NotProven(f"{report.records} events came back")
                 bytes_count = report.journal.group_bytes

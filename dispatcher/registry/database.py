@@ -27,6 +27,7 @@ MIGRATIONS = (
     "0003_device_requests.sql",
     "0004_key_expiry.sql",
     "0005_signed_callbacks.sql",
+    "0006_paused_channels.sql",
 )
 """The n-th leads from schema n-1 to n.  Only ever added to."""
 

@@ -132,7 +132,7 @@ class Registry(Protocol):
         ...
 
     async def update_channel(self, channel: Channel) -> None:
-        """Replace what an application chose for its channel, and its learned size, found by ``id``.
+        """Replace what an application chose for its channel, its learned size and pause, found by ``id``.
 
         Raises ``NotFound``.
         """

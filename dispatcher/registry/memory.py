@@ -171,6 +171,7 @@ class MemoryRegistry:
             is_gzipped=channel.is_gzipped,
             serialization=channel.serialization,
             learned_batch_bytes=channel.learned_batch_bytes,
+            is_paused=channel.is_paused,
         )
 
     async def remove_channel(self, channel_id: int) -> bool:

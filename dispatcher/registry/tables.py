@@ -147,8 +147,8 @@ def add_channel(db: sqlite3.Connection, channel: Channel) -> Channel:
     id = _insert(
         db,
         "INSERT INTO channels (application_id, type, incarnation, limits, "
-        "serialization, url, headers, signing, is_gzipped, learned_batch_bytes) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "serialization, url, headers, signing, is_gzipped, learned_batch_bytes, is_paused) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         channel.application_id,
         channel.type,
         _to_signed(channel.incarnation),
@@ -162,7 +162,7 @@ def update_channel(db: sqlite3.Connection, channel: Channel) -> None:
     """Replace what of a channel may change."""
     changed = db.execute(
         "UPDATE channels SET serialization = ?, url = ?, headers = ?, signing = ?, is_gzipped = ?, "
-        "learned_batch_bytes = ? WHERE id = ?",
+        "learned_batch_bytes = ?, is_paused = ? WHERE id = ?",
         (*_changeable(channel), channel.id),
     )
     if changed.rowcount == 0:
@@ -256,7 +256,7 @@ def _read_life_times(db: sqlite3.Connection) -> LifeTimes:
 def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
     rows = db.execute(
         "SELECT channels.id, application_id, account_id, type, incarnation, limits, serialization, url, "
-        "headers, signing, is_gzipped, learned_batch_bytes "
+        "headers, signing, is_gzipped, learned_batch_bytes, is_paused "
         "FROM channels JOIN applications ON applications.id = application_id ORDER BY channels.id"
     )
 
@@ -264,8 +264,8 @@ def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
     def decode_limits(text: bytes) -> ChannelLimits:
         return msgspec.json.decode(text, type=ChannelLimits)
 
-    for id, application_id, account_id, type, incarnation, limits, chosen, *callback, learned in rows:
-        url, headers, signing, is_gzipped = callback
+    for id, application_id, account_id, type, incarnation, limits, chosen, *rest in rows:
+        url, headers, signing, is_gzipped, learned, paused = rest
         yield Channel(
             id=id,
             application_id=application_id,
@@ -279,10 +279,11 @@ def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
             signing=None if signing is None else msgspec.json.decode(signing, type=Signing),
             is_gzipped=bool(is_gzipped),
             learned_batch_bytes=learned,
+            is_paused=bool(paused),
         )
 
 
-def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, bytes | None, bool, int | None]:
+def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, bytes | None, bool, int | None, bool]:
     serialization, signing = channel.serialization, channel.signing
     return (
         None if serialization is None else msgspec.json.encode(serialization),
@@ -291,6 +292,7 @@ def _changeable(channel: Channel) -> tuple[bytes | None, str, bytes, bytes | Non
         None if signing is None else msgspec.json.encode(signing),
         channel.is_gzipped,
         channel.learned_batch_bytes,
+        channel.is_paused,
     )
 
 

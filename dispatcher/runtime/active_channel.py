@@ -12,7 +12,7 @@ import trio
 from dispatcher.core import batching
 from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
-from dispatcher.model import Channel, Position, SliceLimits
+from dispatcher.model import Channel, ChannelStatus, Position, SliceLimits
 from dispatcher.queue.interface import FrozenBatch
 
 
@@ -72,6 +72,16 @@ class ActiveChannel:
     def __repr__(self) -> str:
         state = "gone" if self.is_gone else "running" if self.is_running else "idle"
         return f"<ActiveChannel {self.row.id} {self.row.type} {state} sent={self.sent} retry={self.retry}>"
+
+    @property
+    def status(self) -> ChannelStatus:
+        """How it does, in one word."""
+        if self.row.is_paused:
+            return ChannelStatus.PAUSED
+        if self.row.type.awaits_clients:
+            is_alone = self.disconnected_since_s is not None
+            return ChannelStatus.DISCONNECTED if is_alone else ChannelStatus.CONNECTED
+        return ChannelStatus.FAILING if self.frozen is not None else ChannelStatus.OK
 
     @property
     def is_at_rest(self) -> bool:

@@ -78,10 +78,13 @@ async def next_batch(
 ) -> Batch | None:
     """The frozen batch while it stands whole, else the next slice.
 
-    Expires first, so that no event is sent after its lifetime.
+    Expires first, so that no event is sent after its lifetime.  None as well while the
+    channel is paused.
     """
     number = channel.row.id
     expire(channel, queue, now_unix_ms, observer)
+    if channel.row.is_paused:
+        return None
     if channel.frozen is not None:
         wanted = channel.frozen
         batch = await queue.rebuild(number, wanted.first, wanted.last, wanted.form, wanted.events)

@@ -69,7 +69,7 @@ class Consumer:
             if channel.is_gone:
                 raise ChannelGone("the channel was deleted")
             channel.consumer_wakeup = wakeup = trio.Event()
-            if len(self._unacked) < limits.WINDOW_BATCHES_MAX:
+            if len(self._unacked) < limits.WINDOW_BATCHES_MAX and not channel.row.is_paused:
                 expire(channel, self._queue, self._now_unix_ms(), self._observer)
                 batch = await self._queue.slice(number, self._sent, channel.limits(), channel.form)
                 if batch is not None:

@@ -29,7 +29,6 @@ from dispatcher.model import (
 from dispatcher.observe.metrics import Metrics, RecordTotals
 from dispatcher.queue.interface import ChannelQueue, ChannelStats
 from dispatcher.registry.interface import Registry
-from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.device_requests import DeviceRequests
@@ -335,7 +334,7 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
     channels: dict[tuple[str, str], int] = {}
     oldest_ms = now_unix_ms
     for channel in directory.channels():
-        labels = (channel.row.type.value, status_of(channel))
+        labels = (channel.row.type.value, channel.status.value)
         channels[labels] = channels.get(labels, 0) + 1
         oldest = queue.stats(channel.row.id).oldest_unix_ms
         if oldest is not None:
@@ -357,10 +356,3 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
         channels=channels,
         oldest_age_s=(now_unix_ms - oldest_ms) / 1000,
     )
-
-
-def status_of(channel: ActiveChannel) -> str:
-    """A channel's state in one word, for metrics."""
-    if channel.row.type.awaits_clients:
-        return "connected" if channel.disconnected_since_s is None else "disconnected"
-    return "failing" if channel.frozen is not None else "ok"

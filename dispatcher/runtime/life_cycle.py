@@ -164,7 +164,7 @@ class LifeCycle:
     def _clocks(self, channel: ActiveChannel) -> ChannelClocks:
         return ChannelClocks(
             last_event_s=channel.last_event_s + self._offset_s,
-            failing_since_s=self._up(channel.retry.failing_since_s),
+            failing_since_s=None if channel.row.is_paused else self._up(channel.retry.failing_since_s),
             disconnected_since_s=self._up(channel.disconnected_since_s),
         )
 

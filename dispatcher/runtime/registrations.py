@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from dispatcher import limits
 from dispatcher.config import TierSettings, channel_limits
@@ -60,7 +61,7 @@ def _whole() -> trio.CancelScope:
 
 def _wanting(row: Channel, serialization: Serialization | None, callback: Callback) -> Channel:
     """The row as a registration wants it."""
-    return msgspec.structs.replace(
+    return replace(
         row,
         serialization=serialization,
         url=callback.url,
@@ -154,6 +155,22 @@ class Registrations:
                 await self._registry.remove_channel(channel.row.id)
                 self._forget(channel, reason)
 
+    async def pause(self, channel: ActiveChannel) -> None:
+        """Send nothing more from a channel, over restarts too, until ``resume``; it goes on storing.
+
+        What is on its way is finished and confirmed.  The clock of failures stands still, for
+        nothing fails; the others run on.  Twice is once.
+        """
+        await self._set_paused(channel, True)
+        channel.end_pause()  # of its retries: its task then finds out and ends
+
+    async def resume(self, channel: ActiveChannel) -> None:
+        """Send again, at once; failures from before the pause are forgotten."""
+        if channel.row.is_paused:
+            await self._set_paused(channel, False)
+            channel.start_over()
+        self._supervisor.wake(channel)
+
     def channel(self, application: Application, type_: ChannelType) -> ActiveChannel:
         """The application's channel of this type, or ``NotFound``."""
         channel = self._directory.channel_of(application.id)
@@ -171,7 +188,7 @@ class Registrations:
         known = channel.row.learned_batch_bytes
         if known is not None and known <= smaller:
             return
-        channel.replace_row(msgspec.structs.replace(channel.row, learned_batch_bytes=smaller))
+        channel.replace_row(replace(channel.row, learned_batch_bytes=smaller))
         async with self._one_at_a_time(channel.row.application_id):
             if not channel.is_gone:
                 await self._registry.update_channel(channel.row)
@@ -226,6 +243,14 @@ class Registrations:
             reason=reason,
             records=records,
         )
+
+    async def _set_paused(self, channel: ActiveChannel, is_paused: bool) -> None:
+        async with self._one_at_a_time(channel.row.application_id):
+            if channel.is_gone:
+                raise NotFound("the channel was deleted meanwhile")
+            if channel.row.is_paused is not is_paused:
+                await self._registry.update_channel(replace(channel.row, is_paused=is_paused))
+                channel.replace_row(replace(channel.row, is_paused=is_paused))
 
     @asynccontextmanager
     async def _one_at_a_time(self, application_id: int) -> AsyncIterator[None]:

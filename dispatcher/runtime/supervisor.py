@@ -41,7 +41,9 @@ class Supervisor:
         channel.is_dirty = True
         if channel.consumer_wakeup is not None:
             channel.consumer_wakeup.set()
-        elif channel.sink is not None and not channel.is_running and not channel.is_gone:
+        elif channel.sink is not None and not (
+            channel.is_running or channel.is_gone or channel.row.is_paused
+        ):
             channel.is_running = True
             self._running += 1
             self._nursery.start_soon(self._run, channel, name=f"channel {channel.row.id}")

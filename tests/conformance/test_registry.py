@@ -245,6 +245,7 @@ async def test_a_channel_comes_back_as_it_was(registry: Registry) -> None:
         signing=Signing(secret=bytes(range(32)), older_secret=b"\xff" * 24, older_until_unix_ms=2**52),
         is_gzipped=True,
         learned_batch_bytes=70_000,
+        is_paused=True,
     )
     added = await registry.add_channel(given)
     assert added == replace(given, id=added.id)
@@ -285,6 +286,7 @@ async def test_an_update_replaces_what_may_change_and_nothing_else(registry: Reg
         "signing": Signing(secret=b"s" * 24),
         "is_gzipped": True,
         "learned_batch_bytes": 65_536,
+        "is_paused": True,
     }
     await registry.update_channel(
         replace(

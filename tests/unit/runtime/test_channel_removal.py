@@ -97,6 +97,20 @@ async def test_events_that_come_in_move_the_end_away(autojump_clock: MockClock) 
     assert (await in_house(work)).removed == [(1, Removal.IDLE, 7 * DAY_S)]
 
 
+async def test_while_a_channel_is_paused_it_does_not_fail_but_events_are_still_missed(
+    autojump_clock: MockClock,
+) -> None:
+    async def work(house: House) -> None:
+        channel = house.open()
+        channel.replace_row(replace(channel.row, is_paused=True))
+        channel.remember_failing(trio.current_time() - DAY_S / 2)
+        await trio.sleep(1.5 * DAY_S)
+        assert house.removed == []
+        await trio.sleep(DAY_S)
+
+    assert (await in_house(work)).removed == [(1, Removal.IDLE, 2 * DAY_S)]
+
+
 async def test_a_day_without_a_socket_removes_and_one_that_connects_does_not(
     autojump_clock: MockClock,
 ) -> None:

@@ -8,6 +8,7 @@ from itertools import chain
 
 import pytest
 import trio
+from msgspec.structs import replace
 from support.channels import NO_TOTALS, ScriptedSink, channel_row, open_channel, put
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -58,6 +59,10 @@ def failed(status: int, retry_after_s: float | None = None) -> DeliveryFailed:
     return DeliveryFailed(FailureClass.STATUS, status=status, retry_after_s=retry_after_s)
 
 
+def set_paused(channel: ActiveChannel, is_paused: bool) -> None:
+    channel.replace_row(replace(channel.row, is_paused=is_paused))
+
+
 async def test_an_idle_channel_has_no_task(house: House, autojump_clock: MockClock) -> None:
     sink = house.open()
     assert not house.channel.is_running
@@ -66,6 +71,38 @@ async def test_an_idle_channel_has_no_task(house: House, autojump_clock: MockClo
     assert sink.eps() == [["a"]]
     assert not house.channel.is_running
     assert house.queue.stats(1).records == 0
+
+
+async def test_a_paused_channel_stores_and_sends_nothing_until_it_is_resumed(
+    house: House, autojump_clock: MockClock
+) -> None:
+    sink = house.open()
+    set_paused(house.channel, True)
+    house.put("a")
+    await trio.sleep(1_000)
+    assert (sink.eps(), house.queue.stats(1).records) == ([], 1)
+    assert not house.channel.is_running
+    set_paused(house.channel, False)
+    house.supervisor.wake(house.channel)
+    await wait_all_tasks_blocked()
+    assert sink.eps() == [["a"]]
+
+
+async def test_a_batch_that_failed_before_a_pause_goes_again_as_it_was_afterwards(
+    house: House, autojump_clock: MockClock
+) -> None:
+    sink = house.open(failed(503))
+    house.put("a")
+    await wait_all_tasks_blocked()
+    set_paused(house.channel, True)
+    house.channel.end_pause()
+    house.put("b")
+    await trio.sleep(1_000)
+    assert (sink.eps(), house.channel.is_running) == ([["a"]], False)
+    set_paused(house.channel, False)
+    house.supervisor.wake(house.channel)
+    await wait_all_tasks_blocked()
+    assert sink.eps() == [["a"], ["a"], ["b"]]
 
 
 async def test_events_that_come_during_a_send_follow_in_order(
