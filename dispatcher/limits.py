@@ -189,6 +189,22 @@ DNS_LOOKUPS_MAX = 20  # threads that resolve names at once
 DNS_DOUBTFUL_LOOKUPS_MAX = 5  # of these, for names whose last lookup brought nothing (INV-9)
 DNS_DOUBTFUL_NAMES_MAX = 10_000  # such names remembered; the oldest is forgotten
 
+# --- what an operator sees ------------------------------------------------------------
+ATTEMPTS_PER_CHANNEL_MAX = 100  # remembered, since the start
+ATTEMPT_LOGS_MAX = 20_000  # channels that have some; 50 MB in all
+ADMIN_PAGE_MAX = 1_000  # items of one answer
+ADMIN_PAGE = 100  # when nothing else is asked for
+SEARCH_CHARS_MAX = 64  # a name has no more
+PEEK_RECORDS_MAX = 100
+PEEK_RECORDS = 10  # when nothing else is asked for
+PEEK_BYTES_MAX = 4 * MIB  # of records; ends with the one that reaches it
+VIEWERS_MAX = 64  # event streams open at once
+VIEWED_CHANNELS_MAX = 100  # that one stream follows closely
+VIEWED_CHANGES_MAX = 100  # of other channels, told in one message; the rest is a number
+FLEET_LOOK_S = 1.0  # between looks at all channels, while anyone watches
+FLEET_LOOK_SHARE = 10  # or so many times what a look took: a tenth of the time at most goes into it
+STREAM_KEEP_ALIVE_S = 15.0  # of silence on an event stream, before a comment proves that it lives
+
 # --- registry -------------------------------------------------------------------------
 NAME_CHARS_MAX = 64  # of an account or an application
 REGISTRY_BUSY_S = 5.0  # for another process's transaction to end; a commit takes milliseconds

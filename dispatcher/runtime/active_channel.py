@@ -23,6 +23,13 @@ class LossBurst(msgspec.Struct):
     untold_count: int = 0  # records lost since
 
 
+class LastFailure(msgspec.Struct, frozen=True):
+    """Why a delivery failed, in our own words."""
+
+    at_s: float  # on Trio's clock
+    reason: str
+
+
 class ActiveChannel:
     """What delivering one channel needs to remember.
 
@@ -32,6 +39,7 @@ class ActiveChannel:
     """
 
     __slots__ = (
+        "confirmed_count",
         "consumer_wakeup",
         "disconnected_since_s",
         "form",
@@ -40,7 +48,9 @@ class ActiveChannel:
         "is_gone",
         "is_running",
         "last_event_s",
+        "last_failure",
         "losses",
+        "lost_count",
         "retry",
         "retry_now",
         "row",
@@ -59,6 +69,9 @@ class ActiveChannel:
         self.sink: Sink | None = None
         self.sent: Position | None = None
         self.losses: dict[str, LossBurst] = {}  # by reason: those told of lately
+        self.last_failure: LastFailure | None = None
+        self.confirmed_count = 0  # records, since the start; and of those lost
+        self.lost_count = 0
         self.scope: trio.CancelScope | None = None
         self.retry_now: trio.Event | None = None
         self.consumer_wakeup: trio.Event | None = None  # of a consumer in this process, or of an open poll

@@ -40,6 +40,7 @@ from dispatcher.registry.interface import Contents, Registry
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.device_requests import DeviceRequests
@@ -220,7 +221,7 @@ def _assemble(
     directory = Directory(secret, contents.identities)
     router = Router(world.route_finder(world.random_bytes(16)))
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
-    observer = Observer(metrics)
+    observer = Observer(metrics, AttemptLogs(clock.unix_ms))
     supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
     devices = Devices(registry=registry, directory=directory, router=router, now_unix_ms=clock.unix_ms)
     book = RequestBook(clock.unix_ms(), sooner=lambda: requests.look_again())
@@ -257,6 +258,7 @@ def _assemble(
 
     def end_sink(channel: ActiveChannel) -> None:
         supervisor.wake(channel)  # a consumer in this process learns that its channel is gone
+        observer.attempts.forget(channel.row.id)
         if channel.row.type is ChannelType.WEB_SOCKET:
             sockets.end(channel, CloseCode.NORMAL, "channel deleted")
         elif channel.row.type is ChannelType.CALLBACK:

@@ -44,19 +44,23 @@ async def run_channel(
         try:
             await sink.send(batch)
         except DeliveryFailed as failure:
-            observer.delivery_failed(channel.row, batch, failure, trio.current_time() - started_s)
+            observer.delivery_failed(channel, batch, failure, trio.current_time() - started_s)
             if channel.sink is sink:
                 _take_failure(channel, queue, batch, failure)
                 queue.freeze(channel.row.id, channel.frozen)
                 await _pause(channel)
         else:
-            observer.delivered(channel.row, batch, trio.current_time() - started_s)
+            observer.delivered(channel, batch, trio.current_time() - started_s)
             _take_success(channel, sink, batch)
 
 
 def confirm(channel: ActiveChannel, queue: ChannelQueue, position: Position) -> int:
     """The receiver has everything up to ``position``; return how many records that settled."""
-    return 0 if channel.is_gone else queue.settle(channel.row.id, position)
+    if channel.is_gone:
+        return 0
+    settled = queue.settle(channel.row.id, position)
+    channel.confirmed_count += settled
+    return settled
 
 
 def expire(channel: ActiveChannel, queue: ChannelQueue, now_unix_ms: int, observer: Observer) -> bool:

@@ -57,6 +57,7 @@ class _Given(msgspec.Struct):
     messages: int  # of the batch
     index: int  # of the message
     events: int  # of the message
+    bytes_count: int
     given_s: float
     receipt: TcpReceipt | None  # None: ``index`` is the message to give next
 
@@ -185,9 +186,9 @@ class LongPolls:
         seconds = trio.current_time() - given.given_s
         if not given.receipt.is_acknowledged():
             lost = DeliveryFailed(FailureClass.CONNECTION, detail="not all of it was acknowledged")
-            self._observer.delivery_failed(channel.row, given, lost, seconds)
+            self._observer.delivery_failed(channel, given, lost, seconds)
             return
-        self._observer.delivered(channel.row, given, seconds)
+        self._observer.delivered(channel, given, seconds)
         given.receipt = None
         given.index += 1
         if given.index == given.messages:
@@ -227,6 +228,7 @@ class LongPolls:
             messages=len(batch.messages),
             index=index,
             events=message.events,
+            bytes_count=message.bytes_count,
             given_s=trio.current_time(),
             receipt=receipt,
         )

@@ -14,7 +14,8 @@ from dispatcher.model import Channel
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import Loss
-from dispatcher.runtime.active_channel import ActiveChannel, LossBurst
+from dispatcher.runtime.active_channel import ActiveChannel, LastFailure, LossBurst
+from dispatcher.runtime.attempts import AttemptLogs
 
 
 class Counted(Protocol):
@@ -22,13 +23,16 @@ class Counted(Protocol):
 
     @property
     def events(self) -> int: ...
+    @property
+    def bytes_count(self) -> int: ...
 
 
 class Observer:
     """The one place where a delivery's outcome is counted and told."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, attempts: AttemptLogs) -> None:
         self.metrics = metrics
+        self.attempts = attempts
 
     def accepted(self, events: int, unrouted: int) -> None:
         """A publisher's events were taken."""
@@ -36,19 +40,20 @@ class Observer:
         if unrouted:
             self.metrics.events_unrouted.inc(unrouted)
 
-    def delivered(self, channel: Channel, batch: Counted, seconds: float) -> None:
+    def delivered(self, channel: ActiveChannel, batch: Counted, seconds: float) -> None:
         """A batch was handed over."""
-        self._attempt(channel, batch, seconds, "success")
+        self._attempt(channel, batch, seconds, None)
 
     def delivery_failed(
-        self, channel: Channel, batch: Counted, failure: DeliveryFailed, seconds: float
+        self, channel: ActiveChannel, batch: Counted, failure: DeliveryFailed, seconds: float
     ) -> None:
         """A batch was not taken."""
-        self._attempt(channel, batch, seconds, "failure")
+        self._attempt(channel, batch, seconds, failure)
+        channel.last_failure = LastFailure(at_s=trio.current_time(), reason=str(failure))
         log(
             logging.WARNING,
             LogEvent.DELIVERY_FAILED,
-            channel=channel.id,
+            channel=channel.row.id,
             events=batch.events,
             reason=failure,
             seconds=round(seconds, 3),
@@ -61,6 +66,7 @@ class Observer:
         that follow in one line per ``limits.LOSS_LOG_INTERVAL_S``, or a full queue under
         load would write a line for every request.
         """
+        channel.lost_count += loss.count
         now_s = trio.current_time()
         burst = channel.losses.get(loss.reason)
         if burst is None:
@@ -84,7 +90,17 @@ class Observer:
             LogEvent.CHANNEL_TASK_FAILED, extra={"fields": {"channel": channel.id}}
         )
 
-    def _attempt(self, channel: Channel, batch: Counted, seconds: float, outcome: str) -> None:
-        self.metrics.attempts.labels(channel.type.value, outcome).inc()
-        self.metrics.delivery_seconds.labels(channel.type.value).observe(seconds)
+    def _attempt(
+        self, channel: ActiveChannel, batch: Counted, seconds: float, failed: DeliveryFailed | None
+    ) -> None:
+        type_ = channel.row.type.value
+        self.metrics.attempts.labels(type_, "success" if failed is None else "failure").inc()
+        self.metrics.delivery_seconds.labels(type_).observe(seconds)
         self.metrics.batch_events.observe(batch.events)
+        self.attempts.add(
+            channel.row.id,
+            seconds=seconds,
+            events=batch.events,
+            bytes_count=batch.bytes_count,
+            failed=failed,
+        )

@@ -20,6 +20,7 @@ from dispatcher.queue.memory import MemoryQueue
 from dispatcher.registry.interface import Identities, LifeTimes
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.observer import Observer
@@ -43,7 +44,7 @@ class House:
             directory=self.directory,
             queue=self.queue,
             registry=self.registry,
-            observer=Observer(Metrics(lambda: NO_TOTALS)),
+            observer=Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0)),
             wake=self.woken.append,
             now_unix_ms=self.unix_ms,
             startup_grace_s=startup_grace_s,

@@ -17,6 +17,7 @@ from dispatcher.model import ChannelType, Position, Serialization
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.channel_task import confirm
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
@@ -28,7 +29,7 @@ class House:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.queue = MemoryQueue(1, 1 << 30)
         self.now_ms = 1_000
-        observer = Observer(Metrics(lambda: NO_TOTALS))
+        observer = Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0))
         self.supervisor = Supervisor(nursery, self.queue, lambda: self.now_ms, observer)
         self.channel: ActiveChannel
 

@@ -16,6 +16,7 @@ from dispatcher.queue.interface import Loss
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.observer import Observer
 
 
@@ -26,7 +27,10 @@ def loss(count: int, reason: str = "overflow") -> Loss:
 async def test_a_burst_is_one_line_and_the_next_line_has_the_sum(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    observer, channel = Observer(Metrics(lambda: NO_TOTALS)), ActiveChannel(channel_row())
+    observer, channel = (
+        Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0)),
+        ActiveChannel(channel_row()),
+    )
     for _ in range(1000):
         observer.lost(channel, loss(3))
     await trio.sleep(limits.LOSS_LOG_INTERVAL_S)
@@ -36,7 +40,10 @@ async def test_a_burst_is_one_line_and_the_next_line_has_the_sum(
 
 
 async def test_each_reason_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    observer, channel = Observer(Metrics(lambda: NO_TOTALS)), ActiveChannel(channel_row())
+    observer, channel = (
+        Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0)),
+        ActiveChannel(channel_row()),
+    )
     observer.lost(channel, loss(1, "overflow"))
     observer.lost(channel, loss(1, "expired"))
     assert [record.fields["reason"] for record in caplog.records] == ["overflow", "expired"]  # type: ignore[attr-defined]
