@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from dispatcher.core.access import authorize, choose_credentials
-from dispatcher.http.message import Request, Response, Upgrade
+from dispatcher.http.message import Reply, Request
 from dispatcher.http.operation import Operation
 from dispatcher.http.route_table import Route
 from dispatcher.model import AccessKey, Account, Application, Role
@@ -25,7 +25,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 NOBODY = Caller()
 """Who calls an open path."""
 
-Handler = Callable[[Request, Caller], Awaitable[Response | Upgrade]]
+Handler = Callable[[Request, Caller], Awaitable[Reply]]
 
 
 class ApiRoute(Route[Role | None, Handler], frozen=True):

@@ -27,10 +27,10 @@ from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
 from dispatcher.http.failure import describe
 from dispatcher.http.inbox import Inbox
-from dispatcher.http.message import Request, Response, Upgrade
+from dispatcher.http.message import EventStream, Reply, Request, Response, Upgrade
 from dispatcher.http.request_body import RequestBody
 from dispatcher.http.request_head import Head, parse_head
-from dispatcher.http.response_head import CONTINUE, encode_head, encode_switch, refusal
+from dispatcher.http.response_head import CONTINUE, encode_head, encode_stream_head, encode_switch, refusal
 from dispatcher.http.service import Service
 
 _log = logging.getLogger("dispatcher.http")
@@ -60,9 +60,11 @@ async def serve_connection(stream: trio.abc.Stream, service: Service) -> None:
     """
     connection = _Connection(stream, service)
     try:
-        upgrade = await connection.serve_requests()
-        if upgrade is not None:
-            await connection.run_upgraded(upgrade)
+        last = await connection.serve_requests()
+        if isinstance(last, Upgrade):
+            await connection.run_upgraded(last)
+        elif last is not None:
+            await connection.run_stream(last)
         await connection.close()
     except _PeerLost:
         pass
@@ -88,9 +90,9 @@ class _Connection:
         # One scope with a moving deadline: entering two costs a tenth of a small request.
         self._patience = trio.CancelScope()
 
-    async def serve_requests(self) -> Upgrade | None:
-        """Answer requests until one is upgraded, or the connection shall be closed."""
-        then: Upgrade | _Then = _Then.END
+    async def serve_requests(self) -> Upgrade | EventStream | None:
+        """Answer requests until the connection goes to an upgrade or a stream, or shall be closed."""
+        then: Upgrade | EventStream | _Then = _Then.END
         with self._patience:
             while await self._wait_for_request():
                 then = await self._serve_request()
@@ -98,7 +100,7 @@ class _Connection:
                     break
         if self._patience.cancelled_caught:
             return None
-        if isinstance(then, Upgrade):
+        if not isinstance(then, _Then):
             return then
         if then is _Then.LINGER:
             await self._linger()
@@ -114,6 +116,20 @@ class _Connection:
                 await upgrade.run(self._stream, leftover)
         finally:
             self._service.traffic.upgrades_open -= 1
+
+    async def run_stream(self, answer: EventStream) -> None:
+        """Send an answer that has no end of its own.  A client that goes, or takes nothing, ends it."""
+
+        async def send(piece: bytes) -> None:
+            with trio.fail_after(limits.RESPONSE_STALL_S):
+                await self._stream.send_all(piece)
+
+        self._service.traffic.streams_open += 1
+        try:
+            with contextlib.suppress(*_GONE, trio.TooSlowError):
+                await answer.run(send)
+        finally:
+            self._service.traffic.streams_open -= 1
 
     async def close(self) -> None:
         """Close politely: over TLS this says that nothing was cut off."""
@@ -143,7 +159,7 @@ class _Connection:
         # not begin, for its handler would be cut off at its first wait.
         return not self._patience.cancel_called
 
-    async def _serve_request(self) -> Upgrade | _Then:
+    async def _serve_request(self) -> Upgrade | EventStream | _Then:
         request_id = self._service.new_request_id()
         try:
             head = await self._read_head()
@@ -159,6 +175,9 @@ class _Connection:
             if isinstance(answer, Upgrade):
                 await self._send(encode_switch(answer, request_id))
                 return answer
+            if isinstance(answer, EventStream):
+                await self._send(encode_stream_head(request_id))
+                return _Then.LINGER if head.method == "HEAD" else answer
             return await self._respond(answer, head, body, request_id)
         finally:
             body.release()
@@ -198,7 +217,7 @@ class _Connection:
             wait_disconnected=self._inbox.wait_end,
         )
 
-    async def _ask(self, request: Request) -> Response | Upgrade:
+    async def _ask(self, request: Request) -> Reply:
         """The handler's answer, or its error as one."""
         traffic = self._service.traffic
         traffic.requests += 1

@@ -17,6 +17,7 @@ from dispatcher.errors import BadRequest, BodyTooLarge, FieldError
 from dispatcher.http.percent import percent_decode
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -218,7 +219,21 @@ class Upgrade(msgspec.Struct, frozen=True):
     protocol: str = "websocket"
 
 
-Handle = Callable[[Request], Awaitable[Response | Upgrade]]
+class EventStream(msgspec.Struct, frozen=True):
+    """Answer with 200 and a body that has no end of its own: ``text/event-stream``.
+
+    ``run`` sends pieces as they come; the connection ends when it returns.  A piece that
+    the client does not take within ``limits.RESPONSE_STALL_S`` ends it, too, so that a
+    stalled client holds one piece and nothing else.
+    """
+
+    run: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+
+
+Reply = Response | Upgrade | EventStream
+"""What a handler returns."""
+
+Handle = Callable[[Request], Awaitable[Reply]]
 """What answers requests; it raises ``DispatcherError`` to refuse one."""
 
 _json = msgspec.json.Encoder()

@@ -11,7 +11,7 @@ import re
 from http import HTTPStatus
 
 from dispatcher.errors import DispatcherError, MethodNotAllowed
-from dispatcher.http.message import JSON, Response, Upgrade
+from dispatcher.http.message import EVENTS, JSON, Response, Upgrade
 from dispatcher.wire.http_errors import encode
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -66,6 +66,13 @@ def encode_switch(upgrade: Upgrade, request_id: str) -> bytes:
     lines = _STATUS_LINES[101] + f"X-Request-Id: {request_id}\r\nConnection: Upgrade\r\n"
     lines += _line("Upgrade", upgrade.protocol) + _lines(upgrade.headers)
     return (lines + "\r\n").encode("latin-1")
+
+
+def encode_stream_head(request_id: str) -> bytes:
+    """The head of an ``EventStream``: its body ends with the connection, in HTTP 1.0 and 1.1 alike."""
+    fields = f"X-Request-Id: {request_id}\r\nContent-Type: {EVENTS}\r\nCache-Control: no-store\r\n"
+    # Proxies that gather answers (nginx) would hold the events back.
+    return (_STATUS_LINES[200] + fields + "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n").encode()
 
 
 def refusal(error: DispatcherError, request_id: str) -> Response:

@@ -38,6 +38,7 @@ class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     requests_refused_total: int  # malformed, too large or too slow; no handler saw them
     requests_failed_total: int  # by a bug of ours
     upgrades_open: int
+    streams_open: int
     body_bytes_held: int
 
 
@@ -87,7 +88,7 @@ class Server:
     def begin_drain(self) -> None:
         """Stop accepting; idle connections end in a moment, others after their answer.
 
-        An upgraded connection ends when its owner ends it.  What is left after
+        An upgraded connection, and a stream of events, end when their owners end them.  What is left after
         ``grace_s`` is cancelled.
         """
         if self._service.drain.has_begun:
@@ -115,6 +116,7 @@ class Server:
             requests_refused_total=traffic.requests_refused,
             requests_failed_total=traffic.requests_failed,
             upgrades_open=traffic.upgrades_open,
+            streams_open=traffic.streams_open,
             body_bytes_held=self._service.bodies.bytes_held,
         )
 

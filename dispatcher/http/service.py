@@ -25,6 +25,7 @@ class Traffic(msgspec.Struct):
     requests_refused: int = 0  # before a handler saw them: malformed, too large, too slow
     requests_failed: int = 0  # by an exception that is a bug of ours
     upgrades_open: int = 0
+    streams_open: int = 0
 
 
 class Drain:

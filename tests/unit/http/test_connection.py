@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +15,7 @@ from dispatcher import limits
 from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import FieldError, InvalidAuth, MethodNotAllowed, Unavailable, ValidationError
 from dispatcher.http.connection import serve_connection
-from dispatcher.http.message import Request, Response, Upgrade, no_content, text_response
+from dispatcher.http.message import EventStream, Reply, Request, Response, Upgrade, no_content, text_response
 from dispatcher.http.service import BodyBudget, Service
 
 Clock = trio.testing.MockClock
@@ -23,7 +23,7 @@ Clock = trio.testing.MockClock
 BODY_MAX = 100_000
 
 
-async def answer(request: Request) -> Response | Upgrade:
+async def answer(request: Request) -> Reply:
     """The handler of these tests: what it does stands in the path."""
     match request.path:
         case "/echo":
@@ -43,11 +43,27 @@ async def answer(request: Request) -> Response | Upgrade:
             raise KeyError("Bearer ak_secret")
         case "/inject":
             return Response(200, headers=(("X", "a\r\nSet-Cookie: b"),))
+        case "/stream":
+            return EventStream(count_to_two)
+        case "/stream-without-end":
+            return EventStream(stream_for_ever)
         case "/upgrade":
             return Upgrade(echo_stream, (("Sec-WebSocket-Accept", "x="),))
         case "/bad-upgrade":
             return Upgrade(echo_stream, (("Sec-WebSocket-Accept", "a\r\nb"),))
     return text_response(request.path)
+
+
+async def count_to_two(send: Callable[[bytes], Awaitable[None]]) -> None:
+    for number in (b"1", b"2"):
+        await send(b"data: " + number + b"\n\n")
+        await trio.sleep(10)
+
+
+async def stream_for_ever(send: Callable[[bytes], Awaitable[None]]) -> None:
+    while True:
+        await send(b"data\n\n")
+        await trio.sleep(1)
 
 
 async def echo_stream(stream: trio.abc.Stream, leftover: bytes) -> None:
@@ -565,6 +581,58 @@ async def test_header_that_would_inject_is_a_500(autojump_clock: Clock, path: st
         assert response.status == 500
         assert "set-cookie" not in response.headers
         assert (await client.ask(get("/next"))).body == b"/next"
+
+
+# --- streams --------------------------------------------------------------------------
+
+
+async def test_a_stream_sends_as_it_comes_and_ends_with_the_connection(autojump_clock: Clock) -> None:
+    service = Service(answer)
+    async with connected(service) as client:
+        response = await client.ask(get("/stream"))
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/event-stream"
+        assert (response.headers["connection"], response.headers["cache-control"]) == ("close", "no-store")
+        assert "content-length" not in response.headers
+        assert service.traffic.streams_open == 1
+        began_s = trio.current_time()
+        received = bytes(client.received)
+        client.received.clear()
+        async for piece in client.stream:
+            received += piece
+        assert received == b"data: 1\n\ndata: 2\n\n"
+        assert trio.current_time() - began_s == pytest.approx(20)
+    assert service.traffic.streams_open == 0
+
+
+async def test_head_of_a_stream_has_no_body(autojump_clock: Clock) -> None:
+    async with connected() as client:
+        response = await client.ask(request("HEAD", "/stream-without-end"), is_head=True)
+        assert response.status == 200
+        assert await client.is_at_end()
+
+
+async def test_a_client_that_leaves_a_stream_ends_it(autojump_clock: Clock) -> None:
+    service = Service(answer)
+    async with connected(service) as client:
+        await client.ask(get("/stream-without-end"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert service.traffic.streams_open == 1
+    assert (service.traffic.streams_open, service.traffic.connections_failed) == (0, 0)
+
+
+async def test_a_client_that_reads_nothing_of_a_stream_is_given_up(autojump_clock: Clock) -> None:
+    service = Service(answer)
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, ours, service)
+        client = WireClient(theirs)
+        await client.ask(get("/stream-without-end"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert service.traffic.streams_open == 1
+        await trio.sleep(limits.RESPONSE_STALL_S + 5)
+        assert service.traffic.streams_open == 0
+        nursery.cancel_scope.cancel()
 
 
 # --- upgrade --------------------------------------------------------------------------
