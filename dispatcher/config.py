@@ -43,7 +43,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str, _doc("host:port", "where applications and gateways connect; sockets passed by systemd go first")
     ] = "127.0.0.1:8080"
     internal_listen: Annotated[
-        str, _doc("host:port", "when set, /metrics, /healthz and /readyz are served here instead")
+        str,
+        _doc(
+            "host:port", "when set, /metrics, /healthz, /readyz, /admin and /console are served here instead"
+        ),
     ] = ""
     tls_certificate: Annotated[
         str, _doc("path", "PEM chain; with tls_key: https and wss on the same port")

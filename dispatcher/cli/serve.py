@@ -21,7 +21,7 @@ from dispatcher.cli.running import run
 from dispatcher.config import Settings
 from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passed_sockets
 from dispatcher.http.server import Server
-from dispatcher.http.serving import listen, listen_internally, serve_http, serve_status, server_tls, url_of
+from dispatcher.http.serving import listen, listen_internally, serve_http, serve_internal, server_tls, url_of
 from dispatcher.observe.log import LineFormatter
 from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
@@ -101,7 +101,7 @@ async def run_daemon(
             servers = [await nursery.start(serve_http, hub, listeners)]
             if settings.server.internal_listen:
                 internal = await listen_internally(settings.server, passed.internal)
-                servers.append(await nursery.start(serve_status, hub, internal))
+                servers.append(await nursery.start(serve_internal, hub, internal))
             nursery.start_soon(reload_at, hangups, hub, tls, read_settings)
             print(f"ready {url_of(listeners)}\n", end="", flush=True)  # in one write
             await anext(signals)

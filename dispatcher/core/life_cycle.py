@@ -31,6 +31,28 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     look_again_s: float
 
 
+class Deadline(msgspec.Struct, frozen=True, kw_only=True):
+    """A clock that runs, and what happens when it runs out."""
+
+    removal: Removal
+    due_s: float
+    timeout_s: float
+
+    def share(self, now_s: float) -> float:
+        """How much of the time is over, from 0 on."""
+        return max(0.0, 1 - (self.due_s - now_s) / self.timeout_s)
+
+
+def next_deadline(type_: ChannelType, limits: ChannelLimits, clocks: ChannelClocks) -> Deadline | None:
+    """The clock that runs out first; None: none runs."""
+    running = [
+        Deadline(removal=removal, due_s=since_s + timeout_s, timeout_s=timeout_s)
+        for since_s, timeout_s, removal in _clocks(type_, limits, clocks)
+        if since_s is not None
+    ]
+    return min(running, key=lambda deadline: deadline.due_s, default=None)
+
+
 def judge(type_: ChannelType, limits: ChannelLimits, clocks: ChannelClocks, now_s: float) -> Verdict:
     """Say whether a channel is to be removed at ``now_s``.
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from dispatcher.http.admin_channels_api import AdminChannelsApi
+from dispatcher.http.admin_identities_api import AdminIdentitiesApi
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.device_requests_api import DeviceRequestsApi
 from dispatcher.http.documents_api import DocumentsApi
 from dispatcher.http.endpoints_api import EndpointsApi
+from dispatcher.http.fleet_api import FleetApi
 from dispatcher.http.gateway_api import GatewayApi
 from dispatcher.http.ingest_api import IngestApi, Intake
-from dispatcher.http.message import Handle, Request, Response, Upgrade
+from dispatcher.http.message import Handle, Reply, Request
 from dispatcher.http.pull_api import PullApi
 from dispatcher.http.route_table import RouteTable
 from dispatcher.http.status_api import StatusApi
@@ -26,8 +29,11 @@ class Api(Protocol):
     def routes(self) -> list[ApiRoute]: ...
 
 
-def public_api(hub: Hub, *, with_status: bool) -> Handle:
-    """The handler of the port that applications and gateways use."""
+def public_api(hub: Hub, *, with_internal: bool) -> Handle:
+    """The handler of the port that applications and gateways use.
+
+    ``with_internal``: also what else is served by ``internal_api``.
+    """
     intake = Intake(hub)
     apis: list[Api] = [
         ChannelsApi(hub),
@@ -38,21 +44,26 @@ def public_api(hub: Hub, *, with_status: bool) -> Handle:
         IngestApi(hub, intake),
         GatewayApi(hub, intake),
     ]
-    if with_status:
-        apis.append(StatusApi(hub))
-    routes = [route for api in apis for route in api.routes()]
-    return _handler(hub, [*routes, *DocumentsApi(routes).routes()])
+    if with_internal:
+        apis += _internal_apis(hub)
+    return _handler(hub, apis)
 
 
 def internal_api(hub: Hub) -> Handle:
-    """The handler of ``server.internal_listen``."""
-    return _handler(hub, StatusApi(hub).routes())
+    """The handler of ``server.internal_listen``: for monitoring and for the operator."""
+    return _handler(hub, _internal_apis(hub))
 
 
-def _handler(hub: Hub, routes: Sequence[ApiRoute]) -> Handle:
-    table = RouteTable(routes)
+def _internal_apis(hub: Hub) -> list[Api]:
+    return [StatusApi(hub), AdminChannelsApi(hub), AdminIdentitiesApi(hub), FleetApi(hub)]
 
-    async def handle(request: Request) -> Response | Upgrade:
+
+def _handler(hub: Hub, apis: Sequence[Api]) -> Handle:
+    """Serves some groups of paths, and the documents that describe them."""
+    routes = [route for api in apis for route in api.routes()]
+    table = RouteTable([*routes, *DocumentsApi(routes).routes()])
+
+    async def handle(request: Request) -> Reply:
         match = table.match(request.method, request.path)
         request.params = match.params
         role = match.route.scope

@@ -25,21 +25,21 @@ async def serve_http(
     """Serve applications and gateways on listeners of the caller's until drained or cancelled.
 
     ``server = await nursery.start(serve_http, hub, listeners)`` gives the server, whose
-    ``drain`` ends it in order.  With ``server.internal_listen`` set, ``/metrics`` and the
-    health paths are left out: serve them with ``serve_status``.
+    ``drain`` ends it in order.  With ``server.internal_listen`` set, ``/metrics``, the health
+    paths, ``/admin`` and ``/console`` are left out: serve them with ``serve_internal``.
     """
     settings = hub.settings.server
-    handle = public_api(hub, with_status=not settings.internal_listen)
+    handle = public_api(hub, with_internal=not settings.internal_listen)
     await serve(listeners, handle, grace_s=settings.grace_s, task_status=task_status)
 
 
-async def serve_status(
+async def serve_internal(
     hub: Hub,
     listeners: Sequence[Listener],
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` alone."""
+    """Serve what is for monitoring and for the operator alone."""
     await serve(listeners, internal_api(hub), grace_s=hub.settings.server.grace_s, task_status=task_status)
 
 

@@ -27,6 +27,7 @@ class LogEvent(StrEnum):
     GATEWAY_DISCONNECTED = "gateway.disconnected"
     CERTIFICATES_RELOADED = "certificates.reloaded"
     CERTIFICATES_KEPT = "certificates.kept"
+    ADMIN_ACTED = "admin.acted"
     SETTINGS_NOT_RELOADED = "settings.not-reloaded"
     TIER_UNKNOWN = "tier.unknown"
     KEYS_UNREAD = "keys.unread"

@@ -46,6 +46,7 @@ from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.fleet import Fleet
 from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
@@ -65,6 +66,7 @@ from dispatcher.runtime.storage import (
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.runtime.values import Values
+from dispatcher.runtime.views import Views
 from dispatcher.wire.staging import NewStaging
 
 
@@ -118,6 +120,7 @@ async def open_dispatcher(
             nursery.start_soon(queue.residency.run)
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
+        nursery.start_soon(hub.parts.fleet.run)
         nursery.start_soon(hub.parts.devices.write)
         nursery.start_soon(hub.parts.device_requests.run)
         nursery.start_soon(hub.parts.device_requests.forget_answered)
@@ -323,6 +326,14 @@ def _assemble(
         now_unix_ms=clock.unix_ms,
         durability=settings.storage.durability,
     )
+    views = Views(
+        directory=directory,
+        queue=queue,
+        life_cycle=life_cycle,
+        attempts=observer.attempts,
+        durability=settings.storage.durability,
+        now_unix_ms=clock.unix_ms,
+    )
     _restore(contents, directory, router, registrations, callbacks, life_cycle)
     requests.restore(contents.device_requests)
     if isinstance(queue, NativeQueue):
@@ -354,6 +365,8 @@ def _assemble(
             new_async_id=new_async_id,
             new_staging=new_staging,
             life_cycle=life_cycle,
+            views=views,
+            fleet=Fleet(directory=directory, queue=queue, views=views),
         )
     )
 

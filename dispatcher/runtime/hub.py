@@ -34,6 +34,7 @@ from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.fleet import Fleet
 from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
@@ -43,6 +44,7 @@ from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.values import Values
+from dispatcher.runtime.views import Views
 from dispatcher.wire.ingest import encode_events
 from dispatcher.wire.staging import NewStaging
 
@@ -83,6 +85,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     new_async_id: Callable[[], str]
     new_staging: NewStaging
     life_cycle: LifeCycle
+    views: Views
+    fleet: Fleet
 
 
 class Hub:
@@ -113,6 +117,7 @@ class Hub:
             return
         self.is_stopping = True
         self.parts.long_polls.stop()
+        self.parts.fleet.stop()
         with trio.move_on_after(self.settings.server.grace_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.parts.sockets.stop, self._confirm_s())
@@ -233,6 +238,7 @@ class Hub:
                 self.parts.sockets.revoke(revoked)
                 self.parts.long_polls.revoke(revoked)
                 self.parts.gateways.revoke(revoked)
+                self.parts.fleet.revoke(revoked)
 
     async def reload_callback_tls(self) -> None:
         """Read the files of ``callbacks.client_certificate``, ``client_key`` and ``ca`` again.

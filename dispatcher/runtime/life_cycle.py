@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from dispatcher import limits
-from dispatcher.core.life_cycle import Removal, judge
+from dispatcher.core.life_cycle import Deadline, Removal, judge, next_deadline
 from dispatcher.errors import StorageFull, Unavailable
 from dispatcher.model import ChannelClocks
 from dispatcher.observe.log import LogEvent, log
@@ -80,6 +80,14 @@ class LifeCycle:
             channel.remember_failing(clocks.failing_since_s - self._offset_s)
         if clocks.disconnected_since_s is not None:
             channel.disconnected_since_s = clocks.disconnected_since_s - self._offset_s
+
+    def deadline(self, channel: ActiveChannel) -> tuple[Deadline, float] | None:
+        """What removes a channel next if nothing changes, and in how many seconds."""
+        found = next_deadline(channel.row.type, channel.row.limits, self._clocks(channel))
+        if found is None:
+            return None
+        now_s = trio.current_time()
+        return found, max(found.due_s - self._offset_s, self._removes_from_s) - now_s
 
     async def run(self, remove: Remove) -> None:
         """Remove what is due, as it falls due; until cancelled."""

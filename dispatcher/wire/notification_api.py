@@ -14,9 +14,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from dispatcher import limits
-from dispatcher.errors import BadRequest, FieldError, ValidationError
 from dispatcher.model import Channel, ChannelType, Presubscription, Serialization, Signing
-from dispatcher.wire import strict_json
+from dispatcher.wire.json_body import invalid_field, parse_body
 from dispatcher.wire.webhook_signature import SECRET_PREFIX
 
 _T = TypeVar("_T")
@@ -184,9 +183,9 @@ def parse_webhook(body: bytes) -> Webhook:
 
     Raises ``BadRequest`` when it is not JSON, ``ValidationError`` when a field is wrong.
     """
-    found = _convert(body, WebhookBody)
+    found = parse_body(body, WebhookBody)
     if found.content_encoding not in (None, *CONTENT_ENCODINGS):
-        raise _invalid("content_encoding", f"must be one of {', '.join(CONTENT_ENCODINGS)}")
+        raise invalid_field("content_encoding", f"must be one of {', '.join(CONTENT_ENCODINGS)}")
     return Webhook(
         found.url,
         found.headers or {},
@@ -200,7 +199,7 @@ def parse_registration(body: bytes) -> Serialization | None:
     """The body of PUT websocket and PUT pull, which may be empty.  Raises as ``parse_webhook`` does."""
     if not body.strip():
         return None
-    return _serialization(_convert(body, RegistrationBody).serialization)
+    return _serialization(parse_body(body, RegistrationBody).serialization)
 
 
 def parse_presubscriptions(body: bytes) -> tuple[Presubscription, ...]:
@@ -214,39 +213,15 @@ def parse_presubscriptions(body: bytes) -> tuple[Presubscription, ...]:
             endpoint_type=entry.endpoint_type,
             resource_paths=None if entry.resource_path is None else tuple(entry.resource_path),
         )
-        for entry in _convert(body, list[PresubscriptionBody])
+        for entry in parse_body(body, list[PresubscriptionBody])
     )
-
-
-def _convert(body: bytes, type_: type[_T]) -> _T:
-    try:
-        value = strict_json.loads(body)
-    except strict_json.NotStrict as refused:
-        raise BadRequest(f"the body is refused: {refused}") from None
-    try:
-        return msgspec.convert(value, type=type_)
-    except msgspec.ValidationError as error:
-        raise _invalid(*_place_and_reason(str(error))) from None
-
-
-def _place_and_reason(text: str) -> tuple[str, str]:
-    """Take apart msgspec's "Expected `int`, got `str` - at `$.cfg`"; never the value itself."""
-    reason, _, place = text.partition(" - at `")
-    name = place.removesuffix("`").removeprefix("$").removeprefix(".")
-    if "missing required field" in reason:
-        return _missing(name, reason.partition("`")[2].partition("`")[0])
-    return name or "body", reason[:1].lower() + reason[1:]
-
-
-def _missing(parent: str, name: str) -> tuple[str, str]:
-    return strict_json.member_name(parent, name), "is missing"
 
 
 def _serialization(found: SerializationBody | None) -> Serialization | None:
     if found is None:
         return None
     if found.type not in (None, SERIALIZATION_TYPE):
-        raise _invalid("serialization.type", f"must be {SERIALIZATION_TYPE!r}")
+        raise invalid_field("serialization.type", f"must be {SERIALIZATION_TYPE!r}")
     cfg = found.cfg or SerializationFlagsBody()
     return Serialization(
         max_chunk_size=_chunk_size(found.max_chunk_size),
@@ -267,7 +242,7 @@ def _chunk_size(value: int | str | None) -> int | None:
         is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(high))
         value = int(value) if is_number else -1
     if not low <= value <= high:
-        raise _invalid("serialization.max_chunk_size", f"must be a number from {low} to {high}")
+        raise invalid_field("serialization.max_chunk_size", f"must be a number from {low} to {high}")
     return value
 
 
@@ -276,12 +251,8 @@ def _flag(value: bool | str | None, name: str) -> bool | None:
         return value
     flag = _BOOLEANS.get(value.lower())
     if flag is None:
-        raise _invalid(f"serialization.cfg.{name}", "must be true or false")
+        raise invalid_field(f"serialization.cfg.{name}", "must be true or false")
     return flag
-
-
-def _invalid(name: str, message: str) -> ValidationError:
-    return ValidationError(f"{name}: {message}", fields=(FieldError(name=name, message=message),))
 
 
 # --- responses ------------------------------------------------------------------------

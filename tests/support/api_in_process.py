@@ -21,7 +21,15 @@ from support.documented import Documented
 from dispatcher.config import LimitSettings, Settings, StorageSettings
 from dispatcher.errors import DispatcherError
 from dispatcher.http.api import public_api
-from dispatcher.http.message import Headers, ReadyBody, Request, Response, Upgrade
+from dispatcher.http.message import (
+    EVENTS,
+    EventStream,
+    Headers,
+    ReadyBody,
+    Reply,
+    Request,
+    Response,
+)
 from dispatcher.http.response_head import refusal
 from dispatcher.model import Application, DeviceReport, Durability, Role, Subscription
 from dispatcher.registry.interface import DueDevices, Registry
@@ -55,7 +63,7 @@ class Caller:
 
     async def ask(
         self, method: str, target: str, content: object = None, *, body: bytes = b"", **headers: str
-    ) -> Response | Upgrade:
+    ) -> Reply:
         """The handler's answer; a refusal is the response that a client would get."""
         fields = {"authorization": f"Bearer {self.key}"}
         if content is not None:
@@ -74,10 +82,7 @@ class Caller:
             answer = await self.house.handle(request)
         except DispatcherError as error:
             answer = refusal(error, "00")
-        status, media_type = (
-            (answer.status, answer.content_type) if isinstance(answer, Response) else (101, None)
-        )
-        self.house.documented.check(method, path, status, media_type)
+        self.house.documented.check(method, path, *_status_of(answer))
         return answer
 
     async def send(self, method: str, target: str, content: object = None, **rest: Any) -> Response:
@@ -93,12 +98,21 @@ class Caller:
         return json.loads(reply.body)
 
 
+def _status_of(reply: Reply) -> tuple[int, str | None]:
+    match reply:
+        case Response():
+            return reply.status, reply.content_type
+        case EventStream():
+            return 200, EVENTS
+    return 101, None
+
+
 class House:
     """An open dispatcher with an account, a gateway and an application."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.handle = public_api(hub, with_status=False)
+        self.handle = public_api(hub, with_internal=True)
         self.documented: Documented
         self.gateway: Caller
         self.app: Caller

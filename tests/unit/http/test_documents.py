@@ -24,7 +24,7 @@ Document = dict[str, Any]
 async def read(path: str) -> Document:
     """A document as anyone gets it."""
     async with open_house() as house:
-        handle = public_api(house.hub, with_status=True)
+        handle = public_api(house.hub, with_internal=True)
         answer = await handle(Request(method="GET", path=path))
         assert isinstance(answer, Response)
         assert answer.status == 200
