@@ -7,12 +7,15 @@ import sys
 import click
 
 from dispatcher.cli.accounts import accounts
+from dispatcher.cli.channels import channels
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.fsck import fsck
 from dispatcher.cli.keys import keys
+from dispatcher.cli.peek import peek
 from dispatcher.cli.publish import publish
 from dispatcher.cli.serve import serve
+from dispatcher.cli.stats import stats
 from dispatcher.cli.tail import tail
 from dispatcher.errors import ConfigError, DispatcherError
 
@@ -26,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, keys, accounts, publish, tail, config, fsck):
+for command in (serve, demo, keys, accounts, channels, peek, stats, publish, tail, config, fsck):
     cli.add_command(command)
 
 

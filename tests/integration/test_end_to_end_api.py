@@ -196,5 +196,5 @@ async def test_every_answer_has_another_request_id(application: User) -> None:
 async def test_status_pages_move_to_the_internal_address(tmp_path: Path) -> None:
     config = '[server]\ninternal_listen = "127.0.0.1:0"\n'
     with open_daemon(tmp_path, config=config) as daemon, log_shown(daemon):
-        for path in ("/healthz", "/readyz", "/metrics"):
+        for path in ("/healthz", "/readyz", "/metrics", "/admin/v1/stats", "/console", "/console/console.js"):
             assert (await daemon.anyone.send("GET", path)).status == 404

@@ -1,0 +1,188 @@
+"""What an operator's commands print: tables in colour on a terminal, plain columns elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dispatcher.cli.quantities import bytes_text, count_text, moment_text, seconds_text, share_text
+from dispatcher.model import ChannelStatus
+from dispatcher.wire.admin_api import ChannelDetail, ChannelRow, Delivery, PeekedRecord, Totals
+
+_PLAIN_COLUMNS = 1_000  # a pipe has no width; nothing is cut off for it
+_STYLES = {
+    ChannelStatus.OK: "green",
+    ChannelStatus.CONNECTED: "green",
+    ChannelStatus.FAILING: "bold red",
+    ChannelStatus.DISCONNECTED: "yellow",
+    ChannelStatus.PAUSED: "cyan",
+}
+
+
+def stdout_console() -> Console:
+    """Where tables go."""
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=_PLAIN_COLUMNS)
+
+
+def channels_table(rows: Iterable[ChannelRow]) -> Table:
+    """Channels, one line each."""
+    table = _table(
+        ("ID", "right"),
+        ("ACCOUNT/APPLICATION", "left"),
+        ("TYPE", "left"),
+        ("STATUS", "left"),
+        ("RECORDS", "right"),
+        ("BYTES", "right"),
+        ("FULL", "right"),
+        ("OLDEST", "right"),
+        ("CONFIRMED", "right"),
+        ("LOST", "right"),
+        ("NEXT TRY", "right"),
+    )
+    for row in rows:
+        table.add_row(
+            str(row.id),
+            f"{row.account}/{row.application}",
+            row.type,
+            status_text(row.status),
+            count_text(row.records),
+            bytes_text(row.record_bytes),
+            share_text(row.record_bytes, row.queue_bytes),
+            seconds_text(row.oldest_age_s),
+            count_text(row.confirmed),
+            Text(count_text(row.lost), style="red" if row.lost else ""),
+            seconds_text(row.next_attempt_in_s),
+        )
+    return table
+
+
+def channel_facts(channel: ChannelDetail) -> Table:
+    """All of one channel, a fact on each line."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for name, value in _facts(channel):
+        facts.add_row(name, value)
+    return facts
+
+
+def deliveries_table(deliveries: Iterable[Delivery]) -> Table:
+    """Attempts, one line each."""
+    table = _table(
+        ("ENDED", "left"), ("TOOK", "right"), ("EVENTS", "right"), ("BYTES", "right"), ("OUTCOME", "left")
+    )
+    for one in deliveries:
+        outcome = Text("delivered", style="green")
+        if one.error is not None:
+            outcome = Text(f"{one.error}{f' {one.status}' if one.status else ''}", style="red")
+        table.add_row(
+            moment_text(one.ended_unix_ms),
+            seconds_text(one.seconds),
+            count_text(one.events),
+            bytes_text(one.bytes),
+            outcome,
+        )
+    return table
+
+
+def records_table(records: Iterable[PeekedRecord]) -> Table:
+    """Records of a queue, one line each."""
+    table = _table(
+        ("SEQ", "right"), ("RECEIVED", "left"), ("KIND", "left"), ("EVENT", "left"), ("PAYLOAD", "right")
+    )
+    for one in records:
+        table.add_row(
+            str(one.seq),
+            "" if one.received_unix_ms is None else moment_text(one.received_unix_ms),
+            one.kind,
+            Text(msgspec.json.encode(one.event).decode()),
+            "" if one.payload_bytes is None else f"{bytes_text(one.payload_bytes)}, not shown",
+        )
+    return table
+
+
+def totals_facts(totals: Totals) -> Table:
+    """All channels together, a fact on each line."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(justify="right")
+    statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(totals.by_status.items()))
+    lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(totals.dropped.items()) if count)
+    for name, value in (
+        ("version", totals.version),
+        ("durability", totals.durability),
+        ("up for", seconds_text(totals.up_s)),
+        ("channels", f"{totals.channels:,}" + (f" ({statuses})" if statuses else "")),
+        ("in queues", f"{count_text(totals.records)} records, {bytes_text(totals.record_bytes)}"),
+        ("memory", f"{bytes_text(totals.memory_bytes)} of {bytes_text(totals.memory_bytes_max)}"),
+        ("oldest record", seconds_text(totals.oldest_age_s) or "none"),
+        ("queued", count_text(totals.queued)),
+        ("recovered", count_text(totals.recovered)),
+        ("confirmed", count_text(totals.acked)),
+        ("expired", count_text(totals.expired)),
+        ("dropped", lost or "0"),
+        ("superseded", count_text(totals.superseded)),
+        ("rejected", count_text(totals.rejected)),
+        ("deleted", count_text(totals.deleted)),
+    ):
+        facts.add_row(name, value)
+    return facts
+
+
+def status_text(status: ChannelStatus) -> Text:
+    """A status in its colour."""
+    return Text(status.value, style=_STYLES[status])
+
+
+def _facts(channel: ChannelDetail) -> Sequence[tuple[str, RenderableType]]:
+    sending, bound = channel.sending, channel.limits
+    facts: list[tuple[str, RenderableType]] = [
+        ("channel", f"{channel.id}, {channel.type} of {channel.account}/{channel.application}"),
+        ("status", status_text(channel.status)),
+        (
+            "queue",
+            f"{count_text(channel.records)} records, {bytes_text(channel.record_bytes)} of "
+            f"{bytes_text(channel.queue_bytes)} ({share_text(channel.record_bytes, channel.queue_bytes)}), "
+            f"settled up to {channel.queue.settled_seq} of {channel.queue.last_seq}",
+        ),
+        ("oldest record", seconds_text(channel.oldest_age_s) or "none"),
+        ("since the start", f"{count_text(channel.confirmed)} confirmed, {count_text(channel.lost)} lost"),
+        (
+            "on its way",
+            f"{count_text(sending.unconfirmed_events)} events, {bytes_text(sending.unconfirmed_bytes)}",
+        ),
+        (
+            "next batch",
+            f"at most {count_text(sending.batch_events_max)} events, {bytes_text(sending.batch_bytes_max)}",
+        ),
+        ("when it is full", bound.overflow.value),
+        ("event lifetime", seconds_text(bound.event_lifetime_s)),
+    ]
+    if channel.target is not None:
+        facts.append(("target", channel.target))
+    if channel.header_names:
+        facts.append(("headers", ", ".join(channel.header_names)))
+    if channel.last_failure is not None:
+        said = f"{channel.last_failure.reason}, at {moment_text(channel.last_failure.at_unix_ms)}"
+        facts.append(("last failure", said))
+    if channel.failures:
+        facts.append(("failing for", f"{seconds_text(channel.failing_for_s)}, {channel.failures} in a row"))
+    if channel.next_attempt_in_s is not None:
+        facts.append(("next try in", seconds_text(channel.next_attempt_in_s)))
+    if sending.frozen_events is not None:
+        facts.append(("to be sent again", f"{count_text(sending.frozen_events)} events, as they were"))
+    if channel.removal is not None:
+        facts.append(("removed in", f"{seconds_text(channel.removal.in_s)}, if {channel.removal.reason}"))
+    return facts
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in columns:
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "EVENT")
+    return table
