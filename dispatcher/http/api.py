@@ -9,6 +9,7 @@ from dispatcher.http.admin_channels_api import AdminChannelsApi
 from dispatcher.http.admin_identities_api import AdminIdentitiesApi
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
+from dispatcher.http.console_api import ConsoleApi
 from dispatcher.http.device_requests_api import DeviceRequestsApi
 from dispatcher.http.documents_api import DocumentsApi
 from dispatcher.http.endpoints_api import EndpointsApi
@@ -55,7 +56,7 @@ def internal_api(hub: Hub) -> Handle:
 
 
 def _internal_apis(hub: Hub) -> list[Api]:
-    return [StatusApi(hub), AdminChannelsApi(hub), AdminIdentitiesApi(hub), FleetApi(hub)]
+    return [StatusApi(hub), AdminChannelsApi(hub), AdminIdentitiesApi(hub), FleetApi(hub), ConsoleApi()]
 
 
 def _handler(hub: Hub, apis: Sequence[Api]) -> Handle:

@@ -6,10 +6,11 @@ is stopped by its handle.
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,13 @@ FLAGS = (
 )
 START_S = 30.0
 STOP_S = 10.0
+_UNTIL = "new Promise((done) => { const look = () => (%s) ? done() : setTimeout(look, 50); look(); })"
 POLL_S = 0.05  # another process has no event to wait for
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class DevtoolsError(Exception):
+    """The browser did not do what it was told."""
 
 
 class Page:
@@ -42,18 +48,61 @@ class Page:
     def __init__(self, devtools: WebSocketConnection) -> None:
         self._devtools = devtools
         self._calls = 0
+        self.told: list[dict[str, Any]] = []  # by the domains that were enabled
 
-    async def evaluate(self, expression: str, within_s: float = START_S) -> Any:
-        """The value of a JavaScript expression; a promise is waited for."""
+    async def call(self, method: str, within_s: float = START_S, **params: Any) -> dict[str, Any]:
+        """Call a method of the DevTools protocol; its result."""
         self._calls += 1
-        params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
-        call = {"id": self._calls, "method": "Runtime.evaluate", "params": params}
+        call = {"id": self._calls, "method": method, "params": params}
         with trio.fail_after(within_s):
             await self._devtools.send_message(json.dumps(call))
             while (answer := json.loads(await self._devtools.get_message())).get("id") != self._calls:
-                pass
-        assert "exceptionDetails" not in answer["result"], answer
-        return answer["result"]["result"].get("value")
+                self.told.append(answer)
+        if "error" in answer:
+            raise DevtoolsError(answer["error"]["message"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def evaluate(self, expression: str, within_s: float = START_S) -> Any:
+        """The value of a JavaScript expression; a promise is waited for."""
+        result = await self.call(
+            "Runtime.evaluate", within_s, expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def wait(self, condition: str, within_s: float = START_S) -> None:
+        """Return when a JavaScript expression is true, looked at again and again."""
+        try:
+            await self.evaluate(_UNTIL % condition, within_s)
+        except trio.TooSlowError:
+            raise AssertionError(f"never came: {condition}") from None
+
+    async def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        await self.call("Input.insertText", text=text)
+
+    async def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
+
+    async def resize(self, width: int, height: int, *, is_phone: bool = False) -> None:
+        """Show it in a window of this size, in CSS pixels."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if is_phone else 1}
+        await self.call("Emulation.setDeviceMetricsOverride", mobile=is_phone, **metrics)
+
+    async def prefer(self, scheme: str) -> None:
+        """Show it as to someone who likes "light" or "dark"."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.call("Emulation.setEmulatedMedia", features=features)
+
+    async def screenshot(self, path: Path) -> None:
+        """Write what is to be seen to a PNG file."""
+        shot = await self.call("Page.captureScreenshot", format="png")
+        await trio.Path(path).write_bytes(base64.b64decode(shot["data"]))
 
 
 @asynccontextmanager
@@ -126,5 +175,8 @@ async def _devtools_of_page(port: int, url: str) -> str:
 async def _wait_loaded(page: Page, url: str) -> None:
     with trio.fail_after(START_S):
         loaded = f"document.readyState == 'complete' && location.href == '{url}'"
-        while not await page.evaluate(loaded):  # noqa: ASYNC110
+        while True:
+            with suppress(DevtoolsError):  # between two pages there is nothing to ask
+                if await page.evaluate(loaded):
+                    return
             await trio.sleep(POLL_S)
