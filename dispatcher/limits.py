@@ -201,6 +201,7 @@ PEEK_BYTES_MAX = 4 * MIB  # of records; ends with the one that reaches it
 VIEWERS_MAX = 64  # event streams open at once
 VIEWED_CHANNELS_MAX = 100  # that one stream follows closely
 VIEWED_CHANGES_MAX = 100  # of other channels, told in one message; the rest is a number
+FLEET_CHANNELS_PER_STEP = 200  # looked at before others get their turn: about 1 ms
 FLEET_LOOK_S = 1.0  # between looks at all channels, while anyone watches
 FLEET_LOOK_SHARE = 10  # or so many times what a look took: a tenth of the time at most goes into it
 STREAM_KEEP_ALIVE_S = 15.0  # of silence on an event stream, before a comment proves that it lives

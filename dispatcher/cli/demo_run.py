@@ -28,6 +28,7 @@ _QUIET_S = 0.5  # after the last event nothing more may come
 
 
 class _Keys(msgspec.Struct, frozen=True, kw_only=True):
+    admin: str
     gateway: str
     callback: str
     websocket: str
@@ -57,6 +58,7 @@ async def run_demo(plan: DemoPlan, folder: Path, display: Display) -> Summary:
         nursery.start_soon(daemon.watch)
         display.say(f"The daemon is at {daemon.address}, on a temporary folder.")
         keys = await _create_keys(daemon)
+        display.say(f"Its console is at {daemon.address}/console, for the admin key {keys.admin}")
         callback, websocket = await _start_applications(nursery, plan, daemon.address, keys)
         async with ApiClient(daemon.address, keys.gateway, role=Role.GATEWAY) as api:
             parts = _Parts(
@@ -95,6 +97,7 @@ async def _create_keys(daemon: Daemon) -> _Keys:
         texts[name] = await daemon.create_key(role, application)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(create, "admin", Role.ADMIN)
         nursery.start_soon(create, "gateway", Role.GATEWAY)
         nursery.start_soon(create, "callback", Role.APPLICATION)
         nursery.start_soon(create, "websocket", Role.APPLICATION)

@@ -193,7 +193,7 @@ class AdminChannelsApi:
         for count, channel in enumerate(self._parts.directory.channels(), 1):
             if not channel.is_gone and self._is_wanted(channel, wanted):
                 placed.append(((rank(channel), channel.row.id), channel))
-            if count % limits.CHANNELS_PER_STEP == 0:
+            if count % limits.FLEET_CHANNELS_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
         return placed
 

@@ -149,7 +149,7 @@ class Fleet:
         by_status: Counter[ChannelStatus] = Counter()
         oldest_unix_ms: int | None = None
         for count, channel in enumerate(self._directory.channels(), 1):
-            if count % limits.CHANNELS_PER_STEP == 0:
+            if count % limits.FLEET_CHANNELS_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
             if channel.is_gone:
                 continue

@@ -241,3 +241,36 @@ async def test_a_page_without_its_daemon_says_so_and_comes_back(tmp_path: Path, 
         await page.call("Network.emulateNetworkConditions", offline=False, **offline)
         await page.wait(LIVE)
         await page.wait("document.querySelector('.banner').hidden")
+
+
+async def test_numbers_are_written_as_people_read_them(tmp_path: Path) -> None:
+    async with open_fleet(0) as fleet, open_console(fleet, tmp_path) as page:
+        written = await page.evaluate("""
+            import("./console/format.js").then(({ bytes, seconds, rate, short, percent }) => [
+                [0, 999, 1000, 9960, 999600, 50e6].map(bytes),
+                [0, 0.0304, 1.55, 59.6, 61, 3600, 90000].map(seconds),
+                [undefined, 0, 0.25, 9.96, 1234].map(rate),
+                short(1234567), percent(1, 0), percent(3, 2),
+            ])""")
+        assert written == [
+            ["0 B", "999 B", "1.0 kB", "10 kB", "1.0 MB", "50 MB"],
+            ["0s", "30ms", "1.6s", "1m", "1m 1s", "1h", "1d 1h"],
+            ["–", "0", "0.3", "10", "1.2k"],  # noqa: RUF001
+            "1.2M",
+            0,
+            100,
+        ]
+
+
+async def test_only_so_much_history_is_kept(tmp_path: Path) -> None:
+    async with open_fleet(0) as fleet, open_console(fleet, tmp_path) as page:
+        kept = await page.evaluate("""
+            import("./console/history.js").then(({ History }) => {
+                const history = new History();
+                for (let second = 0; second < 400; second += 1) history.add(1, second, 2 * second);
+                const newest = history.last(1, 2);
+                const seconds = history.last(1, 1000).ins.length;
+                for (let id = 2; id < 1500; id += 1) history.add(id, 0, 0);
+                return [newest, seconds, history.last(1, 9).ins.length, history.last(1499, 9).ins.length];
+            })""")
+        assert kept == [{"ins": [398, 399], "outs": [796, 798]}, 300, 0, 1]

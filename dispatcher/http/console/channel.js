@@ -7,6 +7,7 @@ import { spark } from "./spark.js";
 import { follow } from "./stream.js";
 
 const SPARK_S = 240;
+const SPARK_S_MIN = 60; // the drawing begins with this much, and reaches further as time goes by
 const LOOK_MS = 2_000; // between looks at what the stream does not tell
 const LIMITS = [
   ["queue_bytes", "Queue", bytes], ["event_lifetime_s", "Event lifetime", seconds], ["overflow", "When full", String],
@@ -160,19 +161,24 @@ function heading(id) {
 // --- rates ---
 
 function flowPanel() {
-  const drawing = spark(640, 96, SPARK_S);
+  const drawing = spark(640, 96, SPARK_S_MIN);
   const numbers = { in: el("b", {}, "–"), out: el("b", {}, "–") };
+  const span = el("span", { class: "span" });
   const element = el("section", { class: "panel flow", "aria-labelledby": "flow-title" },
-    el("h2", { id: "flow-title" }, "Last 4 minutes"),
+    el("h2", { id: "flow-title" }, "Events a second"),
     el("p", { class: "legend" },
-      el("span", { class: "key in" }, numbers.in, " in a second"),
-      el("span", { class: "key out" }, numbers.out, " confirmed a second")),
+      el("span", { class: "key in" }, numbers.in, " in"),
+      el("span", { class: "key out" }, numbers.out, " confirmed"),
+      span),
     drawing.element);
   return {
     element,
     show: ([rateIn, rateOut], series) => {
       setText(numbers.in, rate(rateIn));
       setText(numbers.out, rate(rateOut));
+      const shown = Math.max(SPARK_S_MIN, series.ins.length);
+      setText(span, `last ${shown < 120 ? `${shown} seconds` : `${Math.floor(shown / 60)} minutes`}, `
+        + `at most ${rate(Math.max(0, ...series.ins, ...series.outs))}`);
       drawing.draw(series);
     },
   };
@@ -301,6 +307,6 @@ function recordLine(record) {
   const when = record.received_unix_ms === null ? "" : moment(record.received_unix_ms);
   return el("li", {},
     el("p", {}, el("b", {}, `#${count(record.seq)}`), ` ${record.kind} `, el("time", {}, when),
-      record.is_in_flight ? el("span", { class: "flight" }, "on its way") : null, hidden),
+      record.is_in_flight ? el("span", { class: "flight" }, "in flight") : null, hidden),
     el("pre", {}, JSON.stringify(record.event, null, 1).replace(/\n\s*/g, " ")));
 }

@@ -30,8 +30,8 @@ export function signInView(onSignedIn, words = "") {
       trouble,
       button),
     el("p", { class: "help", id: "key-help" },
-      "It stays in this tab until you close it. The operator makes one with ",
-      el("code", {}, "dispatcher keys create --role admin --data DIR"), "."));
+      "It stays in this tab until you close it. To make one:",
+      el("code", {}, "dispatcher keys create --role admin --data DIR")));
   return { element, title: "Sign in", focus: () => input.focus(), close: () => {} };
 }
 

@@ -2,8 +2,8 @@
 
 import { setAttribute, svg } from "./dom.js";
 
-/** A drawing of so many seconds; `draw(series)` brings it up to date. */
-export function spark(width, height, seconds) {
+/** A drawing of so many seconds, or as many as there are; `draw(series)` brings it up to date. */
+export function spark(width, height, secondsMin) {
   const area = svg("path", { class: "out" });
   const line = svg("path", { class: "in" });
   const element = svg("svg", {
@@ -11,7 +11,7 @@ export function spark(width, height, seconds) {
   }, area, line);
   const draw = ({ ins, outs }) => {
     const top = Math.max(1e-9, ...ins, ...outs);
-    const place = placer(width, height, seconds, top);
+    const place = placer(width, height, Math.max(secondsMin, ins.length, outs.length), top);
     const floor = height - 1;
     const edge = points(outs, place);
     setAttribute(area, "d", outs.length < 2 ? "" : `${edge}L${width},${floor}L${place(outs, 0)[0]},${floor}Z`);
