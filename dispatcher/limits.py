@@ -56,6 +56,7 @@ INGEST_STEP_BYTES = 1 * MIB  # of NDJSON, parsed in one go: 0.5 ms when the nati
 INGEST_STEP_ODD_BYTES = 128 * KIB  # of lines in it that the strict path has to judge: 10 ms
 INGEST_STAGINGS_IDLE_MAX = 4  # kept for the next bodies, so that their pages are not asked for anew
 INGEST_STAGING_IDLE_BYTES_MAX = 8 * MIB  # one that has grown larger is given back
+RECORD_OVERHEAD_BYTES_MAX = 40  # a record's header, and zeros up to a multiple of 8
 RECORD_BYTES_MAX = 1 * MIB  # canonical; the largest notification is 350 KiB, a registration 1 MiB
 
 # --- admission ------------------------------------------------------------------------

@@ -42,6 +42,10 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         """How much of the time is over, from 0 on."""
         return max(0.0, 1 - (self.due_s - now_s) / self.timeout_s)
 
+    def at(self, share: float) -> float:
+        """When so much of the time will be over."""
+        return self.due_s - (1 - share) * self.timeout_s
+
 
 def next_deadline(type_: ChannelType, limits: ChannelLimits, clocks: ChannelClocks) -> Deadline | None:
     """The clock that runs out first; None: none runs."""

@@ -19,6 +19,8 @@ class LogEvent(StrEnum):
     CHANNEL_DELETED = "channel.deleted"
     CHANNEL_NOT_REMOVED = "channel.not-removed"
     CHANNEL_LOST_EVENTS = "channel.lost-events"
+    CHANNEL_FILLING = "channel.filling"
+    CHANNEL_ENDING = "channel.ending"
     CHANNEL_TASK_FAILED = "channel.task-failed"
     DELIVERY_FAILED = "delivery.failed"
     SOCKET_OPENED = "socket.opened"

@@ -127,6 +127,12 @@ class Metrics:
             "Groups of the journal that were durable and could not be read when it was opened",
             registry=self.registry,
         )
+        self.warnings = Counter(
+            "dispatcher_channel_warnings",
+            "Channels whose queue, or whose time until they are removed, reached so many percent",
+            ["kind", "percent"],
+            registry=self.registry,
+        )
         self.batch_events = Histogram(
             "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
         )

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from dispatcher.core import batching
+from dispatcher.core.life_cycle import Removal
 from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
 from dispatcher.model import Channel, ChannelStatus, Position, SliceLimits
@@ -41,6 +42,7 @@ class ActiveChannel:
     __slots__ = (
         "confirmed_count",
         "consumer_wakeup",
+        "deadline_level",
         "disconnected_since_s",
         "form",
         "frozen",
@@ -51,8 +53,10 @@ class ActiveChannel:
         "last_failure",
         "losses",
         "lost_count",
+        "queue_level",
         "retry",
         "retry_now",
+        "room_bytes",
         "row",
         "scope",
         "sent",
@@ -70,6 +74,9 @@ class ActiveChannel:
         self.sent: Position | None = None
         self.losses: dict[str, LossBurst] = {}  # by reason: those told of lately
         self.last_failure: LastFailure | None = None
+        self.queue_level = 0.0  # of core.levels, that was told of last
+        self.room_bytes = 0  # that may come in before the queue's level is looked at
+        self.deadline_level: tuple[Removal | None, float] = (None, 0.0)  # the same for what removes it next
         self.confirmed_count = 0  # records, since the start; and of those lost
         self.lost_count = 0
         self.scope: trio.CancelScope | None = None

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from dispatcher import limits
+from dispatcher.core.levels import next_level
 from dispatcher.core.life_cycle import Deadline, Removal, judge, next_deadline
 from dispatcher.errors import StorageFull, Unavailable
 from dispatcher.model import ChannelClocks
@@ -140,7 +142,18 @@ class LifeCycle:
                 await self._remove(channel, verdict.removal, remove)
                 return
             look_again_s = self._removes_from_s
+        look_again_s = min(look_again_s, self._warn(channel, now_s))
         self._push(min(look_again_s, now_s + self._expire(channel)), number)
+
+    def _warn(self, channel: ActiveChannel, now_s: float) -> float:
+        """Tell how near a channel's removal is; return when there could be more to tell."""
+        found = next_deadline(channel.row.type, channel.row.limits, self._clocks(channel))
+        if found is None:
+            return math.inf
+        up_s = now_s + self._offset_s
+        self._observer.deadline_nears(channel, found, up_s)
+        level = next_level(found.share(up_s))
+        return math.inf if level is None else found.at(level) - self._offset_s
 
     async def _remove(self, channel: ActiveChannel, removal: Removal, remove: Remove) -> None:
         try:

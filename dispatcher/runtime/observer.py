@@ -9,11 +9,13 @@ from typing import Protocol
 import trio
 
 from dispatcher import limits
+from dispatcher.core.levels import level_now, room_bytes
+from dispatcher.core.life_cycle import Deadline
 from dispatcher.deliver.sink import DeliveryFailed
 from dispatcher.model import Channel
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
-from dispatcher.queue.interface import Loss
+from dispatcher.queue.interface import ChannelStats, Loss
 from dispatcher.runtime.active_channel import ActiveChannel, LastFailure, LossBurst
 from dispatcher.runtime.attempts import AttemptLogs
 
@@ -84,11 +86,51 @@ class Observer:
         )
         burst.told_s, burst.untold_count = now_s, 0
 
+    def queue_grew(self, channel: ActiveChannel, stats: ChannelStats) -> None:
+        """A channel's queue may have reached a level that its operator wants to know of."""
+        queue_bytes = channel.row.limits.queue_bytes
+        level = level_now(channel.queue_level, stats.record_bytes / queue_bytes)
+        if level > channel.queue_level:
+            self._warn(
+                LogEvent.CHANNEL_FILLING,
+                "queue",
+                level,
+                channel=channel.row.id,
+                records=stats.records,
+                record_bytes=stats.record_bytes,
+                queue_bytes=queue_bytes,
+                overflow=channel.row.limits.overflow,
+            )
+        channel.queue_level = level
+        channel.room_bytes = room_bytes(stats.record_bytes, queue_bytes)
+
+    def deadline_nears(self, channel: ActiveChannel, deadline: Deadline, now_s: float) -> None:
+        """So much of the time is over after which a channel is removed; both on the same clock."""
+        removal, told = channel.deadline_level
+        if removal is not deadline.removal:
+            told = 0.0
+        level = level_now(told, deadline.share(now_s))
+        if level > told:
+            self._warn(
+                LogEvent.CHANNEL_ENDING,
+                "removal",
+                level,
+                channel=channel.row.id,
+                reason=deadline.removal,
+                in_s=round(deadline.due_s - now_s, 1),
+            )
+        channel.deadline_level = (deadline.removal, level)
+
     def task_failed(self, channel: Channel) -> None:
         """A channel's task ended with an exception that is a bug of ours; logs the traceback."""
         logging.getLogger("dispatcher").exception(
             LogEvent.CHANNEL_TASK_FAILED, extra={"fields": {"channel": channel.id}}
         )
+
+    def _warn(self, event: LogEvent, kind: str, level: float, **fields: object) -> None:
+        percent = round(100 * level)
+        self.metrics.warnings.labels(kind, str(percent)).inc()
+        log(logging.WARNING, event, percent=percent, **fields)
 
     def _attempt(
         self, channel: ActiveChannel, batch: Counted, seconds: float, failed: DeliveryFailed | None

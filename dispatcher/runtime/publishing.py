@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import trio
 
+from dispatcher import limits
 from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.request_book import Judged
 from dispatcher.core.routing import Router
@@ -165,9 +166,13 @@ class Publisher:
             self._tell(self._queue.take_losses())  # what was dropped, and was not enough
             raise
         now_s = trio.current_time()
+        came_bytes = len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events  # to each at most
         for route in routes:
             channel = self._directory.channel(route.channel)
             channel.last_event_s = now_s
+            channel.room_bytes -= came_bytes
+            if channel.room_bytes < 0:
+                self._observer.queue_grew(channel, self._queue.stats(route.channel))
             if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
         self._tell(appended.losses)
