@@ -144,6 +144,15 @@ async def test_a_reader_gets_events_by_callback_by_websocket_and_by_long_poll(
     assert event["uid"]
 
 
+async def test_the_operator_sees_the_channels_and_the_totals(reader: Reader) -> None:
+    reader.environment["DISPATCHER_URL"] = f"http://127.0.0.1:{reader.daemon.port}"
+    put = "curl -sS -X PUT http://127.0.0.1:8080/v2/notification/websocket -H"
+    await reader.shell(f'{put} "Authorization: Bearer $APP_KEY"')
+    said = await reader.shell(block("sh", "export ADMIN_KEY"))
+    assert "default/greenhouse" in said
+    assert "in queues" in said
+
+
 async def test_the_program_that_embeds_it_runs_as_it_stands() -> None:
     with trio.fail_after(STEP_S):
         done = await trio.run_process(
