@@ -114,6 +114,45 @@ async def test_five_hundred_channels_at_a_glance(tmp_path: Path, pictures: Path)
         assert [url for url in urls_of(page) if "ak_" in url or fleet.key in url] == []
 
 
+async def nameless(page: Page) -> list[str]:
+    """What can be used and has no name for who cannot see it."""
+    nodes = (await page.call("Accessibility.getFullAXTree"))["nodes"]
+    usable = {
+        "button",
+        "link",
+        "searchbox",
+        "textbox",
+        "combobox",
+        "checkbox",
+        "table",
+        "region",
+        "navigation",
+    }
+    return [
+        node["role"]["value"]
+        for node in nodes
+        if not node["ignored"] and node["role"]["value"] in usable and not node.get("name", {}).get("value")
+    ]
+
+
+async def test_whatever_can_be_used_has_a_name_and_the_keyboard_reaches_it(tmp_path: Path) -> None:
+    async with open_fleet(60) as fleet, open_console(fleet, tmp_path) as page:
+        assert await nameless(page) == []
+        await sign_in(page, fleet.key)
+        await page.wait(f"{TABLE} == 50 && {LIVE}")
+        assert await nameless(page) == []
+        reached = set()
+        for _ in range(25):
+            await page.press("Tab")
+            reached.add(
+                await page.evaluate("document.activeElement.className || document.activeElement.tagName")
+            )
+        assert {"chip", "SELECT", "A", "INPUT"} <= reached
+        await page.evaluate("document.querySelector('.channels a').click()")
+        await page.wait("document.querySelector('.attempts-panel') !== null")
+        assert await nameless(page) == []
+
+
 async def test_pages_of_channels_are_turned(tmp_path: Path) -> None:
     async with open_fleet(120) as fleet, open_console(fleet, tmp_path) as page:
         await sign_in(page, fleet.key)

@@ -92,3 +92,33 @@ def test_no_file_speaks_of_another_place_or_makes_markup_out_of_text(name: str) 
     )
     for imported in re.findall(r'from "\./([^"]+)"', text):
         assert imported in TEXTS
+
+
+def _colours(block: str) -> dict[str, str]:
+    return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_of_text_can_be_read(scheme: str) -> None:
+    """At least 4.5 to 1, as WCAG 2.2 wants it at level AA."""
+    light, dark, *_ = [
+        _colours(block) for block in re.findall(r":root \{(.*?)\}", TEXTS["console.css"], re.DOTALL)
+    ]
+    colours = light if scheme == "light" else dark
+    pairs = [
+        (text, ground)
+        for text in ("ink", "muted", "accent", "ok", "warn", "bad", "paused")
+        for ground in ("surface", "ground", "raised")
+    ]
+    for text, ground in [*pairs, ("accent-ink", "accent"), ("ink", "accent-soft"), ("bad", "bad-soft")]:
+        darker, lighter = sorted(_luminance(colours[name]) for name in (text, ground))
+        contrast = (lighter + 0.05) / (darker + 0.05)
+        assert contrast >= 4.5, f"{text} on {ground}: {contrast:.2f}"

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 import trio
 from support.admin_api import Operator, open_operator
-from support.api_in_process import Caller
+from support.api_in_process import Caller, house_of
+from support.registries import channel_for
 from trio.testing import wait_all_tasks_blocked
 
 from dispatcher import limits
+from dispatcher.config import Settings, StorageSettings, TierSettings, channel_limits
 from dispatcher.http.message import EventStream
-from dispatcher.model import Application, Notification, Role
+from dispatcher.model import Application, ChannelType, Durability, Notification, Role
+from dispatcher.registry.memory import MemoryRegistry
+from dispatcher.runtime.app import World, open_dispatcher
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -166,6 +171,33 @@ async def test_nobody_looks_while_nobody_watches() -> None:
         await operator.watch("", 2)
         await trio.sleep(10 * limits.FLEET_LOOK_S)
         assert fleet._look is None
+
+
+@pytest.mark.slow
+async def test_ten_thousand_channels_make_no_answer_larger_than_a_hundred() -> None:
+    registry = MemoryRegistry()
+    account = await registry.ensure_account("acme", "commercial")
+    bounds = channel_limits(TierSettings())
+    for number in range(1, 10_001):  # as many as a registry would take hours of waiting for disks to make
+        registry._applications[number] = Application(id=number, account_id=account.id, name=f"a{number}")
+        row = channel_for(registry._applications[number], ChannelType.WEB_SOCKET)
+        await registry.add_channel(msgspec.structs.replace(row, limits=bounds, incarnation=number))
+    settings = Settings(storage=StorageSettings(durability=Durability.MEMORY))
+    async with open_dispatcher(settings, world=World(registry=registry)) as hub:
+        house = await house_of(hub)
+        operator = Operator(house, house.caller_with(await hub.create_key(Role.ADMIN)))
+        seen: list[int] = []
+        after = ""
+        for _ in range(10):
+            page = await operator.ask("GET", f"channels?limit=1000&order=depth{after}")
+            seen += [row["id"] for row in page["channels"]]
+            after = f"&after={page['next']}"
+        assert page["next"] is None
+        assert sorted(seen) == list(range(1, 10_001))
+        followed = ",".join(map(str, range(1, limits.VIEWED_CHANNELS_MAX + 1)))
+        for update in await operator.watch(followed, 3):
+            assert len(json.dumps(update)) < 64_000
+            assert update["totals"]["channels"] == 10_000
 
 
 async def test_only_an_admin_key_opens_a_stream() -> None:
