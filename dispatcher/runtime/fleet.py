@@ -86,7 +86,8 @@ class Fleet:
     def viewer(self, key: AccessKey, followed: Iterable[int]) -> Iterator[Viewer]:
         """Someone who watches, with this key; its block ends when the key is revoked, or at the stop."""
         viewer = Viewer(key.id, followed)
-        if self._is_stopping or len(self._viewers) >= limits.VIEWERS_MAX:
+        is_valid = self._directory.keys.holds(key)  # it may have been revoked since it was looked up
+        if self._is_stopping or not is_valid or len(self._viewers) >= limits.VIEWERS_MAX:
             viewer.scope.cancel()
         self._viewers.add(viewer)
         self._wanted.set()

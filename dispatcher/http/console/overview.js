@@ -121,7 +121,7 @@ function totalsStrip() {
     const away = now.by_status.disconnected ?? 0;
     const words = [[failing, "failing"], [paused, "paused"], [away, "away"]].filter(([number]) => number)
       .map(([number, word]) => `${count(number)} ${word}`);
-    setText(notes.channels, words.join(", ") || "all well");
+    setText(notes.channels, words.join(", ") || (now.channels ? "all well" : "none yet"));
     setText(notes.records, `${bytes(now.record_bytes)} in queues`);
     setText(notes.oldest, now.oldest_age_s === null ? "every queue is empty" : "of any record in a queue");
     setText(notes.lost, lost ? `${short(dropped)} dropped, ${short(now.expired)} expired` : "nothing");

@@ -141,6 +141,17 @@ async def test_a_stream_ends_with_its_key_and_others_go_on() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_a_stream_whose_key_was_revoked_before_it_began_ends_at_once() -> None:
+    async with open_operator() as operator:
+        other = Operator(operator.house, await operator.house.caller(Role.ADMIN))
+        stream = await other.stream()
+        await operator.house.hub.revoke_key(other.caller.key_id)
+        received: list[bytes] = []
+        with trio.fail_after(5):
+            await hold(stream, received)
+        assert received == []
+
+
 async def test_streams_end_at_the_stop_and_new_ones_at_once() -> None:
     async with open_operator() as operator:
         received: list[bytes] = []

@@ -80,6 +80,7 @@ async def test_a_paused_channel_stores_and_sends_nothing_until_it_is_resumed(
     sink = house.open()
     set_paused(house.channel, True)
     house.put("a")
+    assert not house.channel.is_running  # no task for what it would not send
     await trio.sleep(1_000)
     assert (sink.eps(), house.queue.stats(1).records) == ([], 1)
     assert not house.channel.is_running
