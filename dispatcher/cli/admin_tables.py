@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -29,35 +29,12 @@ def stdout_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, markup=False, width=_PLAIN_COLUMNS)
 
 
-def channels_table(rows: Iterable[ChannelRow]) -> Table:
-    """Channels, one line each."""
-    table = _table(
-        ("ID", "right"),
-        ("ACCOUNT/APPLICATION", "left"),
-        ("TYPE", "left"),
-        ("STATUS", "left"),
-        ("RECORDS", "right"),
-        ("BYTES", "right"),
-        ("FULL", "right"),
-        ("OLDEST", "right"),
-        ("CONFIRMED", "right"),
-        ("LOST", "right"),
-        ("NEXT TRY", "right"),
-    )
+def channels_table(rows: Iterable[ChannelRow], columns: int) -> Table:
+    """Channels, one line each; on a terminal of few columns without what can be missed first."""
+    shown = [column for column in _CHANNEL_COLUMNS if columns >= column.columns_min]
+    table = _table(*((column.name, column.side) for column in shown))
     for row in rows:
-        table.add_row(
-            str(row.id),
-            f"{row.account}/{row.application}",
-            row.type,
-            status_text(row.status),
-            count_text(row.records),
-            bytes_text(row.record_bytes),
-            share_text(row.record_bytes, row.queue_bytes),
-            seconds_text(row.oldest_age_s),
-            count_text(row.confirmed),
-            Text(count_text(row.lost), style="red" if row.lost else ""),
-            seconds_text(row.next_attempt_in_s),
-        )
+        table.add_row(*(column.cell(row) for column in shown))
     return table
 
 
@@ -137,6 +114,30 @@ def totals_facts(totals: Totals) -> Table:
 def status_text(status: ChannelStatus) -> Text:
     """A status in its colour."""
     return Text(status.value, style=_STYLES[status])
+
+
+class _Column(msgspec.Struct, frozen=True):
+    """A column of the table of channels."""
+
+    name: str
+    side: str
+    cell: Callable[[ChannelRow], RenderableType]
+    columns_min: int = 0  # of the terminal, for it to be shown
+
+
+_CHANNEL_COLUMNS = (
+    _Column("ID", "right", lambda row: str(row.id)),
+    _Column("ACCOUNT/APPLICATION", "left", lambda row: f"{row.account}/{row.application}"),
+    _Column("TYPE", "left", lambda row: row.type, 96),
+    _Column("STATUS", "left", lambda row: status_text(row.status)),
+    _Column("RECORDS", "right", lambda row: count_text(row.records)),
+    _Column("BYTES", "right", lambda row: bytes_text(row.record_bytes), 108),
+    _Column("FULL", "right", lambda row: share_text(row.record_bytes, row.queue_bytes)),
+    _Column("OLDEST", "right", lambda row: seconds_text(row.oldest_age_s)),
+    _Column("CONFIRMED", "right", lambda row: count_text(row.confirmed), 120),
+    _Column("LOST", "right", lambda row: Text(count_text(row.lost), style="red" if row.lost else "")),
+    _Column("NEXT TRY", "right", lambda row: seconds_text(row.next_attempt_in_s), 120),
+)
 
 
 def _facts(channel: ChannelDetail) -> Sequence[tuple[str, RenderableType]]:

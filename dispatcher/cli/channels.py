@@ -78,7 +78,8 @@ def list_(
     if is_json:
         click.echo(msgspec.json.encode(rows))
     elif rows:
-        stdout_console().print(channels_table(rows))
+        console = stdout_console()
+        console.print(channels_table(rows, console.width))
     else:
         click.echo("no channels", err=True)
     if has_more:

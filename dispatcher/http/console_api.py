@@ -1,9 +1,9 @@
 """``/console``: the operator's page, as files of the package.
 
 One page, scripts and a stylesheet, all from here: its policy lets the browser load nothing
-else and call nobody but this server.  The files hold nothing secret and are open to anyone
-who can reach them; what the page shows it asks of the admin API, with a key that the
-operator types in.
+else and call nobody but this server.  Addresses in it are relative, so that a proxy may put
+a path before them.  The files hold nothing secret and are open to anyone who can reach them;
+what the page shows it asks of the admin API, with a key that the operator types in.
 """
 
 from __future__ import annotations
@@ -78,17 +78,12 @@ class ConsoleApi:
         """This API's rows of the route table."""
         return [
             api_route("GET", "/console", None, self.get_page, _GET_PAGE),
-            api_route("GET", "/console/", None, self.get_page_elsewhere, _GET_ELSEWHERE),
             api_route("GET", "/console/{file}", None, self.get_file, _GET_FILE),
         ]
 
     async def get_page(self, request: Request, caller: Caller) -> Response:
         """The page."""
         return self._files[_PAGE].answer(request)
-
-    async def get_page_elsewhere(self, request: Request, caller: Caller) -> Response:
-        """The page's addresses are relative to ``/console``, so that a proxy may put a prefix before it."""
-        return Response(308, headers=(("Location", "../console"), *_HEADERS))
 
     async def get_file(self, request: Request, caller: Caller) -> Response:
         """One of the files that the page loads."""
@@ -107,9 +102,6 @@ _KNOWN = Answer(304, "the file is the one that is known already")
 _GET_PAGE = Operation(
     summary="The operator's page; it asks for an admin key and calls the admin API with it",
     answers=(Answer(200, "the page", Content("text/html", str, "<!doctype html>")), _KNOWN),
-)
-_GET_ELSEWHERE = Operation(
-    summary="The operator's page, without its slash", answers=(Answer(308, "it is at `/console`"),)
 )
 _GET_FILE = Operation(
     summary="A file that the operator's page loads",

@@ -127,7 +127,7 @@ class Life:
             machine.promises.began(hub)
             self.hub = hub
             self._host.sending = machine.promises.sending
-            handle = public_api(hub, with_status=True)
+            handle = public_api(hub, with_internal=True)
             service = Service(handle, new_request_id=lambda: "0" * 16)
             server = Server(handle, grace_s=hub.settings.server.grace_s, service=service)
             async with trio.open_nursery() as nursery:

@@ -34,7 +34,9 @@ const shared = {
 };
 
 function pulse(state) {
-  setAttribute(document.getElementById("pulse"), "data-state", state);
+  const element = document.getElementById("pulse");
+  if (state === "connecting" && element.dataset.state === "live") return; // to follow other channels
+  setAttribute(element, "data-state", state);
   setText(document.getElementById("pulse-text"), PULSES[state]);
 }
 

@@ -67,12 +67,6 @@ async def test_nothing_else_is_served(name: str) -> None:
         assert (await get(house, f"/console/{name}")).status == 404
 
 
-async def test_the_address_with_a_slash_leads_to_the_page() -> None:
-    async with open_house() as house:
-        reply = await get(house, "/console/")
-        assert (reply.status, dict(reply.headers)["Location"]) == (308, "../console")
-
-
 def test_the_page_has_no_inline_script_style_or_listener_and_loads_only_files_that_exist() -> None:
     page = TEXTS["index.html"]
     assert re.findall(r"<script\b(?![^>]*\bsrc=)", page) == []
