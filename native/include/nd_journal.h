@@ -193,7 +193,8 @@ nd_status nd_journal_write_sync(nd_journal *journal);
  */
 nd_status nd_journal_prepare(nd_journal *journal);
 
-/* Remove the oldest segment.  Its live contents were moved, and are durable.
+/* Remove the oldest segment.  Its live contents were moved, and the groups that hold them are
+ * written; they are synced first, also when others are not.
  *
  *   Blocks  yes.
  *   Returns ND_OK, ND_ERR_ARGUMENT (it is being written to), ND_ERR_IO, ND_ERR_POISONED.

@@ -470,6 +470,8 @@ nd_status nd_journal_unlink_oldest(nd_journal *journal)
     if (journal == NULL) return ND_ERR_ARGUMENT;
     if (journal->has_failed) return ND_ERR_POISONED;
     if (journal->oldest_segment >= journal->segment) return ND_ERR_ARGUMENT;
+    /* What was moved out of it stood on the disk before, and must not be less safe now. */
+    if (!journal->options.is_synced && sync_segment(journal) != ND_OK) return ND_ERR_POISONED;
     const nd_files *files = &journal->files;
     const path p = segment_path(journal, journal->oldest_segment);
     const nd_status status = files->unlink(files->context, p.text);

@@ -248,6 +248,23 @@ static void a_full_disk_keeps_the_sealed_group_until_there_is_space(void)
     fake_disk_free(disk);
 }
 
+static void what_a_segment_s_contents_were_moved_to_is_synced_before_it_goes(void)
+{
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        fake_disk *disk = fake_disk_new(seed);
+        const nd_journal_options options = options_of(0);
+        nd_journal *journal = open_journal(disk, &options);
+        CHECK(write_numbers(journal, 1, 1200, 40) == 1200);
+        CHECK(nd_journal_unlink_oldest(journal) == ND_OK);
+        nd_journal_close(journal);
+        fake_disk_power_cut(disk);
+        const recovered *r = recover(disk);
+        CHECK(r->count > 0 && r->numbers[r->count - 1] == 1200);
+        CHECK(r->report.damaged_groups == 0 && r->report.damaged_segments == 0);
+        fake_disk_free(disk);
+    }
+}
+
 static void a_group_that_is_full_takes_nothing_until_it_is_sealed(void)
 {
     fake_disk *disk = fake_disk_new(1);
@@ -603,6 +620,7 @@ int main(void)
     RUN(a_killed_process_loses_nothing_that_was_written);
     RUN(an_error_inside_a_segment_poisons_and_one_in_making_it_does_not);
     RUN(a_full_disk_keeps_the_sealed_group_until_there_is_space);
+    RUN(what_a_segment_s_contents_were_moved_to_is_synced_before_it_goes);
     RUN(a_group_that_is_full_takes_nothing_until_it_is_sealed);
     RUN(any_flipped_byte_costs_its_own_group_at_most);
     RUN(what_was_cut_off_once_stays_cut_off);
