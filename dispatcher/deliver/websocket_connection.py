@@ -205,10 +205,12 @@ class WebSocketConnection:
                     nursery.cancel_scope.cancel()
                 if self._is_control_wanted:
                     self._want_control()
-                await self._read()
+                try:
+                    await self._read()
+                finally:
+                    self._is_over = True  # from here on the nursery takes no task
         finally:
             self._nursery = None
-            self._is_over = True
             if self._reason is None:
                 self._reason = CloseReason(by=ClosedBy.NETWORK, code=_CODE_LOST)
             self._changed.unpark_all()
@@ -435,7 +437,7 @@ class WebSocketConnection:
     def _want_control(self) -> None:
         """Something is due that is no message; before ``run`` it waits for that."""
         self._is_control_wanted = True
-        if self._nursery is not None and not self._is_control_running:
+        if self._nursery is not None and not self._is_over and not self._is_control_running:
             self._is_control_running = True
             self._nursery.start_soon(self._write_control)
 
