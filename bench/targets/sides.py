@@ -17,7 +17,7 @@ from bench.load.generator import Generator
 from bench.load.websocket_sink import CONNECT_PATH, WebSocketSink
 from bench.loopback import PUSH_BYTES, Loopback, open_loopback
 from bench.peers import nats, nchan
-from bench.peers.node import open_node
+from bench.peers.node import find_node, open_node
 from bench.process import SERVER_CORE, pinned
 from bench.results import Sample
 from bench.row import OpenSide, Scale, Side
@@ -91,6 +91,7 @@ def through_node_to_callback(*arguments: str) -> OpenSide:
 
     @asynccontextmanager
     async def open_side(scale: Scale) -> AsyncIterator[Side]:
+        find_node()  # what is absent is said by itself, and not in a group
         plan = plan_of(scale)
         sink = CallbackSink(Arrivals(0))
         async with trio.open_nursery() as nursery:

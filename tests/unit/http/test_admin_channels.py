@@ -11,8 +11,9 @@ from support.admin_api import Operator, open_operator
 from support.api_in_process import UNIX_S, open_house
 
 from dispatcher.http.message import Response
-from dispatcher.model import Application, ChannelType, Notification, Registration, Role
+from dispatcher.model import Application, ChannelType, Notification, Registration, Role, Signing
 from dispatcher.registry.memory import MemoryRegistry
+from dispatcher.runtime.registrations import Callback
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -265,8 +266,11 @@ async def test_no_answer_holds_a_key_a_header_value_or_a_path_of_a_callback() ->
         await house.hub.parts.registrations.register(
             house.application,
             ChannelType.CALLBACK,
-            url="https://user:hunter2@app.example.com:444/hook/s3cr3t?token=t0ken",
-            headers={"X-Token": "h3ader"},
+            callback=Callback(
+                url="https://user:hunter2@app.example.com:444/hook/s3cr3t?token=t0ken",
+                headers={"X-Token": "h3ader"},
+                signing=Signing(secret=b"s1gning-secret-of-the-channel"),
+            ),
         )
         channel = house.hub.parts.directory.channel_of(house.application.id)
         assert channel is not None
@@ -275,6 +279,14 @@ async def test_no_answer_holds_a_key_a_header_value_or_a_path_of_a_callback() ->
         assert (shown["target"], shown["header_names"]) == ("https://app.example.com:444", ["X-Token"])
         for path in ("channels", f"channels/{channel.row.id}", "keys", "accounts", "applications", "stats"):
             body = (await operator.caller.send("GET", f"/admin/v1/{path}")).body.decode()
-            for secret in ("hunter2", "s3cr3t", "t0ken", "h3ader", operator.caller.key, house.app.key):
+            for secret in (
+                "hunter2",
+                "s3cr3t",
+                "t0ken",
+                "h3ader",
+                "s1gning",
+                operator.caller.key,
+                house.app.key,
+            ):
                 assert secret not in body, path
             assert not any(digest in body for digest in digests)
