@@ -53,9 +53,10 @@ def journal_of(queue: NativeQueue) -> NativeJournal:
     return queue.log._journal
 
 
-def check_disk(folder: Folder, queue: NativeQueue) -> None:
+def check_disk(folder: Folder, queue: NativeQueue, settled_bytes: int = 0) -> None:
+    """``settled_bytes``: what was settled since cleaning last had its turn, and counts till then."""
     totals = queue.totals()
-    live = LiveBytes(totals.records, totals.record_bytes, other_bytes=0)
+    live = LiveBytes(totals.records, totals.record_bytes + settled_bytes, other_bytes=0)
     assert disk_bytes(folder.path) <= disk_bytes_max(live, SIZES.allowance_bytes)
 
 
@@ -64,6 +65,11 @@ def settle(queue: NativeQueue, channel: int, share: float = 1.0) -> None:
     stats = queue.stats(channel)
     upto = stats.settled_seq + int((stats.last_seq - stats.settled_seq) * share)
     queue.settle(channel, Position(queue.epoch, upto))
+
+
+def stored_bytes(count: int) -> int:
+    """Of a request with so many records."""
+    return len(records_of(notifications(count, padding=20)).block) + 32 * count
 
 
 async def until_let_go(queue: NativeQueue) -> None:
@@ -325,6 +331,8 @@ async def test_a_segment_that_goes_while_it_is_emptied_takes_no_other_with_it(
 
 async def test_publishers_that_outpace_cleaning_are_held_back_and_the_bound_holds(folder: Folder) -> None:
     refused = 0
+    publishers = 4 * len(FAST)
+    settled_bytes = publishers * stored_bytes(100)  # a request of each
 
     async def flood(channel: int) -> None:
         nonlocal refused
@@ -338,17 +346,16 @@ async def test_publishers_that_outpace_cleaning_are_held_back_and_the_bound_hold
             else:
                 await ticket.durable()
                 settle(queue, channel)
-            check_disk(folder, queue)
+            check_disk(folder, queue, settled_bytes)
 
     disk = WatchedDisk(SIZES)
     async with folder.opened(KNOWN, disk=disk, seconds_max=60) as (queue, _):
-        disk.look = partial(check_disk, folder, queue)
+        disk.look = partial(check_disk, folder, queue, settled_bytes)
         for _ in range(100):
             await append(queue, 200, AWAY)
         async with trio.open_nursery() as nursery:
-            for _ in range(4):
-                for channel in FAST:
-                    nursery.start_soon(flood, channel)
+            for at in range(publishers):
+                nursery.start_soon(flood, FAST[at % len(FAST)])
         assert refused > 0
         before = await contents(queue, AWAY)
         assert len(before) == 20_000
