@@ -1,4 +1,4 @@
-/* nd_secure.c -- the last group, written again where it stands. */
+/* nd_secure.c -- the last segment's header and group, written again where they stand. */
 
 #include "nd_secure.h"
 
@@ -10,42 +10,43 @@
 
 #define ALL_TYPES UINT32_MAX
 
-/* The last group of the segment that is loaded; bytes 0: it has none. */
+/* Bytes of a segment and where they stand in its file. */
 typedef struct {
-    const uint8_t *segment;     /* the bytes of the file, from its beginning */
+    const uint8_t *at;
     uint64_t       offset, bytes;
-} last_group;
+} part;
 
-static last_group find_last(nd_recovery *recovery)
+/* The last group of the segment that is loaded; bytes 0: it has none. */
+static part find_last(nd_recovery *recovery)
 {
-    last_group last = {0};
+    part last = {0};
     uint64_t number = 0;
     nd_unit unit;
     while (nd_recovery_next(recovery, ALL_TYPES, &unit) == ND_OK) {     /* a unit each turn */
         if (unit.group == number) continue;
         number = unit.group;
-        const uint8_t *at = (const uint8_t *)unit.unit - sizeof(nd_group_header);
+        last.at = (const uint8_t *)unit.unit - sizeof(nd_group_header);
         last.offset = unit.offset - sizeof(nd_group_header);
-        last.bytes = ((const nd_group_header *)(const void *)at)->bytes;
-        last.segment = at - last.offset;
+        last.bytes = ((const nd_group_header *)(const void *)last.at)->bytes;
     }
     return last;
 }
 
-static nd_status write_all(const nd_files *files, int32_t file, const last_group *last, uint64_t offset, uint64_t count)
+static nd_status write_all(const nd_files *files, int32_t file, part rest)
 {
-    while (count > 0) {                                         /* each turn writes something or ends */
+    while (rest.bytes > 0) {                                    /* each turn writes something or ends */
         uint64_t written = 0;
-        const nd_status status = files->write(files->context, file, last->segment + offset, count, offset, &written);
+        const nd_status status = files->write(files->context, file, rest.at, rest.bytes, rest.offset, &written);
         if (status != ND_OK) return status;
-        if (written == 0 || written > count) return ND_ERR_IO;
-        offset += written;
-        count -= written;
+        if (written == 0 || written > rest.bytes) return ND_ERR_IO;
+        rest.at += written;
+        rest.offset += written;
+        rest.bytes -= written;
     }
     return ND_OK;
 }
 
-static nd_status write_again(const nd_files *files, const char *folder, uint64_t segment, const last_group *last)
+static nd_status write_again(const nd_files *files, const char *folder, uint64_t segment, part header, part last)
 {
     char path[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES + 1];
     const size_t length = strlen(folder);
@@ -56,8 +57,8 @@ static nd_status write_again(const nd_files *files, const char *folder, uint64_t
     int32_t file;
     nd_status status = files->reopen(files->context, path, &file);
     if (status != ND_OK) return status == ND_EMPTY ? ND_ERR_IO : status;
-    status = write_all(files, file, last, 0, sizeof(nd_segment_header));
-    if (status == ND_OK) status = write_all(files, file, last, last->offset, last->bytes);
+    status = write_all(files, file, header);
+    if (status == ND_OK) status = write_all(files, file, last);
     if (status == ND_OK) status = files->sync(files->context, file);
     files->close(files->context, file);
     return status;
@@ -70,11 +71,16 @@ nd_status nd_secure(const nd_io *io, const nd_files *files, const char *folder, 
     /* With its predecessor, which knows the journal's id when its own header is damaged. */
     nd_status status = nd_recovery_open(io, files, folder, newest_segment - 1, newest_segment, &recovery);
     if (status != ND_OK) return status;
-    last_group last = {0};
+    part last = {0};
     while ((status = nd_recovery_load(recovery)) == ND_OK) {    /* two segments at most; the newest is the last */
         last = find_last(recovery);
     }
-    status = status != ND_EMPTY ? status : last.bytes == 0 ? ND_OK : write_again(files, folder, newest_segment, &last);
+    if (status == ND_EMPTY) {
+        /* Without a group too: a segment that is followed must not be found without its header. */
+        part header = {.bytes = sizeof(nd_segment_header)};
+        status = nd_recovery_read(recovery, newest_segment, 0, header.bytes, &header.at);
+        if (status == ND_OK) status = write_again(files, folder, newest_segment, header, last);
+    }
     nd_recovery_close(recovery);
     return status;
 }
