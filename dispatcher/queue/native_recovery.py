@@ -278,8 +278,7 @@ async def open_durable_queue(
         answers = FoundAnswers()
         answers_from_unix_ms = max(0, now_unix_ms() - limits.IDEMPOTENCY_LIFETIME_MS + 1)
         found = await disk.run(lambda: reader.scan(answers, answers_from_unix_ms))
-        if durability is Durability.DISK:
-            await disk.run(reader.secure)
+        await disk.run(reader.secure)
         report = reader.report()
         mine = {
             channel.index: channel
