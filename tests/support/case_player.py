@@ -105,7 +105,8 @@ class Player:
         message = read_message(filled(step.text, self._variables))
         line = await self._line_for_request(step.name)
         line.method = message.first.partition(" ")[0]
-        line.request = _written(f"{message.first} HTTP/1.1", message)
+        first = message.first if " HTTP/" in message.first else f"{message.first} HTTP/1.1"
+        line.request = _written(first, message)
         await line.client.send(line.request)
 
     async def _answer(self, step: Step) -> None:
