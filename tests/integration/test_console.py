@@ -181,6 +181,9 @@ async def test_a_failing_channel_is_looked_at_paused_resumed_tried_again_and_del
         await page.press("Enter")
         await page.wait("document.querySelectorAll('.attempts tbody tr').length > 0")
         assert await page.evaluate("document.activeElement.tagName") == "H1"
+        with trio.fail_after(20):
+            while fleet.hub.parts.queue.stats(channel.row.id).records < 10:  # noqa: ASYNC110
+                await trio.sleep(0.05)
         await page.evaluate("[...document.querySelectorAll('.peek button')][0].click()")
         await page.wait("document.querySelectorAll('.records li').length == 10")
         shown = await page.evaluate("document.body.innerText")
