@@ -212,7 +212,7 @@ NAME_CHARS_MAX = 64  # of an account or an application
 REGISTRY_BUSY_S = 5.0  # for another process's transaction to end; a commit takes milliseconds
 REGISTRY_CONVERT_ATTEMPTS_MAX = 50  # to make a new file's journal a WAL while others try the same
 REGISTRY_CONVERT_PAUSE_S = 0.02  # between them: a second in all
-CONTROL_POKE_S = 1.0  # the command line's patience with a daemon that does not take its poke
+CONTROL_POKE_S = 2.0  # the command line's patience with a daemon that does not answer its poke
 
 # --- daemon ---------------------------------------------------------------------------
 KEY_RELOAD_INTERVAL_S = 0.5  # one row of the registry; the only poll in the program

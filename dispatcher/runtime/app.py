@@ -444,19 +444,18 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 async def _watch_identities(folder: DataFolder, hub: Hub, *, task_status: trio.TaskStatus[None]) -> None:
     """Take over keys made or revoked beside us: at a poke, and by a look every half second."""
-    poked = trio.Event()
+    one_at_a_time = trio.Lock()  # whoever finds nothing new must not be told before it is taken over
 
-    def on_poke() -> None:
-        poked.set()
+    async def look() -> None:
+        try:
+            async with one_at_a_time:
+                await hub.reload_identities()
+        except Unavailable as busy:  # another process holds the registry; the next look will do
+            log(logging.WARNING, LogEvent.KEYS_UNREAD, reason=busy.message)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_control, folder, on_poke)
+        await nursery.start(serve_control, folder, look)
         task_status.started()
         while True:
-            with trio.move_on_after(limits.KEY_RELOAD_INTERVAL_S):
-                await poked.wait()
-            poked = trio.Event()
-            try:
-                await hub.reload_identities()
-            except Unavailable as busy:  # another process holds the registry; the next look will do
-                log(logging.WARNING, LogEvent.KEYS_UNREAD, reason=busy.message)
+            await trio.sleep(limits.KEY_RELOAD_INTERVAL_S)
+            await look()

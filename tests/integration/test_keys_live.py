@@ -32,7 +32,7 @@ async def test_a_running_daemon_is_poked_and_sees_keys_come_and_go(tmp_path: Pat
     send_poke, receive_poke = trio.open_memory_channel[None](10)
     async with trio.open_nursery() as nursery, open_registry(folder, unix_ms=lambda: 0) as registry:
         with folder.locked():
-            await nursery.start(serve_control, folder, lambda: send_poke.send_nowait(None))
+            await nursery.start(serve_control, folder, lambda: send_poke.send(None))
             await registry.load()
 
             created = await run_keys("create", "--data", str(folder.path), "--role", "application", "--json")
