@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from dispatcher import limits
 from dispatcher.errors import BadRequest, ConfigError
-from dispatcher.model import ChannelLimits, Durability, Overflow
+from dispatcher.model import ChannelLimits, Durability, Overflow, RefusedEvents
 
 ENVIRONMENT_PREFIX = "DISPATCHER_"
 
@@ -160,6 +160,10 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     long_poll_idle_s: Annotated[
         Seconds, _doc("seconds", "a long-poll channel without a poll for so long is removed")
     ] = 600.0
+    refused_events: Annotated[
+        RefusedEvents,
+        _doc("retry or park", "what becomes of an event that a callback answers alone with 400 or 422"),
+    ] = RefusedEvents.RETRY
 
 
 BUILT_IN_TIERS: dict[str, TierSettings] = {

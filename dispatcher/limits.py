@@ -190,6 +190,11 @@ DNS_LOOKUPS_MAX = 20  # threads that resolve names at once
 DNS_DOUBTFUL_LOOKUPS_MAX = 5  # of these, for names whose last lookup brought nothing (INV-9)
 DNS_DOUBTFUL_NAMES_MAX = 10_000  # such names remembered; the oldest is forgotten
 
+# --- events that are parked -----------------------------------------------------------
+REFUSALS_BEFORE_PARKING = 2  # of an event that came alone, with the channel's pause between them
+PARKED_EVENTS_PER_CHANNEL_MAX = 1_000
+PARKED_BYTES_PER_CHANNEL_MAX = 16 * MIB  # of their messages; a channel over either parks no more
+
 # --- what an operator sees ------------------------------------------------------------
 ATTEMPTS_PER_CHANNEL_MAX = 100  # remembered, since the start
 ATTEMPT_LOGS_MAX = 20_000  # channels that have some; 50 MB in all

@@ -52,7 +52,15 @@ class Position(msgspec.Struct, frozen=True, order=True):
     is_behind_gap: bool = False  # also behind the gap that follows this record, before the next one
 
 
-GAP_REASONS: tuple[str, ...] = ("overflow", "memory", "rejected", "expired", "corrupt", "superseded")
+GAP_REASONS: tuple[str, ...] = (
+    "overflow",
+    "memory",
+    "rejected",
+    "expired",
+    "corrupt",
+    "superseded",
+    "parked",
+)
 """Why records leave a channel without being delivered.
 
 A reason's place, counted from 1, is stored in the journal (FORMAT.md): never change the order.
@@ -113,6 +121,13 @@ class Overflow(StrEnum):
     DROP_OLDEST = "drop-oldest"
     REJECT = "reject"
     KEEP_LATEST = "keep-latest"  # of each device's resource the newest notification; then as drop-oldest
+
+
+class RefusedEvents(StrEnum):
+    """What becomes of an event that a callback refuses (400 or 422) though it came alone."""
+
+    RETRY = "retry"  # it is sent again and again, and what is behind it waits
+    PARK = "park"  # it is set aside for the operator, and its absence named
 
 
 class Durability(StrEnum):
@@ -202,6 +217,7 @@ class ChannelLimits(msgspec.Struct, frozen=True, kw_only=True):
     ack_timeout_s: float
     long_poll_hold_s: float
     long_poll_idle_s: float
+    refused_events: RefusedEvents = RefusedEvents.RETRY  # rows of earlier versions have none
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +286,25 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Channel {self.id} {self.type} of application {self.application_id}>"
+
+
+class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that was set aside because its receiver refused it, until an operator says what to do."""
+
+    id: int  # given by the registry, never twice
+    channel_id: int
+    position: Position  # where it stood in its channel
+    kind: Kind
+    message: bytes  # a notification message that holds it alone, with all that is known of it
+    parked_unix_ms: int
+    status: int  # the answer that refused it
+
+
+class ParkedCount(msgspec.Struct, frozen=True):
+    """How much of a channel is parked."""
+
+    events: int = 0
+    message_bytes: int = 0
 
 
 class ChannelClocks(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,16 @@ from dispatcher.core.paging import Place, page
 from dispatcher.errors import BadRequest, Conflict, NotFound
 from dispatcher.http.admin_parameters import (
     ACCOUNT,
+    CHANNEL,
     LIMITS_EXAMPLE,
+    NO_CHANNEL,
     PAGING,
     PREFIX,
     WRONG_PARAMETER,
+    channel_of,
+    flag,
     number,
+    one_of,
     page_size,
     place_after,
     tell,
@@ -36,7 +41,6 @@ from dispatcher.wire.admin_api import (
     Peek,
     peeked_record,
 )
-from dispatcher.wire.json_body import invalid_field
 
 _PEEK_FORM = Form(
     mixed_kinds=True,
@@ -89,25 +93,27 @@ class AdminChannelsApi:
 
     async def show_channel(self, request: Request, caller: Caller) -> Response:
         """All that is known of a channel."""
-        return json_response(self._parts.views.detail(self._channel(request)))
+        return json_response(self._parts.views.detail(channel_of(self._parts.directory, request)))
 
     async def delete_channel(self, request: Request, caller: Caller) -> Response:
         """Delete a channel with its queue, as its application could."""
-        channel = self._channel(request)
+        channel = channel_of(self._parts.directory, request)
         await self._parts.registrations.remove(channel, "deleted by the operator")
         tell(caller, "delete", channel=channel.row.id)
         return no_content()
 
     async def list_deliveries(self, request: Request, caller: Caller) -> Response:
         """The last attempts."""
-        return json_response(Deliveries(deliveries=self._parts.views.deliveries(self._channel(request))))
+        return json_response(
+            Deliveries(deliveries=self._parts.views.deliveries(channel_of(self._parts.directory, request)))
+        )
 
     async def peek(self, request: Request, caller: Caller) -> Response:
         """The oldest records; their payloads only for who asks for them, and that is logged."""
         query = request.query_params()
         count_max = number(query, "limit", limits.PEEK_RECORDS, limits.PEEK_RECORDS_MAX)
-        with_payload = _flag(query, "payloads")
-        channel = self._channel(request)
+        with_payload = flag(query, "payloads")
+        channel = channel_of(self._parts.directory, request)
         bounds = SliceLimits(events_max=count_max, bytes_max=limits.PEEK_BYTES_MAX)
         peeked = await self._parts.queue.peek(channel.row.id, bounds, _PEEK_FORM)
         if with_payload:
@@ -135,7 +141,7 @@ class AdminChannelsApi:
 
     async def retry(self, request: Request, caller: Caller) -> Response:
         """Let the failed batch of a callback go again now."""
-        channel = self._channel(request)
+        channel = channel_of(self._parts.directory, request)
         if channel.row.type is not ChannelType.CALLBACK:
             raise BadRequest(_NO_RETRIES)
         if channel.row.is_paused:
@@ -151,18 +157,10 @@ class AdminChannelsApi:
         action: str,
         work: Callable[[ActiveChannel], Awaitable[None]],
     ) -> Response:
-        channel = self._channel(request)
+        channel = channel_of(self._parts.directory, request)
         await work(channel)
         tell(caller, action, channel=channel.row.id)
         return no_content()
-
-    def _channel(self, request: Request) -> ActiveChannel:
-        text = request.params["channel"]
-        is_number = text.isascii() and text.isdecimal() and len(text) <= 18
-        channel = self._parts.directory.find_channel(int(text)) if is_number else None
-        if channel is None:
-            raise NotFound(_NO_CHANNEL)
-        return channel
 
     def _wanted(self, query: Mapping[str, str]) -> Wanted:
         account_id = None
@@ -171,8 +169,8 @@ class AdminChannelsApi:
             account_id = names.get(query["account"], 0)  # none has 0: an unknown account has no channels
         return Wanted(
             account_id=account_id,
-            type=_one_of(query, "type", [type_.value for type_ in ChannelType]),
-            status=_one_of(query, "status", [status.value for status in ChannelStatus]),
+            type=one_of(query, "type", [type_.value for type_ in ChannelType]),
+            status=one_of(query, "status", [status.value for status in ChannelStatus]),
             search=query.get("search", "")[: 2 * limits.SEARCH_CHARS_MAX].lower(),
         )
 
@@ -183,7 +181,7 @@ class AdminChannelsApi:
             "depth": lambda channel: -stats(channel).records,
             "age": lambda channel: stats(channel).oldest_unix_ms or _LATEST_UNIX_MS,
         }
-        return ranks[_one_of(query, "order", list(ranks)) or "id"]
+        return ranks[one_of(query, "order", list(ranks)) or "id"]
 
     async def _placed(
         self, wanted: Wanted, rank: Callable[[ActiveChannel], int]
@@ -213,32 +211,12 @@ class AdminChannelsApi:
 
 
 _LATEST_UNIX_MS = 2**53
-_NO_CHANNEL = "there is no such channel"
 _NO_RETRIES = "only a callback has retries; a channel of another type waits for its client"
 _IS_PAUSED = "the channel is paused; resume it, and it sends at once"
 
 
-def _one_of(query: Mapping[str, str], name: str, words: list[str]) -> str | None:
-    word = query.get(name)
-    if word is not None and word not in words:
-        raise invalid_field(name, f"must be one of {', '.join(words)}")
-    return word
-
-
-def _flag(query: Mapping[str, str], name: str) -> bool:
-    return _one_of(query, name, ["true", "false"]) == "true"
-
-
 # --- what the documents say of the rows ---------------------------------------------------
 
-_CHANNEL = Parameter(
-    name="channel",
-    place="path",
-    model=Annotated[int, Meta(ge=1)],
-    meaning="The channel's id, as the list shows it.",
-    example=17,
-    is_required=True,
-)
 _FILTERS = (
     ACCOUNT,
     Parameter(
@@ -291,6 +269,7 @@ _DETAIL_EXAMPLE = _ROW_EXAMPLE | {
         "batch_events_max": 10000,
         "batch_bytes_max": 8388608,
     },
+    "parked": {"events": 0, "message_bytes": 0},
     "failing_for_s": 60.9,
     "last_failure": {"at_unix_ms": 1767225600123, "reason": "status 503"},
     "removal": {"reason": "delivery failed all the time", "in_s": 86339.1, "timeout_s": 86400},
@@ -326,9 +305,9 @@ _PEEK_EXAMPLE = {
 def _on_channel(summary: str, *answers: Answer, parameters: tuple[Parameter, ...] = ()) -> Operation:
     return Operation(
         summary=summary,
-        parameters=(_CHANNEL, *parameters),
+        parameters=(CHANNEL, *parameters),
         answers=answers,
-        refusals=(NotFound(_NO_CHANNEL),),
+        refusals=(NotFound(NO_CHANNEL),),
     )
 
 
@@ -384,7 +363,7 @@ _RESUME = _on_channel(
 )
 _RETRY = Operation(
     summary="Let the failed batch of a callback go again now; nothing when none waits",
-    parameters=(_CHANNEL,),
+    parameters=(CHANNEL,),
     answers=(done("an attempt is on its way, if there was something to try again"),),
-    refusals=(NotFound(_NO_CHANNEL), BadRequest(_NO_RETRIES), Conflict(_IS_PAUSED)),
+    refusals=(NotFound(NO_CHANNEL), BadRequest(_NO_RETRIES), Conflict(_IS_PAUSED)),
 )

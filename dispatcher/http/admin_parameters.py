@@ -12,9 +12,13 @@ from msgspec import Meta
 from dispatcher import limits
 from dispatcher.config import TierSettings, channel_limits
 from dispatcher.core.paging import Place, parse_cursor
+from dispatcher.errors import NotFound
 from dispatcher.http.caller import Caller, key_of
+from dispatcher.http.message import Request
 from dispatcher.http.operation import Parameter
 from dispatcher.observe.log import LogEvent, log
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.directory import Directory
 from dispatcher.wire.json_body import invalid_field
 
 PREFIX = "/admin/v1"
@@ -40,8 +44,17 @@ ACCOUNT = Parameter(
     meaning="Of this account alone.",
     example="acme",
 )
+CHANNEL = Parameter(
+    name="channel",
+    place="path",
+    model=Annotated[int, Meta(ge=1)],
+    meaning="The channel's id, as the list shows it.",
+    example=17,
+    is_required=True,
+)
 PAGING = (AFTER, LIMIT)
 LIMITS_EXAMPLE = msgspec.to_builtins(channel_limits(TierSettings()))
+NO_CHANNEL = "there is no such channel"
 WRONG_PARAMETER = invalid_field("limit", f"must be a number from 1 to {limits.ADMIN_PAGE_MAX}")
 
 
@@ -54,6 +67,33 @@ def number(query: Mapping[str, str], name: str, default: int, highest: int) -> i
     if not 1 <= value <= highest:
         raise invalid_field(name, f"must be a number from 1 to {highest}")
     return value
+
+
+def channel_of(directory: Directory, request: Request) -> ActiveChannel:
+    """The channel that a path names; raises ``NotFound``."""
+    number = row_id(request.params["channel"])
+    channel = None if number is None else directory.find_channel(number)
+    if channel is None:
+        raise NotFound(NO_CHANNEL)
+    return channel
+
+
+def row_id(text: str) -> int | None:
+    """A number by which something is known; None: nothing is known by this text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
+def one_of(query: Mapping[str, str], name: str, words: list[str]) -> str | None:
+    """A word of the query, None when it is not there; raises ``ValidationError`` for another one."""
+    word = query.get(name)
+    if word is not None and word not in words:
+        raise invalid_field(name, f"must be one of {', '.join(words)}")
+    return word
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Whether the query says ``true``; raises ``ValidationError`` for what is neither."""
+    return one_of(query, name, ["true", "false"]) == "true"
 
 
 def place_after(query: Mapping[str, str]) -> Place | None:

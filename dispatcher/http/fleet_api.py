@@ -94,6 +94,7 @@ _TOTALS_EXAMPLE = {
     "expired": 0,
     "dropped": {},
     "superseded": 0,
+    "parked": 0,
     "rejected": 0,
     "deleted": 0,
 }

@@ -23,6 +23,8 @@ class LogEvent(StrEnum):
     CHANNEL_ENDING = "channel.ending"
     CHANNEL_TASK_FAILED = "channel.task-failed"
     DELIVERY_FAILED = "delivery.failed"
+    EVENT_PARKED = "event.parked"
+    EVENT_NOT_PARKED = "event.not-parked"
     SOCKET_OPENED = "socket.opened"
     SOCKET_CLOSED = "socket.closed"
     GATEWAY_CONNECTED = "gateway.connected"

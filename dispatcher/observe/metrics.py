@@ -30,6 +30,7 @@ class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int
     dropped: Mapping[str, int]
     superseded: int
+    parked: int
     rejected: int
     records: int
     record_bytes: int
@@ -55,7 +56,7 @@ class RecordsCollector(Collector):
             ("acked", now.acked, "Records that their receiver confirmed"),
             ("expired", now.expired, "Records removed at the end of their lifetime"),
             ("superseded", now.superseded, "Records replaced by a newer value"),
-            ("parked", 0, "Records set aside because their receiver refused them"),
+            ("parked", now.parked, "Records set aside because their receiver refused them"),
             ("deleted", now.deleted, "Records removed with their channel"),
         ):
             yield CounterMetricFamily(f"dispatcher_records_{name}", text, value=value)

@@ -14,7 +14,8 @@ they are delivered is other people's business.
 INV-1  per channel: trimmed <= settled <= durable <= last.
 INV-2  a slice never reaches past durable.
 INV-3  a (epoch, seq) is given once in the life of an incarnation.
-INV-8  queued + recovered = acked + expired + dropped + superseded + deleted + in queue, at every return.
+INV-8  queued + recovered = acked + expired + dropped + superseded + parked + deleted + in queue, at every
+       return.
 
 Threads: all methods are called from one thread.  None of the plain methods
 blocks or awaits; state never changes across an ``await`` of a caller.
@@ -142,6 +143,7 @@ class QueueTotals(msgspec.Struct, frozen=True, kw_only=True):
     expired: int
     dropped: dict[str, int]  # by reason; refused records are not in here: they were never queued
     superseded: int  # notifications that newer ones of the same resource took the place of
+    parked: int  # set aside, and kept by someone else
     rejected: int  # refused by full channels of policy reject
     deleted: int
     records: int
@@ -329,6 +331,13 @@ class ChannelQueue(Protocol):
         """Acknowledge every record up to and including a position; return how many.
 
         Positions already settled change nothing.  Space goes back at once.
+        """
+        ...
+
+    def park(self, channel: int, position: Position) -> Loss | None:
+        """Take the oldest record out, for who keeps it elsewhere from now on; None when it is not the oldest.
+
+        Its place is a gap of reason ``parked``.  Nothing of the channel is in flight afterwards.
         """
         ...
 

@@ -16,6 +16,7 @@ class Ledger:
         self._deleted = 0
         self._rejected = 0
         self._superseded = 0
+        self._parked = 0
         self._dropped: dict[str, int] = {}
         self._records = 0
         self._record_bytes = 0
@@ -47,12 +48,15 @@ class Ledger:
         self._leave(records, record_bytes)
 
     def lost(self, loss: Loss) -> None:
-        """Records expired, were superseded, or were dropped."""
+        """Records expired, were superseded, parked, or dropped."""
         if loss.reason == "expired":
             self._expired += loss.count
             self._leave(loss.count, loss.record_bytes)
         elif loss.reason == "superseded":
             self._superseded += loss.count
+            self._leave(loss.count, loss.record_bytes)
+        elif loss.reason == "parked":
+            self._parked += loss.count
             self._leave(loss.count, loss.record_bytes)
         else:
             self.dropped(loss.reason, loss.count, loss.record_bytes)
@@ -88,6 +92,7 @@ class Ledger:
             expired=self._expired,
             dropped=dict(self._dropped),
             superseded=self._superseded,
+            parked=self._parked,
             rejected=self._rejected,
             deleted=self._deleted,
             records=self._records,

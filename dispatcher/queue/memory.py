@@ -207,6 +207,14 @@ class MemoryQueue:
         self._ledger.acked(len(settled), sum(record.stored_bytes for record in settled))
         return len(settled)
 
+    def park(self, channel: int, position: Position) -> Loss | None:
+        """Take the oldest record out."""
+        found = self._channel(channel)
+        if not found.records or found.records[0].seq != self._seq(position):
+            return None
+        self.release(channel)
+        return self._lost(channel, "parked", [found.records.pop(0)])
+
     def release(self, channel: int, after: Position | None = None) -> None:
         """Records after this position are no longer in flight."""
         found = self._channel(channel)

@@ -411,6 +411,19 @@ class NativeQueue:
             self._on_lost(self._lost(corruption_of(channel, unreachable, 0, seq + 1), found))
         return count
 
+    def park(self, channel: int, position: Position) -> Loss | None:
+        """Take the oldest record out."""
+        found = self._channel(channel)
+        seq = self._seq(found, position)
+        if lib.nd_ring_next_seq(found.ring, 1) != seq:
+            return None
+        self.release(channel)
+        if lib.nd_ring_expire(found.ring, _EVERYTHING, seq, self._removed) != lib.ND_OK:
+            return None
+        self._changed(found)
+        self._note_memory()
+        return self._lost(loss_of(channel, "parked", self._removed), found)
+
     def release(self, channel: int, after: Position | None = None) -> None:
         """Records after this position are no longer in flight."""
         found = self._channel(channel)

@@ -28,6 +28,7 @@ MIGRATIONS = (
     "0004_key_expiry.sql",
     "0005_signed_callbacks.sql",
     "0006_paused_channels.sql",
+    "0007_parked_events.sql",
 )
 """The n-th leads from schema n-1 to n.  Only ever added to."""
 

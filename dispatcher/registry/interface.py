@@ -24,6 +24,8 @@ from dispatcher.model import (
     Device,
     DeviceReport,
     DeviceRequest,
+    ParkedCount,
+    ParkedEvent,
     Presubscription,
     Subscription,
 )
@@ -61,6 +63,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     presubscriptions: dict[int, tuple[Presubscription, ...]]  # by application id
     life_times: LifeTimes
     device_requests: tuple[tuple[DeviceRequest, Device | None], ...]  # first come first, with their device
+    parked_counts: dict[int, ParkedCount]  # by channel; of those of which anything is parked
     device_types: list[tuple[int, str, str]]  # account id, ep and ept; the one heard of last at the end
 
 
@@ -187,6 +190,21 @@ class Registry(Protocol):
 
     async def remove_device_requests(self, ids: Sequence[int]) -> None:
         """Remove requests that are over; those that are not there are passed over."""
+        ...
+
+    async def park_event(self, event: ParkedEvent) -> bool:
+        """Keep an event that leaves its queue (the argument's ``id`` is ignored); False: it was kept before.
+
+        Goes with its channel.  Raises ``NotFound`` when there is no such channel.
+        """
+        ...
+
+    async def parked_events(self, channel_id: int, after_id: int, count_max: int) -> tuple[ParkedEvent, ...]:
+        """A channel's parked events whose ids are higher, by id."""
+        ...
+
+    async def remove_parked_events(self, ids: Sequence[int]) -> None:
+        """Remove parked events; those that are not there are passed over."""
         ...
 
     async def save_life_times(self, life_times: LifeTimes) -> None:

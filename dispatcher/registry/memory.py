@@ -21,6 +21,8 @@ from dispatcher.model import (
     DeviceReport,
     DeviceRequest,
     Kind,
+    ParkedCount,
+    ParkedEvent,
     Presubscription,
     Subscription,
 )
@@ -49,6 +51,8 @@ class MemoryRegistry:
         self._devices = MemoryDevices()
         self._requests: dict[int, DeviceRequest] = {}
         self._requests_added = 0
+        self._parked: dict[int, ParkedEvent] = {}
+        self._parked_added = 0
         self._epoch = 0
         self._has_new_identities = True
 
@@ -68,6 +72,7 @@ class MemoryRegistry:
                 (request, self._devices.find(request.account_id, request.ep))
                 for request in self._requests.values()
             ),
+            parked_counts=self._parked_counts(),
             device_types=self._devices.types(),
         )
 
@@ -182,6 +187,7 @@ class MemoryRegistry:
             return False
         del self._channel_ids[removed.application_id]
         self._life_times.clocks.pop(channel_id, None)
+        self._parked = {id_: event for id_, event in self._parked.items() if event.channel_id != channel_id}
         return True
 
     async def add_subscription(self, subscription: Subscription, account_max: int) -> bool:
@@ -254,6 +260,30 @@ class MemoryRegistry:
         for id_ in ids:
             self._requests.pop(id_, None)
 
+    async def park_event(self, event: ParkedEvent) -> bool:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        if event.channel_id not in self._channels:
+            raise refusals.no_channel(event.channel_id)
+        place = (event.channel_id, event.position)
+        if any((one.channel_id, one.position) == place for one in self._parked.values()):
+            return False
+        self._parked_added += 1
+        self._parked[self._parked_added] = replace(event, id=self._parked_added)
+        return True
+
+    async def parked_events(self, channel_id: int, after_id: int, count_max: int) -> tuple[ParkedEvent, ...]:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        found = [one for one in self._parked.values() if one.channel_id == channel_id and one.id > after_id]
+        return tuple(found[:count_max])
+
+    async def remove_parked_events(self, ids: Sequence[int]) -> None:
+        """See ``Registry``."""
+        await trio.lowlevel.checkpoint()
+        for id_ in ids:
+            self._parked.pop(id_, None)
+
     async def save_life_times(self, life_times: LifeTimes) -> None:
         """See ``Registry``."""
         await trio.lowlevel.checkpoint()
@@ -276,6 +306,15 @@ class MemoryRegistry:
                 del self._paths[application_id][subscription.ep]
         self._subscription_counts[account_id] = self._subscription_counts.get(account_id, 0) - len(removed)
         return removed
+
+    def _parked_counts(self) -> dict[int, ParkedCount]:
+        counts: dict[int, ParkedCount] = {}
+        for event in self._parked.values():
+            so_far = counts.get(event.channel_id, ParkedCount())
+            counts[event.channel_id] = ParkedCount(
+                so_far.events + 1, so_far.message_bytes + len(event.message)
+            )
+        return counts
 
     def _identities(self) -> Identities:
         self._has_new_identities = False

@@ -21,10 +21,11 @@ from dispatcher.model import (
     Device,
     DeviceReport,
     DeviceRequest,
+    ParkedEvent,
     Presubscription,
     Subscription,
 )
-from dispatcher.registry import device_tables, request_tables, tables
+from dispatcher.registry import device_tables, parked_tables, request_tables, tables
 from dispatcher.registry.database import Database
 from dispatcher.registry.folder import DataFolder
 from dispatcher.registry.interface import Contents, DueDevices, Identities, LifeTimes
@@ -187,6 +188,25 @@ class SqliteRegistry:
     async def remove_device_requests(self, ids: Sequence[int]) -> None:
         """See ``Registry``."""
         await self._database.write(partial(request_tables.remove_device_requests, ids=tuple(ids)))
+
+    async def park_event(self, event: ParkedEvent) -> bool:
+        """See ``Registry``."""
+        return await self._database.write(partial(parked_tables.park_event, event=event))
+
+    async def parked_events(self, channel_id: int, after_id: int, count_max: int) -> tuple[ParkedEvent, ...]:
+        """See ``Registry``."""
+        return await self._database.read(
+            partial(
+                parked_tables.read_parked_events,
+                channel_id=channel_id,
+                after_id=after_id,
+                count_max=count_max,
+            )
+        )
+
+    async def remove_parked_events(self, ids: Sequence[int]) -> None:
+        """See ``Registry``."""
+        await self._database.write(partial(parked_tables.remove_parked_events, ids=tuple(ids)))
 
     async def save_life_times(self, life_times: LifeTimes) -> None:
         """See ``Registry``."""

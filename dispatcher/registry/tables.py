@@ -27,7 +27,7 @@ from dispatcher.model import (
     Signing,
     Subscription,
 )
-from dispatcher.registry import device_tables, refusals, request_tables
+from dispatcher.registry import device_tables, parked_tables, refusals, request_tables
 from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
         },
         life_times=_read_life_times(db),
         device_requests=request_tables.read_device_requests(db),
+        parked_counts=parked_tables.read_parked_counts(db),
         device_types=device_tables.read_device_types(db),
     )
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from dispatcher.core import batching
 from dispatcher.core.life_cycle import Removal
+from dispatcher.core.refusals import Search
 from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
 from dispatcher.model import Channel, ChannelStatus, Position, SliceLimits
@@ -59,6 +61,7 @@ class ActiveChannel:
         "room_bytes",
         "row",
         "scope",
+        "search",
         "sent",
         "sink",
         "size",
@@ -69,6 +72,7 @@ class ActiveChannel:
         self.form = batching.form_of(row)
         self.size = BatchSize(limit_bytes=batching.bytes_max(row))
         self.retry = RetryState()
+        self.search = Search()
         self.frozen: FrozenBatch | None = None
         self.sink: Sink | None = None
         self.sent: Position | None = None
@@ -110,7 +114,8 @@ class ActiveChannel:
 
     def limits(self) -> SliceLimits:
         """Bounds of the next slice."""
-        return batching.slice_limits(self.row, self.size.limit_bytes)
+        bounds = batching.slice_limits(self.row, self.size.limit_bytes)
+        return replace(bounds, events_max=self.search.bound(bounds.events_max))
 
     def replace_row(self, row: Channel) -> None:
         """Take over a changed registration; a new serialization thaws a frozen batch."""
@@ -126,6 +131,7 @@ class ActiveChannel:
     def start_over(self) -> None:
         """Forget past failures; a pause before the next attempt ends now."""
         self.retry = RetryState()
+        self.search = Search()
         self.size = BatchSize(limit_bytes=batching.bytes_max(self.row))
         self.end_pause()
 

@@ -53,6 +53,7 @@ from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.owner import open_owner
+from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.publishing import Publisher
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
@@ -225,7 +226,10 @@ def _assemble(
     router = Router(world.route_finder(world.random_bytes(16)))
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
     observer = Observer(metrics, AttemptLogs(clock.unix_ms))
-    supervisor = Supervisor(nursery, queue, clock.unix_ms, observer)
+    parking = Parking(
+        registry=registry, queue=queue, counts=contents.parked_counts, now_unix_ms=clock.unix_ms
+    )
+    supervisor = Supervisor(nursery, queue, clock.unix_ms, observer, parking)
     devices = Devices(registry=registry, directory=directory, router=router, now_unix_ms=clock.unix_ms)
     book = RequestBook(clock.unix_ms(), sooner=lambda: requests.look_again())
     gateways = Gateways(directory=directory, tiers=settings.tiers, book=book, now_unix_ms=clock.unix_ms)
@@ -262,6 +266,7 @@ def _assemble(
     def end_sink(channel: ActiveChannel) -> None:
         supervisor.wake(channel)  # a consumer in this process learns that its channel is gone
         observer.attempts.forget(channel.row.id)
+        parking.forget(channel)
         if channel.row.type is ChannelType.WEB_SOCKET:
             sockets.end(channel, CloseCode.NORMAL, "channel deleted")
         elif channel.row.type is ChannelType.CALLBACK:
@@ -330,6 +335,7 @@ def _assemble(
         directory=directory,
         queue=queue,
         life_cycle=life_cycle,
+        parking=parking,
         attempts=observer.attempts,
         durability=settings.storage.durability,
         now_unix_ms=clock.unix_ms,
@@ -365,6 +371,7 @@ def _assemble(
             new_async_id=new_async_id,
             new_staging=new_staging,
             life_cycle=life_cycle,
+            parking=parking,
             views=views,
             fleet=Fleet(directory=directory, queue=queue, views=views),
         )

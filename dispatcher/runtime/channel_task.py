@@ -11,12 +11,15 @@ from collections.abc import Callable
 
 import trio
 
+from dispatcher.core.batching import events_max
+from dispatcher.core.refusals import Search, after_refusal, after_taken, is_refusal
 from dispatcher.core.retry import RetryPolicy, after_failure, after_refused_size, after_success
 from dispatcher.deliver.sink import DeliveryFailed, OutgoingBatch, Sink
-from dispatcher.model import Position
+from dispatcher.model import Position, RefusedEvents
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.parking import Parking
 
 
 async def run_channel(
@@ -24,6 +27,7 @@ async def run_channel(
     queue: ChannelQueue,
     now_unix_ms: Callable[[], int],
     observer: Observer,
+    parking: Parking,
 ) -> None:
     """Deliver one channel, in order, at least once, until nothing is left to send.
 
@@ -47,6 +51,8 @@ async def run_channel(
             observer.delivery_failed(channel, batch, failure, trio.current_time() - started_s)
             if channel.sink is sink:
                 _take_failure(channel, queue, batch, failure)
+                if channel.search.may_park and await _park(channel, parking, batch, failure):
+                    continue
                 queue.freeze(channel.row.id, channel.frozen)
                 await _pause(channel)
         else:
@@ -123,6 +129,12 @@ def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, fai
         channel.frozen = None
         queue.release(channel.row.id, channel.sent)
         return  # the receiver works; the smaller batch goes at once
+    if channel.row.limits.refused_events is RefusedEvents.PARK and _is_refused(batch, failure):
+        channel.search = after_refusal(channel.search, batch.last, batch.events)
+        if batch.events > 1:
+            channel.frozen = None
+            queue.release(channel.row.id, channel.sent)
+            return  # as above
     limits = channel.row.limits
     policy = RetryPolicy(initial_s=limits.retry_initial_s, max_s=limits.retry_max_s)
     channel.retry = after_failure(channel.retry, policy, trio.current_time(), failure.retry_after_s)
@@ -137,6 +149,24 @@ def _take_success(channel: ActiveChannel, sink: Sink, batch: Batch) -> None:
     channel.frozen = None
     channel.retry = channel.retry.__class__()
     channel.size = after_success(channel.size)
+    channel.search = after_taken(channel.search, events_max(channel.row))
+
+
+def _is_refused(batch: Batch, failure: DeliveryFailed) -> bool:
+    return batch.events > 0 and is_refusal(failure.status)
+
+
+async def _park(channel: ActiveChannel, parking: Parking, batch: Batch, failure: DeliveryFailed) -> bool:
+    """Set aside the event that was refused alone; True: what is behind it goes at once.
+
+    Failures are not forgotten by it: what is refused next pauses longer.
+    """
+    assert failure.status is not None, "it was refused by an answer"
+    if not await parking.park(channel, batch.last, failure.status):
+        return False
+    channel.search = Search(events_max=1)
+    channel.frozen = None
+    return True
 
 
 async def _pause(channel: ActiveChannel) -> None:

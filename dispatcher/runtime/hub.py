@@ -39,6 +39,7 @@ from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.publishing import Publisher, Receipt
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.sockets import Sockets
@@ -85,6 +86,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     new_async_id: Callable[[], str]
     new_staging: NewStaging
     life_cycle: LifeCycle
+    parking: Parking
     views: Views
     fleet: Fleet
 
@@ -353,6 +355,7 @@ def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -
         deleted=totals.deleted,
         dropped=totals.dropped,
         superseded=totals.superseded,
+        parked=totals.parked,
         rejected=totals.rejected,
         records=totals.records,
         record_bytes=totals.record_bytes,

@@ -17,6 +17,7 @@ from dispatcher.queue.interface import ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.channel_task import run_channel
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.parking import Parking
 
 
 class Supervisor:
@@ -28,11 +29,13 @@ class Supervisor:
         queue: ChannelQueue,
         now_unix_ms: Callable[[], int],
         observer: Observer,
+        parking: Parking,
     ) -> None:
         self._nursery = nursery
         self._queue = queue
         self._now_unix_ms = now_unix_ms
         self._observer = observer
+        self._parking = parking
         self._running = 0
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -79,7 +82,7 @@ class Supervisor:
         """True when the task failed in a way that another start may mend."""
         sink = channel.sink
         try:
-            await run_channel(channel, self._queue, self._now_unix_ms, self._observer)
+            await run_channel(channel, self._queue, self._now_unix_ms, self._observer, self._parking)
         except SinkClosed:
             if channel.sink is sink:
                 detach(channel, self._queue)

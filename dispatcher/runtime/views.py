@@ -18,11 +18,13 @@ from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.life_cycle import LifeCycle
+from dispatcher.runtime.parking import Parking
 from dispatcher.wire.admin_api import (
     ChannelDetail,
     ChannelRow,
     Delivery,
     FailureState,
+    ParkedState,
     QueueState,
     RemovalState,
     SendState,
@@ -40,6 +42,7 @@ class Views:
         directory: Directory,
         queue: ChannelQueue,
         life_cycle: LifeCycle,
+        parking: Parking,
         attempts: AttemptLogs,
         durability: Durability,
         now_unix_ms: Callable[[], int],
@@ -47,6 +50,7 @@ class Views:
         self._directory = directory
         self._queue = queue
         self._life_cycle = life_cycle
+        self._parking = parking
         self._attempts = attempts
         self._durability = durability
         self._now_unix_ms = now_unix_ms
@@ -87,6 +91,7 @@ class Views:
         """A channel, all that is known of it."""
         row, stats, line = channel.row, self.stats(channel), self.row(channel)
         next_batch = channel.limits()
+        parked = self._parking.count(row.id)
         window = None if channel.sink is None else channel.sink.statistics()
         return ChannelDetail(
             **{name: getattr(line, name) for name in line.__struct_fields__},
@@ -103,6 +108,7 @@ class Views:
                 batch_events_max=next_batch.events_max,
                 batch_bytes_max=next_batch.bytes_max,
             ),
+            parked=ParkedState(events=parked.events, message_bytes=parked.message_bytes),
             failing_for_s=_failing_for_s(channel.retry),
             last_failure=self._last_failure(channel),
             removal=self._removal(channel),
@@ -150,6 +156,7 @@ class Views:
             expired=books.expired,
             dropped=books.dropped,
             superseded=books.superseded,
+            parked=books.parked,
             rejected=books.rejected,
             deleted=books.deleted,
             rate_in=rate_in,

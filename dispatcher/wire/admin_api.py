@@ -65,6 +65,13 @@ class SendState(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes_max: int
 
 
+class ParkedState(msgspec.Struct, frozen=True, kw_only=True):
+    """What was set aside because the receiver refused it."""
+
+    events: int
+    message_bytes: int
+
+
 class FailureState(msgspec.Struct, frozen=True, kw_only=True):
     """Why the last delivery that failed did so, in the daemon's words."""
 
@@ -89,6 +96,7 @@ class ChannelDetail(ChannelRow, frozen=True, kw_only=True):
     limits: ChannelLimits
     queue: QueueState
     sending: SendState
+    parked: ParkedState
     failing_for_s: float | None
     last_failure: FailureState | None
     removal: RemovalState | None
@@ -129,6 +137,24 @@ class PeekedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class Peek(msgspec.Struct, frozen=True, kw_only=True):
     records: list[PeekedRecord]  # the oldest first
+
+
+class ParkedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that was set aside, as it stood in its channel."""
+
+    id: int
+    parked_unix_ms: int
+    status: int  # the answer that refused it
+    record: PeekedRecord
+
+
+class ParkedPage(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[ParkedRow]  # in the order in which they were parked
+    next: int | None  # for ``after``; null: that was all
+
+
+class ParkedDone(msgspec.Struct, frozen=True, kw_only=True):
+    events: int  # how many were given back, or discarded
 
 
 def origin(url: str) -> str | None:
@@ -188,6 +214,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     expired: int
     dropped: dict[str, int]  # by reason
     superseded: int
+    parked: int
     rejected: int
     deleted: int
     rate_in: float | UnsetType = UNSET  # records a second, lately; on the event stream alone

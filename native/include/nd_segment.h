@@ -52,7 +52,8 @@ typedef enum {
     ND_GAP_REJECTED = 3,
     ND_GAP_EXPIRED  = 4,
     ND_GAP_CORRUPT  = 5,
-    ND_GAP_SUPERSEDED = 6
+    ND_GAP_SUPERSEDED = 6,
+    ND_GAP_PARKED   = 7
 } nd_gap_reason;
 
 /* Records that a channel's receiver does not get, in front of the first one behind a seq. */

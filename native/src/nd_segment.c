@@ -153,7 +153,7 @@ static int superseded_is_valid(const uint8_t *at, uint64_t bytes)
 
 static int gap_is_valid(const nd_gap *gap)
 {
-    if (gap->count == 0 || gap->reason == 0 || gap->reason > ND_GAP_SUPERSEDED || gap->is_told > 1) return 0;
+    if (gap->count == 0 || gap->reason == 0 || gap->reason > ND_GAP_PARKED || gap->is_told > 1) return 0;
     return gap->last_seq == 0 || (gap->last_seq > gap->behind_seq && gap->last_seq < UINT64_MAX);
 }
 

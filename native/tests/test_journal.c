@@ -459,7 +459,7 @@ static void gaps_are_valid_when_every_one_is(void)
     bad = good;
     bad.gaps[1].reason = 0;
     CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
-    bad.gaps[1].reason = ND_GAP_SUPERSEDED + 1;
+    bad.gaps[1].reason = ND_GAP_PARKED + 1;
     CHECK(!nd_unit_is_valid((const uint8_t *)&bad, bytes));
     bad = good;
     bad.gaps[0].last_seq = 4;                                   /* ends before it begins */

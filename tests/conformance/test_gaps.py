@@ -98,6 +98,18 @@ def numbers(message: dict[str, Any]) -> list[int]:
     return [int(event["path"].rsplit("/", 1)[1]) for event in message.get("notifications", ())]
 
 
+async def test_a_parked_record_is_a_gap_and_what_was_told_in_front_of_it_is_told_again(
+    queue: ChannelQueue,
+) -> None:
+    open_channel(queue)
+    append(queue, 1, 8)
+    batch, message = await take(queue, bounds=SliceLimits(events_max=1, bytes_max=1 << 20))
+    assert (message["gaps"], numbers(message)) == ([told(1, 3)], [4])
+    assert queue.park(1, batch.last) is not None
+    _, message = await take(queue)
+    assert (message["gaps"], numbers(message)) == ([told(1, 3), told(4, 4, reason="parked")], [5, 6, 7, 8])
+
+
 # --- where a gap is told ------------------------------------------------------------------
 
 

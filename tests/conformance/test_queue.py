@@ -385,6 +385,38 @@ async def test_expiry_takes_what_is_too_old_even_in_flight(queue: ChannelQueue) 
     assert_balanced(queue)
 
 
+async def test_the_oldest_record_can_be_parked_and_no_other(queue: ChannelQueue) -> None:
+    open_channel(queue)
+    await append(queue, notifications(3), unix_ms=1_000)
+    await take(queue, events=2)
+    assert queue.park(1, Position(EPOCH, 2)) is None
+    assert queue.park(1, Position(EPOCH, 9)) is None
+    assert queue.park(1, Position(EPOCH, 1)) == Loss(
+        channel=1,
+        reason="parked",
+        count=1,
+        record_bytes=stored_bytes(notifications(1)[0]),
+        first_seq=1,
+        last_seq=1,
+        from_unix_ms=1_000,
+        to_unix_ms=1_000,
+    )
+    assert queue.park(1, Position(EPOCH, 1)) is None
+    assert await numbers_of(queue) == [1, 2]
+    totals = queue.totals()
+    assert (totals.parked, totals.acked, totals.dropped) == (1, 0, {})
+    assert_balanced(queue)
+
+
+async def test_what_is_behind_a_parked_record_is_not_in_flight_any_more(queue: ChannelQueue) -> None:
+    open_channel(queue, queue_bytes=room_for(3))
+    await append(queue, notifications(3))
+    await take(queue)
+    queue.park(1, Position(EPOCH, 1))
+    appended = await append(queue, notifications(2, first=3))
+    assert [(loss.first_seq, loss.count, loss.reason) for loss in appended.losses] == [(2, 1, "overflow")]
+
+
 async def test_a_clock_that_falls_is_replaced_by_the_last_time(queue: ChannelQueue) -> None:
     open_channel(queue)
     open_channel(queue, 2)

@@ -310,7 +310,7 @@ class Promises:
                     self.fail(f"INV-6: {model.name}: {window.unconfirmed_events} events unconfirmed")
         came = totals.queued + totals.recovered
         left = totals.acked + totals.expired + sum(totals.dropped.values())
-        left += totals.superseded + totals.deleted
+        left += totals.superseded + totals.parked + totals.deleted
         if came != left + totals.records or (records, record_bytes) != (totals.records, totals.record_bytes):
             self.fail(f"INV-8: {totals}, and the channels have {records} records, {record_bytes} bytes")
         if totals.memory_bytes > totals.memory_bytes_max:

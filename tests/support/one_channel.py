@@ -69,7 +69,14 @@ async def numbers_of(queue: ChannelQueue, channel: int = 1) -> list[int]:
 
 def assert_balanced(queue: ChannelQueue) -> None:
     totals = queue.totals()
-    gone = totals.acked + totals.expired + totals.superseded + totals.deleted + sum(totals.dropped.values())
+    gone = (
+        totals.acked
+        + totals.expired
+        + totals.superseded
+        + totals.parked
+        + totals.deleted
+        + sum(totals.dropped.values())
+    )
     assert totals.queued == gone + totals.records
 
 

@@ -218,6 +218,12 @@ class QueueComparison(RuleBasedStateMachine):
     def release(self, channel: int, seq: int, is_behind_gap: bool) -> None:
         self.same("release", channel, None if seq < 0 else Position(self.model.epoch, seq, is_behind_gap))
 
+    @rule(channel=channels, ahead=st.integers(0, 1))
+    def park(self, channel: int, ahead: int) -> None:
+        stats = self.same("stats", channel)
+        settled_seq = 0 if isinstance(stats, str) else stats.settled_seq
+        self.same("park", channel, Position(self.model.epoch, settled_seq + 1 + ahead))
+
     @rule(channel=channels, age_ms=st.sampled_from((-1, 0, 1, 500, 2_000, 10**13)))
     def expire(self, channel: int, age_ms: int) -> None:
         self.same("expire", channel, self.unix_ms - age_ms)
@@ -232,7 +238,7 @@ class QueueComparison(RuleBasedStateMachine):
     def books_agree_and_balance(self) -> None:
         native, model = self.both("totals")
         assert _without_memory(native) == _without_memory(model)
-        gone = native.acked + native.expired + native.superseded + native.deleted
+        gone = native.acked + native.expired + native.superseded + native.parked + native.deleted
         gone += sum(native.dropped.values())
         assert native.queued + native.recovered == gone + native.records
         stats = [self.same("stats", number) for number in self.native._channels]

@@ -351,6 +351,7 @@ async def test_times_of_keys_are_the_injected_clock_s(tmp_path: Path) -> None:
 
 
 _TAKEN_BACK = (  # what the newest migrations made, the newest first
+    ("DROP TABLE parked_events",),
     ("ALTER TABLE channels DROP COLUMN is_paused",),
     ("ALTER TABLE channels DROP COLUMN signing", "ALTER TABLE channels DROP COLUMN is_gzipped"),
     ("ALTER TABLE keys DROP COLUMN expires_unix_ms",),

@@ -16,10 +16,12 @@ from dispatcher.deliver.sink import DeliveryFailed, FailureClass, SinkClosed
 from dispatcher.model import ChannelType, Position, Serialization
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
+from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.channel_task import confirm
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.supervisor import Supervisor
 
 
@@ -30,7 +32,10 @@ class House:
         self.queue = MemoryQueue(1, 1 << 30)
         self.now_ms = 1_000
         observer = Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0))
-        self.supervisor = Supervisor(nursery, self.queue, lambda: self.now_ms, observer)
+        parking = Parking(
+            registry=MemoryRegistry(), queue=self.queue, counts={}, now_unix_ms=lambda: self.now_ms
+        )
+        self.supervisor = Supervisor(nursery, self.queue, lambda: self.now_ms, observer, parking)
         self.channel: ActiveChannel
 
     def open(self, *script: Exception | None, confirms: bool = True, **row: object) -> ScriptedSink:
