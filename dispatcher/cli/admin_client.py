@@ -42,6 +42,11 @@ class AdminClient:
         """Do something that has no answer but that it is done."""
         await self._api.ask(method, f"{PREFIX}/{path}", expect=(204,))
 
+    async def act_for(self, method: str, path: str, type_: type[T]) -> T:
+        """Do something, and return what it answers."""
+        answer = await self._api.ask(method, f"{PREFIX}/{path}", expect=(200,))
+        return msgspec.json.decode(answer.body, type=type_)
+
     async def channels(self, count_max: int | None, **query: object) -> tuple[list[ChannelRow], bool]:
         """As many channels as wanted (None: all), on several pages; and whether there are more."""
         found: list[ChannelRow] = []

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dispatcher.cli.quantities import bytes_text, count_text, moment_text, seconds_text, share_text
 from dispatcher.model import ChannelStatus
-from dispatcher.wire.admin_api import ChannelDetail, ChannelRow, Delivery, PeekedRecord, Totals
+from dispatcher.wire.admin_api import ChannelDetail, ChannelRow, Delivery, ParkedRow, PeekedRecord, Totals
 
 _PLAIN_COLUMNS = 1_000  # a pipe has no width; nothing is cut off for it
 _STYLES = {
@@ -69,17 +69,18 @@ def deliveries_table(deliveries: Iterable[Delivery]) -> Table:
 
 def records_table(records: Iterable[PeekedRecord]) -> Table:
     """Records of a queue, one line each."""
-    table = _table(
-        ("SEQ", "right"), ("RECEIVED", "left"), ("KIND", "left"), ("EVENT", "left"), ("PAYLOAD", "right")
-    )
+    table = _table(*_RECORD_COLUMNS)
     for one in records:
-        table.add_row(
-            str(one.seq),
-            "" if one.received_unix_ms is None else moment_text(one.received_unix_ms),
-            one.kind,
-            Text(msgspec.json.encode(one.event).decode()),
-            "" if one.payload_bytes is None else f"{bytes_text(one.payload_bytes)}, not shown",
-        )
+        table.add_row(*_record_cells(one))
+    return table
+
+
+def parked_table(rows: Iterable[ParkedRow]) -> Table:
+    """Parked events, one line each."""
+    table = _table(("ID", "right"), ("PARKED", "left"), ("ANSWER", "right"), *_RECORD_COLUMNS)
+    for one in rows:
+        cells = _record_cells(one.record)
+        table.add_row(str(one.id), moment_text(one.parked_unix_ms), str(one.status), *cells)
     return table
 
 
@@ -104,6 +105,7 @@ def totals_facts(totals: Totals) -> Table:
         ("expired", count_text(totals.expired)),
         ("dropped", lost or "0"),
         ("superseded", count_text(totals.superseded)),
+        ("parked", count_text(totals.parked)),
         ("rejected", count_text(totals.rejected)),
         ("deleted", count_text(totals.deleted)),
     ):
@@ -114,6 +116,25 @@ def totals_facts(totals: Totals) -> Table:
 def status_text(status: ChannelStatus) -> Text:
     """A status in its colour."""
     return Text(status.value, style=_STYLES[status])
+
+
+_RECORD_COLUMNS = (
+    ("SEQ", "right"),
+    ("RECEIVED", "left"),
+    ("KIND", "left"),
+    ("EVENT", "left"),
+    ("PAYLOAD", "right"),
+)
+
+
+def _record_cells(one: PeekedRecord) -> tuple[str | Text, ...]:
+    return (
+        str(one.seq),
+        "" if one.received_unix_ms is None else moment_text(one.received_unix_ms),
+        one.kind,
+        Text(msgspec.json.encode(one.event).decode()),
+        "" if one.payload_bytes is None else f"{bytes_text(one.payload_bytes)}, not shown",
+    )
 
 
 class _Column(msgspec.Struct, frozen=True):
@@ -177,6 +198,9 @@ def _facts(channel: ChannelDetail) -> Sequence[tuple[str, RenderableType]]:
         facts.append(("next try in", seconds_text(channel.next_attempt_in_s)))
     if sending.frozen_events is not None:
         facts.append(("to be sent again", f"{count_text(sending.frozen_events)} events, as they were"))
+    if channel.parked.events:
+        size = bytes_text(channel.parked.message_bytes)
+        facts.append(("parked", f"{count_text(channel.parked.events)} refused events, {size}"))
     if channel.removal is not None:
         facts.append(("removed in", f"{seconds_text(channel.removal.in_s)}, if {channel.removal.reason}"))
     return facts

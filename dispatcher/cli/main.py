@@ -12,6 +12,7 @@ from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.fsck import fsck
 from dispatcher.cli.keys import keys
+from dispatcher.cli.parked import parked
 from dispatcher.cli.peek import peek
 from dispatcher.cli.publish import publish
 from dispatcher.cli.serve import serve
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, keys, accounts, channels, peek, stats, publish, tail, config, fsck):
+for command in (serve, demo, keys, accounts, channels, peek, parked, stats, publish, tail, config, fsck):
     cli.add_command(command)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dispatcher.http.admin_channels_api import AdminChannelsApi
 from dispatcher.http.admin_identities_api import AdminIdentitiesApi
+from dispatcher.http.admin_parked_api import AdminParkedApi
 from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.console_api import ConsoleApi
@@ -56,7 +57,14 @@ def internal_api(hub: Hub) -> Handle:
 
 
 def _internal_apis(hub: Hub) -> list[Api]:
-    return [StatusApi(hub), AdminChannelsApi(hub), AdminIdentitiesApi(hub), FleetApi(hub), ConsoleApi()]
+    return [
+        StatusApi(hub),
+        AdminChannelsApi(hub),
+        AdminParkedApi(hub),
+        AdminIdentitiesApi(hub),
+        FleetApi(hub),
+        ConsoleApi(),
+    ]
 
 
 def _handler(hub: Hub, apis: Sequence[Api]) -> Handle:

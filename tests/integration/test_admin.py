@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from support.daemon import DISPATCHER, Daemon, Tenant, User, new_tenant, open_daemon
+from support.daemon import Daemon, Tenant, User, command, new_tenant, open_daemon
 from support.http_wire import WireClient, get
 from support.receiver import Receiver, answer, open_receiver
 
@@ -21,7 +19,6 @@ pytestmark = pytest.mark.slow
 
 FLAGS = ("--allow-private-callbacks",)
 CONFIG = "[tiers.commercial]\nretry_initial_s = 60\n"
-COMMAND_S = 30.0
 HEADER_VALUE = "a-header-value-of-the-application"
 PAYLOAD = "cGF5bG9hZC1vZi1hLWRldmljZQ=="
 
@@ -75,23 +72,6 @@ async def until(operator: User, path: str, **wanted: object) -> Any:
             if all(content[name] == value for name, value in wanted.items()):
                 return content
             await trio.sleep(0.02)
-
-
-async def command(daemon: Daemon, user: User, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    assert user.key is not None
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
-    env |= {"DISPATCHER_URL": f"http://127.0.0.1:{daemon.port}", "DISPATCHER_KEY": user.key.key}
-    with trio.fail_after(COMMAND_S):
-        done = await trio.run_process(
-            [*DISPATCHER, *arguments],
-            stdin=b"",
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env=env,
-        )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
 
 
 # --- the API --------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ import pytest
 import trio
 from support.browser import CHROMIUM, Page, open_page
 from support.console_house import Fleet, open_fleet
+from support.receiver import Answer, Request, answer, open_receiver
 
-from dispatcher.model import Role
+from dispatcher.model import Notification, Role
 
 pytestmark = [
     pytest.mark.slow,
@@ -224,6 +225,44 @@ async def test_a_failing_channel_is_looked_at_paused_resumed_tried_again_and_del
         await click(page, "Delete channel")
         await page.wait("document.querySelector('.overview') !== null")
         assert channel.is_gone
+        assert troubles_of(page) == []
+
+
+async def test_what_a_receiver_refuses_is_shown_and_given_back(tmp_path: Path, pictures: Path) -> None:
+    refusing = True
+
+    def picky(request: Request) -> Answer:
+        return answer(422 if refusing and b"notifications" in request.body else 200)
+
+    async with (
+        open_receiver(otherwise=picky) as receiver,
+        open_fleet(2) as fleet,
+        open_console(fleet, tmp_path) as page,
+    ):
+        application, hub = fleet.applications[0], fleet.hub
+        await hub.register_callback(application, receiver.url)
+        channel = fleet.channel(application)
+        hub.publish(application, Notification("dev-1", "/3303/0/5700", b"21.5"))
+        with trio.fail_after(20):
+            while hub.parts.parking.count(channel.row.id).events == 0:
+                channel.end_pause()
+                await trio.sleep(0.02)
+        await sign_in(page, fleet.key)
+        await page.wait(f"{TABLE} == 2 && {LIVE}")
+        await page.evaluate(f"location.hash = '#/channels/{channel.row.id}'")
+        await page.wait("document.querySelector('.parked')?.hidden === false")
+        await page.evaluate("document.querySelector('.parked button').click()")
+        await page.wait("document.querySelectorAll('.parked .records li').length > 0")
+        shown = await page.evaluate("document.querySelector('.parked').innerText")
+        assert "answered 422" in shown
+        assert "MjEuNQ" not in shown
+        await page.screenshot(pictures / "parked.png")
+        assert await nameless(page) == []
+        refusing = False
+        channel.end_pause()
+        await click(page, "Give all back")
+        await page.wait("document.querySelector('.parked').hidden")
+        assert hub.parts.parking.count(channel.row.id).events == 0
         assert troubles_of(page) == []
 
 

@@ -17,7 +17,7 @@ from trio_websocket import open_websocket_url
 import dispatcher
 from dispatcher import Application, CallbackSettings, Durability, Hub, Notification, Settings, StorageSettings
 from dispatcher.config import LimitSettings, ServerSettings, TierSettings
-from dispatcher.model import Role
+from dispatcher.model import RefusedEvents, Role
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.app import World
@@ -28,6 +28,9 @@ PLACES = (
     "elevator", "street-light", "vineyard", "quarry",
 )  # fmt: skip
 TICK_S = 0.25
+TIER = TierSettings(
+    applications_max=0, retry_initial_s=20, queue_bytes=60_000, refused_events=RefusedEvents.PARK
+)
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,7 @@ async def open_fleet(count: int) -> AsyncIterator[Fleet]:
         storage=StorageSettings(durability=Durability.MEMORY),
         callbacks=CallbackSettings(allow_private=True),
         limits=LimitSettings(startup_grace_s=0),
-        tiers={"commercial": TierSettings(applications_max=0, retry_initial_s=20, queue_bytes=60_000)},
+        tiers={"commercial": TIER},
     )
     async with AsyncExitStack() as stack:
         working = await stack.enter_async_context(open_receiver())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import resource
 import select
@@ -40,6 +41,7 @@ DISPATCHER = (sys.executable, "-P", "-m", "dispatcher")
 """The command; with -P it is the installed package and not the source tree one stands in."""
 
 _numbers = itertools.count(1)
+COMMAND_S = 30.0
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,3 +317,21 @@ async def _exchange(
         headers={name.decode(): value.decode() for name, value in head.headers},
         body=bytes(received),
     )
+
+
+async def command(daemon: Daemon, user: User, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """A command of an operator, who has this key."""
+    assert user.key is not None
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
+    env |= {"DISPATCHER_URL": f"http://127.0.0.1:{daemon.port}", "DISPATCHER_KEY": user.key.key}
+    with trio.fail_after(COMMAND_S):
+        done = await trio.run_process(
+            [*DISPATCHER, *arguments],
+            stdin=b"",
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env=env,
+        )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done

@@ -29,10 +29,11 @@ export function channelView(id, shared) {
   const bounds = factList("Limits");
   const attempts = attemptsPanel();
   const peek = peekPanel(path, shared);
+  const parked = parkedPanel(path, shared, () => look());
   const notice = el("p", { class: "blank", hidden: true });
   const parts = el("div", { class: "parts" },
     flow.element, facts.queue.element, facts.trouble.element, facts.sending.element,
-    attempts.element, peek.element, bounds.element);
+    parked.element, attempts.element, peek.element, bounds.element);
   let timer = null;
   let known = null;
   let rates = [0, 0];
@@ -51,6 +52,7 @@ export function channelView(id, shared) {
       showFacts(facts, channel);
       showLimits(bounds, channel.limits);
       attempts.show(log.deliveries);
+      parked.show(channel.parked.events);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!shared.isRefused(error)) trouble(error);
@@ -286,7 +288,7 @@ function peekPanel(path, shared) {
     try {
       const query = { limit: 10, payloads: payloads.checked ? "true" : "" };
       const found = await ask("GET", withQuery(`${path}/peek`, query));
-      records.replaceChildren(...found.records.map(recordLine));
+      records.replaceChildren(...found.records.map((one) => recordLine(one)));
       setText(none, found.records.length ? "" : "The queue is empty.");
     } catch (error) {
       if (!shared.isRefused(error)) setText(none, error.message);
@@ -301,12 +303,63 @@ function peekPanel(path, shared) {
   return { element };
 }
 
-function recordLine(record) {
+// --- what its receiver refused ---
+
+function parkedPanel(path, shared, look) {
+  const records = el("ol", { class: "records" });
+  const about = el("p", { class: "none", role: "status" });
+  const buttons = {
+    look: el("button", { type: "button" }, "Look"),
+    giveBack: el("button", { type: "button" }, "Give all back"),
+    discard: el("button", { type: "button", class: "danger" }, "Discard all…"),
+  };
+  const element = el("section", { class: "panel parked", "aria-labelledby": "parked-title", hidden: true },
+    el("h2", { id: "parked-title" }, "Parked: refused by the receiver"),
+    el("div", { class: "actions" }, buttons.look, buttons.giveBack, buttons.discard),
+    about, records);
+  let known = 0;
+  const act = async (method, rest, done) => {
+    try {
+      const result = await ask(method, `${path}/parked${rest}`);
+      records.replaceChildren();
+      say(`${count(result.events)} events ${done}.`);
+      await look();
+    } catch (error) {
+      if (!shared.isRefused(error)) say(error.message, true);
+    }
+  };
+  buttons.look.addEventListener("click", async () => {
+    try {
+      const found = await ask("GET", withQuery(`${path}/parked`, { limit: 20 }));
+      records.replaceChildren(...found.events.map((one) => recordLine(one.record, `answered ${one.status}`)));
+    } catch (error) {
+      if (!shared.isRefused(error)) say(error.message, true);
+    }
+  });
+  buttons.giveBack.addEventListener("click", () => act("POST", "/give-back", "are queued again"));
+  buttons.discard.addEventListener("click", async () => {
+    const isMeant = await confirm("Discard what is parked?",
+      `${count(known)} events are lost with it. Giving them back would send them again.`, "Discard all");
+    if (isMeant) await act("DELETE", "", "are gone");
+  });
+  return {
+    element,
+    show: (events) => {
+      if (events !== known) records.replaceChildren();
+      known = events;
+      element.hidden = events === 0;
+      setText(about, `${count(events)} ${events === 1 ? "event waits" : "events wait"} for you; each came alone and was answered 400 or 422.`);
+    },
+  };
+}
+
+function recordLine(record, note = "") {
   const hidden = record.payload_bytes === null ? null
     : el("span", { class: "masked" }, `${bytes(record.payload_bytes)} payload not shown`);
   const when = record.received_unix_ms === null ? "" : moment(record.received_unix_ms);
   return el("li", {},
     el("p", {}, el("b", {}, `#${count(record.seq)}`), ` ${record.kind} `, el("time", {}, when),
-      record.is_in_flight ? el("span", { class: "flight" }, "in flight") : null, hidden),
+      record.is_in_flight ? el("span", { class: "flight" }, "in flight") : null,
+      note ? el("span", { class: "flight" }, note) : null, hidden),
     el("pre", {}, JSON.stringify(record.event, null, 1).replace(/\n\s*/g, " ")));
 }
