@@ -24,6 +24,7 @@ _HEADERS = (
     "nd_frame.h",
     "nd_segment.h",
     "nd_journal.h",
+    "nd_writer.h",
     "nd_recovery.h",
     "nd_restore.h",
     "nd_secure.h",
@@ -54,6 +55,7 @@ ffi.set_source(
     sources=[str(path.relative_to(_TOP)) for path in _SOURCES],
     depends=[str(path.relative_to(_TOP)) for path in sorted((_TOP / "native").rglob("*.h"))],
     include_dirs=[str(_INCLUDE)],
-    extra_compile_args=["-std=c11", "-O2", "-Werror=implicit-function-declaration"],
+    extra_compile_args=["-std=c11", "-O2", "-pthread", "-Werror=implicit-function-declaration"],
+    extra_link_args=["-pthread"],
     py_limited_api=True,
 )

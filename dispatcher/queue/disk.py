@@ -7,7 +7,7 @@ decide when each call returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -15,6 +15,18 @@ import trio
 from dispatcher import limits
 
 T = TypeVar("T")
+
+
+class SealedGroup(Protocol):
+    """The group that a journal has to write, in one of two ways."""
+
+    def write_sync(self) -> None:
+        """Write it, and wait until it is on the disk.  *Blocks.*"""
+        ...
+
+    async def write_by_thread(self) -> None:
+        """The same on a thread that needs no interpreter; waited for once it has begun, cancelled or not."""
+        ...
 
 
 class JournalSizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +41,7 @@ _SIZES = JournalSizes()
 
 
 class Disk:
-    """This system's files, reached from a few worker threads.
+    """Files, reached from a few worker threads.
 
     ``files`` is an ``nd_files *`` (``native/include/nd_files.h``) that outlives every
     journal opened with it; None: this system's.
@@ -49,6 +61,21 @@ class Disk:
         """
         return await trio.to_thread.run_sync(work, limiter=self._thread)
 
+    async def write(self, group: SealedGroup) -> None:
+        """Write a sealed group, in turn with ``run``, which is the caller's to see to.
+
+        Cancellation: a write that has begun is waited for.
+        """
+        await self.run(group.write_sync)
+
     async def run_beside(self, work: Callable[[], T]) -> T:
         """The same for work on the scratch file, which no publisher's sync waits for."""
         return await trio.to_thread.run_sync(work, limiter=self._beside)
+
+
+class SystemDisk(Disk):
+    """This machine's.  Groups are written by a thread of the core's own (decision 0023)."""
+
+    async def write(self, group: SealedGroup) -> None:
+        """Write a journal's sealed group; no sync waits for the interpreter's lock to be heard of."""
+        await group.write_by_thread()

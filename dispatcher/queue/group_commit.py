@@ -23,19 +23,15 @@ import trio
 from dispatcher import limits
 from dispatcher.core.idempotency import KeptAnswer, KeyScope
 from dispatcher.errors import DispatcherError, JournalFailed, StorageFull
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, SealedGroup
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
 
-class GroupWriter(Protocol):
+class GroupWriter(SealedGroup, Protocol):
     """What the loop needs of a journal (``native_journal.NativeJournal``)."""
 
     def seal(self) -> bool:
         """Hand what was gathered to the writer."""
-        ...
-
-    def write_sync(self) -> None:
-        """Write it.  *Blocks.*"""
         ...
 
     def prepare(self) -> bool:
@@ -223,7 +219,7 @@ class GroupCommit:
 
     async def _write(self) -> GroupOutcome:
         began_s = trio.current_time()
-        await self._disk.run(self._writer.write_sync)
+        await self._disk.write(self._writer)
         self._observe_sync_s(trio.current_time() - began_s)
         return self._writer.done()
 

@@ -24,6 +24,7 @@ from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import FrozenBatch
 from dispatcher.queue.native_form import form_flags, write_gap
 from dispatcher.queue.native_ring import ChannelRing
+from dispatcher.queue.native_writer import WriterThread
 
 
 class GroupOutcome(Enum):
@@ -103,9 +104,13 @@ class NativeJournal:
         if status != lib.ND_OK:
             raise DataFolderError(f"{folder}: its path is too long, or its segments cannot be continued")
         self.raw: Any = out[0]
+        self._thread: WriterThread | None = None  # begun by the first write that wants it
 
     def close(self) -> None:
-        """Close its files; what was not written is lost."""
+        """Close its files; what was not written is lost.  *Blocks* while something is being written."""
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
         lib.nd_journal_close(self.raw)
         self.raw = ffi.NULL
 
@@ -217,6 +222,15 @@ class NativeJournal:
     def write_sync(self) -> None:
         """Write the sealed group, and wait until it is on the disk.  *Blocks.*"""
         lib.nd_journal_write_sync(self.raw)
+
+    async def write_by_thread(self) -> None:
+        """The same on a thread of the core's own, whose end no interpreter's lock delays.
+
+        Raises ``MemoryFull`` when the machine has no thread for it.
+        """
+        if self._thread is None:
+            self._thread = WriterThread(self.raw)
+        await self._thread.write()
 
     def prepare(self) -> bool:
         """Preallocate the spare segment; False: the disk is full.  *Blocks.*"""

@@ -29,7 +29,7 @@ from dispatcher.errors import CloseCode, ConfigError, DispatcherError, Unavailab
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, SystemDisk
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_routes import NativeFinder
@@ -186,7 +186,7 @@ async def _open_queue(
         durability,
         memory_bytes(settings),
         disk_bytes_max=settings.storage.disk_bytes,
-        disk=world.disk or Disk(),
+        disk=world.disk or SystemDisk(),
         random_bytes=world.random_bytes,
         now_unix_ms=clock.unix_ms,
     )

@@ -89,11 +89,18 @@ def test_the_scan_is_the_same_without_vector_instructions(workshop: Workshop) ->
     keeps_its_promises(TESTS / "test_scan.c", workshop, "-DND_PORTABLE")
 
 
-def keeps_its_promises(source: Path, workshop: Workshop, *defines: str) -> None:
+@pytest.mark.slow
+def test_the_writer_hands_groups_over_without_a_race(workshop: Workshop) -> None:
+    keeps_its_promises(TESTS / "test_writer.c", workshop, sanitizers="thread,undefined")
+
+
+def keeps_its_promises(
+    source: Path, workshop: Workshop, *defines: str, sanitizers: str = "address,undefined"
+) -> None:
     compiler = clang() or shutil.which("gcc")
     if compiler is None:
         pytest.skip("neither clang nor gcc is installed")
-    output = run([str(workshop.build(source, compiler, "address,undefined", *defines))], RUN_TIMEOUT_S)
+    output = run([str(workshop.build(source, compiler, sanitizers, *defines))], RUN_TIMEOUT_S)
     names = [
         line.split("(")[1].rstrip(");") for line in source.read_text().splitlines() if "    RUN(" in line
     ]

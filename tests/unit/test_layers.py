@@ -96,6 +96,7 @@ def test_only_the_native_queue_imports_the_extension() -> None:
         "queue/native_routes.py",
         "queue/native_slices.py",
         "queue/native_space.py",
+        "queue/native_writer.py",
     }
 
 

@@ -47,6 +47,9 @@ class FakeWriter:
             assert self.gate.wait(5)
         self.is_writing = False
 
+    async def write_by_thread(self) -> None:
+        raise AssertionError("this disk has no such thread")
+
     def prepare(self) -> bool:
         assert not self.is_writing
         self._has_spare = self.can_prepare

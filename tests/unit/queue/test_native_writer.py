@@ -1,0 +1,103 @@
+"""Groups that a thread of the core's own writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dispatcher.queue.disk import Disk, SystemDisk
+from dispatcher.queue.native_journal import GroupOutcome, JournalOptions, NativeJournal
+
+
+@pytest.fixture(params=[Disk, SystemDisk])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    made: Disk = request.param()
+    return made
+
+
+@pytest.fixture
+def journal(tmp_path: Path, disk: Disk) -> Iterator[NativeJournal]:
+    options = JournalOptions(
+        journal_id=1,
+        oldest_segment=1,
+        first_segment=1,
+        first_group=1,
+        epoch=1,
+        created_unix_ms=0,
+        is_synced=True,
+    )
+    opened = NativeJournal(tmp_path, options, disk)
+    yield opened
+    opened.close()
+
+
+def size_of_only_file(folder: Path) -> int:
+    (file,) = folder.iterdir()
+    return file.stat().st_size
+
+
+def threads() -> int:
+    """Of this process, Python's and others."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def seal_one(journal: NativeJournal) -> None:
+    assert journal.gather_state(1, 2, 1, 0, 0)
+    assert journal.seal()
+
+
+async def test_a_group_is_on_the_disk_when_its_write_returns(
+    disk: Disk, journal: NativeJournal, tmp_path: Path
+) -> None:
+    for number in range(1, 20):
+        seal_one(journal)
+        await disk.write(journal)
+        assert journal.done() is GroupOutcome.DURABLE
+        assert journal.stats().durable_group == number
+    assert size_of_only_file(tmp_path) > 0
+
+
+async def test_a_write_that_has_begun_is_waited_for_though_it_is_cancelled(
+    disk: Disk, journal: NativeJournal
+) -> None:
+    seal_one(journal)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(disk.write, journal)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert journal.done() is GroupOutcome.DURABLE
+
+
+async def test_a_write_that_is_cancelled_before_it_begins_never_begins(
+    disk: Disk, journal: NativeJournal
+) -> None:
+    seal_one(journal)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await disk.write(journal)
+    assert scope.cancelled_caught
+    assert journal.done() is GroupOutcome.NOTHING
+    await disk.write(journal)
+    assert journal.done() is GroupOutcome.DURABLE
+
+
+async def test_two_writes_at_once_are_refused(journal: NativeJournal) -> None:
+    seal_one(journal)
+    with pytest.RaisesGroup(RuntimeError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.write_by_thread)
+            nursery.start_soon(journal.write_by_thread)
+    assert journal.done() is GroupOutcome.DURABLE
+
+
+async def test_closing_ends_the_thread(tmp_path: Path, journal: NativeJournal) -> None:
+    before = threads()
+    seal_one(journal)
+    await journal.write_by_thread()
+    assert threads() == before + 1
+    journal.close()
+    assert threads() == before
