@@ -148,6 +148,11 @@ class Daemon:
         key = await self.create_key(role, account=account, application=application)
         return User(self.port, key, self.tls)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the daemon."""
         self._process.send_signal(number)
