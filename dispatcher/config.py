@@ -30,6 +30,8 @@ _CREDENTIALS = re.compile(r"//[^@/]*@")
 _PROXY = re.compile(r"http://(?:(?P<credentials>[^@/\s]+)@)?(?P<place>[^@/]+)/?")
 
 Seconds = Annotated[float, Meta(ge=0.001)]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def _doc(unit: str, meaning: str) -> Meta:
@@ -53,6 +55,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = ""
     tls_key: Annotated[str, _doc("path", "PEM key of tls_certificate")] = ""
     grace_s: Annotated[Seconds, _doc("seconds", "time for requests in flight when the daemon stops")] = 10.0
+    log_format: Annotated[
+        LogFormat, _doc("text or json", "lines on stderr for people, or one JSON object each")
+    ] = "text"
+    log_level: Annotated[
+        LogLevel,
+        _doc("debug, info, warning or error", "what is less is not logged"),
+    ] = "info"
 
 
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

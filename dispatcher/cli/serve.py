@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,7 @@ from dispatcher.config import Settings
 from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passed_sockets
 from dispatcher.http.server import Server
 from dispatcher.http.serving import listen, listen_internally, serve_http, serve_internal, server_tls, url_of
-from dispatcher.observe.log import LineFormatter
+from dispatcher.observe.log import log_to_stderr
 from dispatcher.runtime.app import World, open_dispatcher
 from dispatcher.runtime.hub import Hub
 
@@ -89,6 +87,7 @@ async def run_daemon(
 ) -> None:
     """Open, listen, say so on stdout, and close in order at the first signal to stop."""
     settings = read_settings()
+    log_to_stderr(settings.server.log_format, settings.server.log_level)
     for number in (*_STOP_SIGNALS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # what holds again when we have closed and are about to end
     with (
@@ -121,12 +120,3 @@ async def _stop(hub: Hub, servers: Sequence[Server]) -> None:
 
 def _reserve_s(settings: Settings) -> float:
     return min(limits.STOP_RESERVE_S, settings.server.grace_s / 4)
-
-
-def log_to_stderr() -> None:
-    """Write log lines to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)

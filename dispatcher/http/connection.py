@@ -25,15 +25,13 @@ from dispatcher import limits
 from dispatcher.deliver.tcp_progress import transport_socket
 from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
-from dispatcher.http.failure import describe
 from dispatcher.http.inbox import Inbox
 from dispatcher.http.message import EventStream, Reply, Request, Response, Upgrade
 from dispatcher.http.request_body import RequestBody
 from dispatcher.http.request_head import Head, parse_head
 from dispatcher.http.response_head import CONTINUE, encode_head, encode_stream_head, encode_switch, refusal
 from dispatcher.http.service import Service
-
-_log = logging.getLogger("dispatcher.http")
+from dispatcher.observe.log import LogEvent, log, log_failure
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -229,7 +227,7 @@ class _Connection:
             return answer
         except DispatcherError as error:
             if error.status >= 500 and not error.can_retry:
-                _log.error("request %s failed: %s", request.request_id, error.message)
+                log(logging.ERROR, LogEvent.REQUEST_FAILED, request=request.request_id, reason=error.message)
             return refusal(error, request.request_id)
         except Exception as error:
             return self._failed(error, request.request_id)
@@ -239,7 +237,7 @@ class _Connection:
     def _failed(self, error: Exception, request_id: str) -> Response:
         """The answer to a request that met a bug of ours, which is logged and counted."""
         self._service.traffic.requests_failed += 1
-        _log.error("request %s failed: %s", request_id, describe(error))
+        log_failure(LogEvent.REQUEST_FAILED, error, request=request_id)
         return refusal(DispatcherError("the server failed to answer this request"), request_id)
 
     async def _respond(self, response: Response, head: Head, body: RequestBody, request_id: str) -> _Then:

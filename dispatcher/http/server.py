@@ -6,7 +6,6 @@ or the grace time is over.  Nothing outlives ``Server.serve`` (INV-7).
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import Sequence
 
@@ -16,11 +15,9 @@ import trio
 from dispatcher import limits
 from dispatcher.errors import ConfigError
 from dispatcher.http.connection import serve_connection
-from dispatcher.http.failure import describe
 from dispatcher.http.message import Handle
 from dispatcher.http.service import Service
-
-_log = logging.getLogger("dispatcher.http")
+from dispatcher.observe.log import LogEvent, log_failure
 
 Stream = trio.abc.Stream
 Listener = trio.abc.Listener[Stream]
@@ -130,7 +127,7 @@ class Server:
                 await serve_connection(stream, self._service)
         except* Exception as error:  # also out of a group that holds a cancellation, which flies on
             traffic.connections_failed += 1
-            _log.error("a connection failed: %s", describe(error))
+            log_failure(LogEvent.CONNECTION_FAILED, error)
         finally:
             traffic.connections_open -= 1
             self._slots.release()

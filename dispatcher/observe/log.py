@@ -1,10 +1,20 @@
-"""Log lines: one stable event name each, then fields; never a key, a header value or a payload."""
+"""Log lines: one stable event name each, then fields; never a key, a header value or a payload.
+
+As text for people, or as one JSON object a line for programs (``server.log_format``).
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+
+import msgspec
+
+from dispatcher.config import LogFormat, LogLevel
 
 logger = logging.getLogger("dispatcher")
 
@@ -38,6 +48,13 @@ class LogEvent(StrEnum):
     DEVICES_UNSAVED = "devices.unsaved"
     DEVICE_REQUESTS_UNSAVED = "device-requests.unsaved"
     LIFE_TIMES_UNSAVED = "life-times.unsaved"
+    REQUEST_FAILED = "request.failed"
+    CONNECTION_FAILED = "connection.failed"
+    LIBRARY_SAID = "library.said"  # a line of a package that the dispatcher uses
+
+
+RESERVED_FIELDS = frozenset({"time", "level", "event", "exception"})
+"""What every JSON line may have of its own; no field of an event has such a name."""
 
 
 def log(level: int, event: LogEvent, **fields: object) -> None:
@@ -46,21 +63,80 @@ def log(level: int, event: LogEvent, **fields: object) -> None:
         logger.log(level, event, extra={"fields": fields})
 
 
+def log_failure(event: LogEvent, error: BaseException, **fields: object) -> None:
+    """Write one line on an exception that nobody expected, with its class and places."""
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, event, (), None, extra={"fields": fields})
+    record.exc_text = describe(error)  # what any formatter shows, an embedder's too, in place of its words
+    logger.handle(record)
+
+
+def log_to_stderr(form: LogFormat = "text", level: LogLevel = "info") -> None:
+    """Write log lines to stderr from now on; a second call changes how."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else LineFormatter())
+    root = logging.getLogger()
+    for ours in [one for one in root.handlers if isinstance(one.formatter, LineFormatter | JsonFormatter)]:
+        root.removeHandler(ours)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+
+
+def describe(error: BaseException) -> str:
+    """Type and places of an exception, one leaf of a group after the other.
+
+    Never its words: they may quote what a client sent.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(describe(leaf) for leaf in error.exceptions)
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__qualname__}\n{places}".rstrip()
+
+
 class LineFormatter(logging.Formatter):
     """``TIME LEVEL event field=value ...``, fit for a terminal and for grep."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; an exception's traceback follows on lines of its own."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        fields = getattr(record, "fields", {})
-        words = [when.replace("+00:00", "Z"), record.levelname, record.getMessage()]
+        """One line; where an exception comes from follows on lines of its own."""
+        event, fields = _said(record)
+        words = [_time(record), record.levelname, event]
         words += [f"{name}={_quoted(value)}" for name, value in fields.items()]
         line = " ".join(words)
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        failure = _failure(record)
+        return f"{line}\n{failure}" if failure else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time``, ``level``, ``event``, then the fields with their types."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; an exception is the field ``exception``."""
+        event, fields = _said(record)
+        line = {"time": _time(record), "level": record.levelname.lower(), "event": event, **fields}
+        failure = _failure(record)
+        if failure:
+            line["exception"] = failure
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def _said(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
+    fields: Mapping[str, object] | None = getattr(record, "fields", None)
+    if fields is None:
+        return LogEvent.LIBRARY_SAID, {"library": record.name, "words": record.getMessage()}
+    return str(record.msg), fields
+
+
+def _time(record: logging.LogRecord) -> str:
+    when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return when.replace("+00:00", "Z")
+
+
+def _failure(record: logging.LogRecord) -> str | None:
+    error = record.exc_info[1] if record.exc_info else None
+    return record.exc_text if error is None else describe(error)
 
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or any(c in text for c in ' "=\n\r\t') else text
+    is_plain = text.isprintable() and text and not any(c in text for c in ' "=')
+    return text if is_plain else repr(text)

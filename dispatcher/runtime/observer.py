@@ -13,7 +13,7 @@ from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline
 from dispatcher.deliver.sink import DeliveryFailed
 from dispatcher.model import Channel
-from dispatcher.observe.log import LogEvent, log
+from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import ChannelStats, Loss
 from dispatcher.runtime.active_channel import ActiveChannel, LastFailure, LossBurst
@@ -58,6 +58,7 @@ class Observer:
             channel=channel.row.id,
             events=batch.events,
             reason=failure,
+            error_class=failure.failure,
             seconds=round(seconds, 3),
         )
 
@@ -121,11 +122,9 @@ class Observer:
             )
         channel.deadline_level = (deadline.removal, level)
 
-    def task_failed(self, channel: Channel) -> None:
-        """A channel's task ended with an exception that is a bug of ours; logs the traceback."""
-        logging.getLogger("dispatcher").exception(
-            LogEvent.CHANNEL_TASK_FAILED, extra={"fields": {"channel": channel.id}}
-        )
+    def task_failed(self, channel: Channel, error: Exception) -> None:
+        """A channel's task ended with an exception that is a bug of ours."""
+        log_failure(LogEvent.CHANNEL_TASK_FAILED, error, channel=channel.id)
 
     def _warn(self, event: LogEvent, kind: str, level: float, **fields: object) -> None:
         percent = round(100 * level)

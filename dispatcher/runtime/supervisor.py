@@ -91,8 +91,8 @@ class Supervisor:
             return True
         except ChannelGone:
             return False
-        except Exception:
-            self._observer.task_failed(channel.row)
+        except Exception as error:
+            self._observer.task_failed(channel.row, error)
             return True
         return False
 

@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for support, wherever this
 from support.kill_points import Death, MortalDisk
 
 from dispatcher.cli.running import run
-from dispatcher.cli.serve import log_to_stderr, run_daemon
+from dispatcher.cli.serve import run_daemon
 from dispatcher.config import Settings
+from dispatcher.observe.log import log_to_stderr
 from dispatcher.queue.disk import JournalSizes
 from dispatcher.runtime.app import World
 

@@ -566,10 +566,11 @@ async def test_bug_is_a_500_logged_with_its_id_and_place_and_nothing_more(
         assert (await client.ask(get("/next"))).body == b"/next"
     assert service.traffic.requests_failed == 1
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("dispatcher.http", logging.ERROR)
-    assert response.headers["x-request-id"] in record.getMessage()
-    assert "KeyError" in record.getMessage()
-    assert __file__ in record.getMessage()
+    assert (record.getMessage(), record.levelno) == ("request.failed", logging.ERROR)
+    assert record.fields == {"request": response.headers["x-request-id"]}  # type: ignore[attr-defined]
+    assert record.exc_text is not None
+    assert "KeyError" in record.exc_text
+    assert __file__ in record.exc_text
     assert "ak_secret" not in caplog.text.replace('raise KeyError("Bearer ak_secret")', "")
     assert b"KeyError" not in response.body
 

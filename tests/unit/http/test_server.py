@@ -214,9 +214,10 @@ async def test_failing_connection_ends_alone_and_is_logged_without_its_words(
         assert (await listener.connect().ask(get("/a"))).body == b"/a"
     assert server.statistics().connections_failed_total == 1
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("dispatcher.http", logging.ERROR)
-    assert "KeyError" in record.getMessage()
-    assert "in _fail" in record.getMessage()
+    assert (record.getMessage(), record.levelno) == ("connection.failed", logging.ERROR)
+    assert record.exc_text is not None
+    assert "KeyError" in record.exc_text
+    assert "in _fail" in record.exc_text
     nursery.cancel_scope.cancel()
 
 
