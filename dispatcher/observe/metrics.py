@@ -7,6 +7,7 @@ parked + deleted + in queue holds in every single scrape (INV-8).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -15,9 +16,32 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from dispatcher.model import ChannelType
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000)
+_OPENMETRICS = "application/openmetrics-text"
+_QUALITY = re.compile(r"[01](\.[0-9]{0,3})?")  # RFC 9110, 12.4.2
+WARNING_PERCENTS = ("50", "70", "90")  # of core.levels
 LOSS_REASONS = ("overflow", "memory", "corrupt")
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether ``Accept`` likes OpenMetrics, in a version that we write, at least as much as text."""
+    openmetrics_q = text_q = 0.0
+    for part in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        given = dict(word.split("=", 1) for word in parameters if "=" in word)
+        q = _quality(given.get("q", "1"))
+        if name == _OPENMETRICS and given.get("version", "1.0.0") in ("1.0.0", "0.0.1"):
+            openmetrics_q = max(openmetrics_q, q)
+        elif name in ("text/plain", "text/*", "*/*"):
+            text_q = max(text_q, q)
+    return openmetrics_q > 0 and openmetrics_q >= text_q
+
+
+def _quality(text: str) -> float:
+    return float(text) if _QUALITY.fullmatch(text) else 0.0
 
 
 class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,29 +87,28 @@ class RecordsCollector(Collector):
         dropped = CounterMetricFamily(
             "dispatcher_records_dropped", "Records dropped from a queue", labels=["reason"]
         )
-        for reason in LOSS_REASONS:
+        for reason in dict.fromkeys(
+            (*LOSS_REASONS, *now.dropped)
+        ):  # one that has no row would unbalance the books
             dropped.add_metric([reason], now.dropped.get(reason, 0))
         yield dropped
         yield CounterMetricFamily(
             "dispatcher_records_rejected", "Records refused by full queues", value=now.rejected
         )
-        for name, gauge, text in (
-            ("queue_records", now.records, "Records in queues"),
-            ("queue_bytes", now.record_bytes, "Stored bytes of these"),
+        for name, unit, gauge, text in (
+            ("queue_records", "", now.records, "Records in queues"),
+            ("queue_bytes", "bytes", now.record_bytes, "Stored bytes of these"),
             (
                 "queue_memory_bytes",
+                "bytes",
                 now.memory_bytes,
                 "Memory for them, at most storage.memory_bytes",
             ),
-            (
-                "queue_scratch_bytes",
-                now.scratch_bytes,
-                "Disk for what memory cannot hold",
-            ),
-            ("journal_bytes", now.journal_bytes, "Disk for the journal"),
-            ("oldest_event_age_seconds", now.oldest_age_s, "Age of the oldest record"),
+            ("queue_scratch_bytes", "bytes", now.scratch_bytes, "Disk for what memory cannot hold"),
+            ("journal_bytes", "bytes", now.journal_bytes, "Disk for the journal"),
+            ("oldest_event_age_seconds", "seconds", now.oldest_age_s, "Age of the oldest record"),
         ):
-            yield GaugeMetricFamily(f"dispatcher_{name}", text, value=gauge)
+            yield GaugeMetricFamily(f"dispatcher_{name}", text, value=gauge, unit=unit)
         channels = GaugeMetricFamily("dispatcher_channels", "Registered channels", labels=["type", "status"])
         for labels, count in sorted(now.channels.items()):
             channels.add_metric(list(labels), count)
@@ -115,12 +138,14 @@ class Metrics:
             "From the start of a batch to its answer or hand-over",
             ["type"],
             buckets=SECONDS,
+            unit="seconds",
             registry=self.registry,
         )
         self.journal_sync_seconds = Histogram(
             "dispatcher_journal_sync_seconds",
             "To write one group of records and acknowledgements, and to sync it",
             buckets=SECONDS,
+            unit="seconds",
             registry=self.registry,
         )
         self.journal_damaged_groups = Gauge(
@@ -137,10 +162,20 @@ class Metrics:
         self.batch_events = Histogram(
             "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what has not happened yet: a rate over a series that begins with its first event misses it."""
+        for type_ in ChannelType:
+            for outcome in ("success", "failure"):
+                self.attempts.labels(type_.value, outcome)
+        for kind in ("queue", "removal"):
+            for percent in WARNING_PERCENTS:
+                self.warnings.labels(kind, percent)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition a scraper asked for, and its content type."""
-        if "application/openmetrics-text" in accept:
+        if wants_openmetrics(accept):
             body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
             return body, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self.registry), "text/plain; version=0.0.4; charset=utf-8"
