@@ -54,9 +54,8 @@ def deliveries_table(deliveries: Iterable[Delivery]) -> Table:
         ("ENDED", "left"), ("TOOK", "right"), ("EVENTS", "right"), ("BYTES", "right"), ("OUTCOME", "left")
     )
     for one in deliveries:
-        outcome = Text("delivered", style="green")
-        if one.error is not None:
-            outcome = Text(f"{one.error}{f' {one.status}' if one.status else ''}", style="red")
+        words = f"{one.error or 'delivered'}{f' {one.status}' if one.status else ''}"
+        outcome = Text(words, style="green" if one.error is None else "red")
         table.add_row(
             moment_text(one.ended_unix_ms),
             seconds_text(one.seconds),

@@ -119,8 +119,8 @@ class CallbackSink:
         state = "closed" if self._is_closed else "failing" if self._is_failing else "open"
         return f"<CallbackSink {self._target} {state} {self._connection}>"
 
-    async def send(self, batch: OutgoingBatch) -> None:
-        """Send a batch and confirm it on the receiver's 2xx.
+    async def send(self, batch: OutgoingBatch) -> int | None:
+        """Send a batch and confirm it on the receiver's 2xx, which is returned, the last of several.
 
         ``timeout_s`` holds for each message, over connecting, sending and the status;
         signing and compressing come before it.
@@ -130,10 +130,11 @@ class CallbackSink:
         self._check_open()
         batch.rewind()
         self._in_flight = batch
+        status: int | None = None
         try:
             async with self._sends.place(is_retry=self._is_failing):
                 for index in range(len(batch.messages)):
-                    await self._deliver(await self._wrap(batch, index))
+                    status = await self._deliver(await self._wrap(batch, index))
         except DeliveryFailed:
             self._is_failing = True
             raise
@@ -141,6 +142,7 @@ class CallbackSink:
             self._in_flight = None
         self._is_failing = False
         self._confirmed(batch.last)
+        return status
 
     async def drained(self) -> None:
         """Return at once: what ``send`` has returned from is confirmed."""
@@ -184,7 +186,7 @@ class CallbackSink:
         unix_ms = int(self._now_unix_s() * 1000)
         return await self._sends.wrapper.wrap(source, self._envelope, id, unix_ms)
 
-    async def _deliver(self, body: RequestBody) -> None:
+    async def _deliver(self, body: RequestBody) -> int:
         try:
             with trio.fail_after(self._timeout_s):
                 answer = await self._request(body)
@@ -197,6 +199,7 @@ class CallbackSink:
             raise DeliveryFailed(
                 FailureClass.STATUS, status=answer.status, retry_after_s=self._retry_after_s(answer)
             )
+        return answer.status
 
     async def _request(self, body: RequestBody) -> Answer:
         """One attempt: on the kept connection, and at once on a new one if that was dead."""

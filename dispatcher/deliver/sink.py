@@ -100,8 +100,8 @@ class SinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Sink(Protocol):
     """The sending side of one channel."""
 
-    async def send(self, batch: OutgoingBatch) -> None:
-        """Return when the batch was handed to the transport.
+    async def send(self, batch: OutgoingBatch) -> int | None:
+        """Return when the batch was handed to the transport: the status it was taken with, if there is one.
 
         Batches are sent one at a time and in order.  Waits while the sink's window
         is full.  Raises ``DeliveryFailed`` or ``SinkClosed``.

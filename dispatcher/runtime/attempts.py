@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from dispatcher import limits
-from dispatcher.deliver.sink import DeliveryFailed, FailureClass
+from dispatcher.deliver.sink import FailureClass
 
 _PACKED = struct.Struct("<QIIIHBx")  # 24 bytes, a tenth of what the object takes
 _MOST = 2**32 - 1
@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     bytes_count: int
     failure: FailureClass | None = None  # None: it was handed over
-    status: int | None = None  # what a callback answered that did not take it
+    status: int | None = None  # what a callback answered
 
 
 class AttemptLogs:
@@ -53,7 +53,8 @@ class AttemptLogs:
         seconds: float,
         events: int,
         bytes_count: int,
-        failed: DeliveryFailed | None = None,
+        failure: FailureClass | None = None,
+        status: int | None = None,
     ) -> None:
         """An attempt ended now."""
         ring = self._rings.get(channel)
@@ -68,8 +69,8 @@ class AttemptLogs:
                 min(_MOST, int(seconds * 1e6)),
                 min(_MOST, events),
                 min(_MOST, bytes_count),
-                0 if failed is None else failed.status or 0,
-                _NUMBERS[None if failed is None else failed.failure],
+                status or 0,
+                _NUMBERS[failure],
             )
         )
 

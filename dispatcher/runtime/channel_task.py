@@ -46,7 +46,7 @@ async def run_channel(
             return
         started_s = trio.current_time()
         try:
-            await sink.send(batch)
+            status = await sink.send(batch)
         except DeliveryFailed as failure:
             observer.delivery_failed(channel, batch, failure, trio.current_time() - started_s)
             if channel.sink is sink:
@@ -56,7 +56,7 @@ async def run_channel(
                 queue.freeze(channel.row.id, channel.frozen)
                 await _pause(channel)
         else:
-            observer.delivered(channel, batch, trio.current_time() - started_s)
+            observer.delivered(channel, batch, trio.current_time() - started_s, status)
             _take_success(channel, sink, batch)
 
 

@@ -11,7 +11,7 @@ import trio
 from dispatcher import limits
 from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline
-from dispatcher.deliver.sink import DeliveryFailed
+from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.model import Channel
 from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
@@ -42,15 +42,17 @@ class Observer:
         if unrouted:
             self.metrics.events_unrouted.inc(unrouted)
 
-    def delivered(self, channel: ActiveChannel, batch: Counted, seconds: float) -> None:
-        """A batch was handed over."""
-        self._attempt(channel, batch, seconds, None)
+    def delivered(
+        self, channel: ActiveChannel, batch: Counted, seconds: float, status: int | None = None
+    ) -> None:
+        """A batch was handed over; ``status`` is what a callback took it with."""
+        self._attempt(channel, batch, seconds, None, status)
 
     def delivery_failed(
         self, channel: ActiveChannel, batch: Counted, failure: DeliveryFailed, seconds: float
     ) -> None:
         """A batch was not taken."""
-        self._attempt(channel, batch, seconds, failure)
+        self._attempt(channel, batch, seconds, failure.failure, failure.status)
         channel.last_failure = LastFailure(at_s=trio.current_time(), reason=str(failure))
         log(
             logging.WARNING,
@@ -132,10 +134,15 @@ class Observer:
         log(logging.WARNING, event, percent=percent, **fields)
 
     def _attempt(
-        self, channel: ActiveChannel, batch: Counted, seconds: float, failed: DeliveryFailed | None
+        self,
+        channel: ActiveChannel,
+        batch: Counted,
+        seconds: float,
+        failure: FailureClass | None,
+        status: int | None,
     ) -> None:
         type_ = channel.row.type.value
-        self.metrics.attempts.labels(type_, "success" if failed is None else "failure").inc()
+        self.metrics.attempts.labels(type_, "success" if failure is None else "failure").inc()
         self.metrics.delivery_seconds.labels(type_).observe(seconds)
         self.metrics.batch_events.observe(batch.events)
         self.attempts.add(
@@ -143,5 +150,6 @@ class Observer:
             seconds=seconds,
             events=batch.events,
             bytes_count=batch.bytes_count,
-            failed=failed,
+            failure=failure,
+            status=status,
         )

@@ -116,7 +116,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     outcome: Annotated[str, Meta(extra_json_schema={"enum": ["delivered", "failed"]})]
     error: str | None  # the class of failure
-    status: int | None  # what a callback answered that did not take it
+    status: int | None  # what a callback answered, if it did
 
 
 class Deliveries(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,7 +96,10 @@ async def test_a_failing_callback_is_shown_with_its_attempts_and_tried_again_at_
         assert again.body == failing.receiver.requests[1].body
         await until(operator, failing.path, status="ok", records=0, failures=0, confirmed=1)
         outcomes = (await operator.send("GET", f"{failing.path}/deliveries")).content()["deliveries"]
-        assert [one["outcome"] for one in outcomes] == ["delivered", "failed"]
+        assert [(one["outcome"], one["error"], one["status"]) for one in outcomes] == [
+            ("delivered", None, 200),
+            ("failed", "status", 503),
+        ]
 
 
 async def test_a_paused_callback_is_not_called_and_gets_the_same_bytes_when_it_is_resumed(

@@ -270,7 +270,7 @@ function attemptsPanel() {
     shown = mark;
     body.replaceChildren(...attempts.map((one) => el("tr", { "data-bad": one.error !== null },
       el("td", {}, moment(one.ended_unix_ms)),
-      el("td", { class: "outcome" }, one.error === null ? "delivered" : `${one.error} ${one.status ?? ""}`.trim()),
+      el("td", { class: "outcome" }, `${one.error ?? "delivered"} ${one.status ?? ""}`.trim()),
       el("td", {}, seconds(one.seconds)),
       el("td", {}, count(one.events)),
       el("td", {}, bytes(one.bytes)))));

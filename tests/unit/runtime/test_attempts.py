@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dispatcher import limits
-from dispatcher.deliver.sink import DeliveryFailed, FailureClass
+from dispatcher.deliver.sink import FailureClass
 from dispatcher.runtime.attempts import Attempt, AttemptLogs
 
 MOST = limits.ATTEMPTS_PER_CHANNEL_MAX
 
 
-def add(logs: AttemptLogs, channel: int, events: int, failed: DeliveryFailed | None = None) -> None:
-    logs.add(channel, seconds=0.25, events=events, bytes_count=7 * events, failed=failed)
+def add(
+    logs: AttemptLogs,
+    channel: int,
+    events: int,
+    failure: FailureClass | None = None,
+    status: int | None = None,
+) -> None:
+    logs.add(channel, seconds=0.25, events=events, bytes_count=7 * events, failure=failure, status=status)
 
 
 def test_attempts_come_back_the_newest_first() -> None:
     logs = AttemptLogs(lambda: 1_767_225_600_123)
     assert logs.of(1) == []
     add(logs, 1, 3)
-    add(logs, 1, 4, DeliveryFailed(FailureClass.STATUS, status=503, detail="words"))
-    add(logs, 2, 5, DeliveryFailed(FailureClass.DNS))
+    add(logs, 1, 4, FailureClass.STATUS, 503)
+    add(logs, 1, 5, status=204)
+    add(logs, 2, 6, FailureClass.DNS)
     first = Attempt(ended_unix_ms=1_767_225_600_123, seconds=0.25, events=3, bytes_count=21)
-    assert logs.of(1)[1] == first
+    assert logs.of(1)[2] == first
     assert [(one.events, one.failure, one.status) for one in logs.of(1)] == [
+        (5, None, 204),
         (4, FailureClass.STATUS, 503),
         (3, None, None),
     ]
