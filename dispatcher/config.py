@@ -27,6 +27,8 @@ from dispatcher.model import ChannelLimits, Durability, Overflow, RefusedEvents
 ENVIRONMENT_PREFIX = "DISPATCHER_"
 
 _CREDENTIALS = re.compile(r"//[^@/]*@")
+_ORIGIN = re.compile(r"(https?://)(?:[^/?@]*@)?([^/?@]*).*", re.IGNORECASE)
+_SECRET_FIELDS = frozenset({"proxy", "webhook", "webhook_secret"})
 _PROXY = re.compile(r"http://(?:(?P<credentials>[^@/\s]+)@)?(?P<place>[^@/]+)/?")
 
 Seconds = Annotated[float, Meta(ge=0.001)]
@@ -115,6 +117,20 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 300.0
 
 
+class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[operator]``"""
+
+    webhook: Annotated[
+        str, _doc("URL", "where warnings go, as POST; private addresses are allowed; none when empty")
+    ] = ""
+    webhook_secret: Annotated[
+        str, _doc("whsec_BASE64", "signs what goes there, by Standard Webhooks; unsigned when empty")
+    ] = ""
+    webhook_through_proxy: Annotated[
+        bool, _doc("true or false", "warnings go through callbacks.proxy too")
+    ] = False
+
+
 class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tiers.NAME]``: copied into a channel when it is registered."""
 
@@ -188,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     callbacks: CallbackSettings = CallbackSettings()
     limits: LimitSettings = LimitSettings()
+    operator: OperatorSettings = OperatorSettings()
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: dict(BUILT_IN_TIERS))
 
 
@@ -275,6 +292,7 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
         ("storage", settings.storage, StorageSettings()),
         ("callbacks", settings.callbacks, CallbackSettings()),
         ("limits", settings.limits, LimitSettings()),
+        ("operator", settings.operator, OperatorSettings()),
     ]
     for tier, value in settings.tiers.items():
         tables.append((f"tiers.{tier}", value, BUILT_IN_TIERS.get(tier, TierSettings())))
@@ -293,9 +311,14 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
 
 
 def masked(row: SettingRow) -> SettingRow:
-    """The row as it may be shown: without the credentials in a URL."""
-    if not isinstance(row.value, str):
+    """The row as it may be shown: without secrets, and of URLs without credentials."""
+    if not isinstance(row.value, str) or not row.value:
         return row
+    if row.name == "operator.webhook_secret":
+        return msgspec.structs.replace(row, value="***")
+    if row.name == "operator.webhook":  # the paths of many services' webhooks are their secrets
+        found = _ORIGIN.fullmatch(row.value)
+        return msgspec.structs.replace(row, value=f"{found[1]}{found[2]}/***" if found else "***")
     return msgspec.structs.replace(row, value=_CREDENTIALS.sub("//***@", row.value))
 
 
@@ -311,6 +334,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "storage": StorageSettings,
     "callbacks": CallbackSettings,
     "limits": LimitSettings,
+    "operator": OperatorSettings,
 }
 
 
@@ -397,7 +421,8 @@ def _convert(struct: type[msgspec.Struct], field: str, value: Any, origin: str) 
         )
     except msgspec.ValidationError as error:
         unit, _ = _doc_of(struct, field)
-        raise ConfigError(f"{origin}: {field} = {value!r}: {error} (want {unit})") from None
+        shown = "***" if field in _SECRET_FIELDS else repr(value)
+        raise ConfigError(f"{origin}: {field} = {shown}: {error} (want {unit})") from None
 
 
 def _build(values: Mapping[str, Any]) -> Settings:
@@ -415,6 +440,7 @@ def _build(values: Mapping[str, Any]) -> Settings:
         storage=StorageSettings(**tables.get("storage", {})),
         callbacks=CallbackSettings(**tables.get("callbacks", {})),
         limits=LimitSettings(**tables.get("limits", {})),
+        operator=OperatorSettings(**tables.get("operator", {})),
         tiers=tiers,
     )
 

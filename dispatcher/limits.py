@@ -210,6 +210,13 @@ VIEWED_CHANGES_MAX = 100  # of other channels, told in one message; the rest is 
 FLEET_CHANNELS_PER_STEP = 200  # looked at before others get their turn: about 1 ms
 FLEET_LOOK_S = 1.0  # between looks at all channels, while anyone watches
 FLEET_LOOK_SHARE = 10  # or so many times what a look took: a tenth of the time at most goes into it
+OPERATOR_WARNINGS_MAX = 500  # that wait for the webhook, and in one message: 150 KB; more are a number
+OPERATOR_GATHER_S = 1.0  # what comes in so long goes as one message
+OPERATOR_REQUEST_S = 10.0  # for one attempt
+OPERATOR_RETRY_INITIAL_S = 1.0  # doubles
+OPERATOR_RETRY_MAX_S = 60.0
+OPERATOR_GIVE_UP_S = 600.0  # a message that found no taker for so long is dropped, and said to be
+WATCH_S = 10.0  # between looks at whether events are accepted, and at certificates
 STREAM_KEEP_ALIVE_S = 15.0  # of silence on an event stream, before a comment proves that it lives
 
 # --- registry -------------------------------------------------------------------------

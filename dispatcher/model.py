@@ -507,3 +507,16 @@ class WantedRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_silent: bool = False
     retry: int | None = None
     expiry_s: int | None = None
+
+
+# --- what an operator is told ---------------------------------------------------------
+
+
+class OperatorWarning(msgspec.Struct):
+    """One event of one subject (a channel, a certificate, the storage), however often it happened."""
+
+    event: str  # its name in the log
+    first_unix_ms: int
+    last_unix_ms: int
+    times: int
+    fields: dict[str, object]  # as in the log, of the last time; counts are sums

@@ -14,7 +14,7 @@ from functools import partial
 import click
 import trio
 
-from dispatcher.config import ServerSettings, Settings, changed
+from dispatcher.config import Settings, changed
 from dispatcher.errors import ConfigError
 from dispatcher.http.serving import server_tls
 from dispatcher.http.tls import renew
@@ -35,7 +35,7 @@ async def reload_at(
     """
     async for _ in hangups:
         if tls is not None:
-            await _reload("server", partial(_renew_server, tls, hub.settings.server))
+            await _reload("server", partial(_renew_server, tls, hub))
         await _reload("callbacks", hub.reload_callback_tls)
         await _tell_changes(hub.settings, read_settings)
 
@@ -49,10 +49,11 @@ async def _reload(side: str, work: Callable[[], Awaitable[None]]) -> None:
         log(logging.INFO, LogEvent.CERTIFICATES_RELOADED, of=side)
 
 
-async def _renew_server(tls: ssl.SSLContext, settings: ServerSettings) -> None:
-    newer = await trio.to_thread.run_sync(server_tls, settings)
+async def _renew_server(tls: ssl.SSLContext, hub: Hub) -> None:
+    newer = await trio.to_thread.run_sync(server_tls, hub.settings.server)
     assert newer is not None  # the settings are those of the start, which had a certificate
     renew(tls, newer)
+    await hub.parts.watch.renewed("server")
 
 
 async def _tell_changes(settings: Settings, read_settings: ReadSettings) -> None:

@@ -59,6 +59,7 @@ class CallbackTarget(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     target: str
     host_header: str
+    method: str = "PUT"
     headers: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:

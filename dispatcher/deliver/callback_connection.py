@@ -129,7 +129,7 @@ class CallbackConnection:
         return bool(poll.poll(0))
 
     async def put(self, target: CallbackTarget, body: RequestBody) -> Answer:
-        """Send one PUT and return its answer; any final status is one, redirects too.
+        """Send one request and return its answer; any final status is one, redirects too.
 
         ``body`` has at least 1 byte.  There is no time limit but for what follows a known
         status: the caller has one.
@@ -159,7 +159,7 @@ def _head(target: CallbackTarget, body: RequestBody) -> h11.Request:
         *body.headers,
         *target.headers,
     ]
-    return h11.Request(method="PUT", target=target.target, headers=headers)
+    return h11.Request(method=target.method, target=target.target, headers=headers)
 
 
 class _Exchange:

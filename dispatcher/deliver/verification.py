@@ -42,7 +42,7 @@ async def verify_callback(
     """
     try:
         with trio.fail_after(timeout_s):
-            status = await _ask(target, dialer, body or RequestBody(Probe()))
+            status = await ask_once(target, dialer, body or RequestBody(Probe()))
     except trio.TooSlowError:
         raise VerificationFailed(FailureClass.TIMEOUT) from None
     except DeliveryFailed as failed:
@@ -53,7 +53,11 @@ async def verify_callback(
         raise VerificationFailed(FailureClass.STATUS, status=status)
 
 
-async def _ask(target: CallbackTarget, dialer: Dialer, body: RequestBody) -> int:
+async def ask_once(target: CallbackTarget, dialer: Dialer, body: RequestBody) -> int:
+    """One request on a connection of its own, and the status of its answer.
+
+    Has no time limit of its own.  Raises ``DeliveryFailed``.  Cancellation leaves no socket.
+    """
     connection = CallbackConnection(await dialer.dial(target), PieceBuffers())
     try:
         answer = await connection.put(target, body)
@@ -62,17 +66,31 @@ async def _ask(target: CallbackTarget, dialer: Dialer, body: RequestBody) -> int
     return answer.status
 
 
-class Probe:
-    """An empty notification message."""
+class Text:
+    """A message that is in memory as a whole."""
 
-    bytes_count = len(_PROBE)
+    def __init__(self, content: bytes) -> None:
+        self.bytes_count = len(content)
+        self._content = content
+        self._at = 0
 
     async def warm(self) -> None:
         """It is in memory."""
 
     def read_into(self, buffer: bytearray, offset: int) -> int:
-        buffer[offset : offset + len(_PROBE)] = _PROBE
-        return len(_PROBE)
+        """The next bytes, as many as find room."""
+        piece = self._content[self._at :][: len(buffer) - offset]
+        buffer[offset : offset + len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
     async def rewind(self) -> None:
-        """It has no position."""
+        """Start over."""
+        self._at = 0
+
+
+class Probe(Text):
+    """An empty notification message."""
+
+    def __init__(self) -> None:
+        super().__init__(_PROBE)

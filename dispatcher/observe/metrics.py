@@ -159,6 +159,25 @@ class Metrics:
             ["kind", "percent"],
             registry=self.registry,
         )
+        self.is_accepting = Gauge(
+            "dispatcher_accepting",
+            "1 while events can be stored, 0 while they cannot",
+            registry=self.registry,
+        )
+        self.is_accepting.set(1)
+        self.certificate_end = Gauge(
+            "dispatcher_certificate_end_timestamp_seconds",
+            "When the certificate in use ends, in Unix time",
+            ["of"],
+            unit="seconds",
+            registry=self.registry,
+        )
+        self.operator_warnings = Counter(
+            "dispatcher_operator_warnings",
+            "Warnings for the operator's webhook that it took, or that were dropped",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.batch_events = Histogram(
             "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
         )
@@ -169,6 +188,8 @@ class Metrics:
         for type_ in ChannelType:
             for outcome in ("success", "failure"):
                 self.attempts.labels(type_.value, outcome)
+        for outcome in ("delivered", "dropped"):
+            self.operator_warnings.labels(outcome)
         for kind in ("queue", "removal"):
             for percent in WARNING_PERCENTS:
                 self.warnings.labels(kind, percent)

@@ -52,6 +52,7 @@ from dispatcher.runtime.hub import Hub, Parts, record_totals
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.operator_webhook import ANYWHERE, webhook_of
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.publishing import Publisher
@@ -68,6 +69,7 @@ from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.runtime.values import Values
 from dispatcher.runtime.views import Views
+from dispatcher.runtime.watch import Watch
 from dispatcher.wire.staging import NewStaging
 
 
@@ -122,6 +124,9 @@ async def open_dispatcher(
         nursery.start_soon(hub.parts.callbacks.close_idle_connections)
         nursery.start_soon(hub.parts.life_cycle.run, hub.parts.registrations.remove)
         nursery.start_soon(hub.parts.fleet.run)
+        nursery.start_soon(hub.parts.watch.run)
+        if hub.parts.webhook is not None:
+            nursery.start_soon(hub.parts.webhook.run)
         nursery.start_soon(hub.parts.devices.write)
         nursery.start_soon(hub.parts.device_requests.run)
         nursery.start_soon(hub.parts.device_requests.forget_answered)
@@ -225,7 +230,24 @@ def _assemble(
     directory = Directory(secret, contents.identities)
     router = Router(world.route_finder(world.random_bytes(16)))
     metrics = Metrics(lambda: record_totals(queue, directory, clock.unix_ms()))
-    observer = Observer(metrics, AttemptLogs(clock.unix_ms))
+    webhook = webhook_of(
+        settings.operator,
+        new_dialer=lambda is_proxied, tls: _dialer(settings, world, ANYWHERE, tls, is_proxied=is_proxied),
+        load_tls=lambda: world.tls or client_context(ca=settings.callbacks.ca),
+        metrics=metrics,
+        wall_unix_ms=lambda: int(world.unix_s() * 1000),
+        random_bytes=world.random_bytes,
+    )
+    observer = Observer(metrics, AttemptLogs(clock.unix_ms), webhook)
+    watch = Watch(
+        queue=queue,
+        observer=observer,
+        certificates={
+            "server": settings.server.tls_certificate,
+            "callbacks": settings.callbacks.client_certificate,
+        },
+        wall_unix_s=world.unix_s,
+    )
     parking = Parking(
         registry=registry, queue=queue, counts=contents.parked_counts, now_unix_ms=clock.unix_ms
     )
@@ -373,6 +395,8 @@ def _assemble(
             life_cycle=life_cycle,
             parking=parking,
             views=views,
+            watch=watch,
+            webhook=webhook,
             fleet=Fleet(directory=directory, queue=queue, views=views),
         )
     )
@@ -388,9 +412,16 @@ def _address_policy(settings: Settings) -> AddressPolicy:
     )
 
 
-def _dialer(settings: Settings, world: World, policy: AddressPolicy, tls: ssl.SSLContext) -> Dialer:
+def _dialer(
+    settings: Settings,
+    world: World,
+    policy: AddressPolicy,
+    tls: ssl.SSLContext,
+    *,
+    is_proxied: bool = True,
+) -> Dialer:
     resolve, connect = world.resolve or SystemResolver(), world.connect or connect_tcp
-    if settings.callbacks.proxy:
+    if settings.callbacks.proxy and is_proxied:
         host, port, credentials = split_proxy("callbacks.proxy", settings.callbacks.proxy)
         proxy = EgressProxy(host=host, port=port, credentials=credentials)
         connect = ProxyTunnels(proxy, resolve=resolve, connect=connect)

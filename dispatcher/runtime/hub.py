@@ -39,6 +39,7 @@ from dispatcher.runtime.gateways import Gateways
 from dispatcher.runtime.life_cycle import LifeCycle
 from dispatcher.runtime.longpolls import LongPolls
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.operator_webhook import OperatorWebhook
 from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.publishing import Publisher, Receipt
 from dispatcher.runtime.registrations import Registrations
@@ -46,6 +47,7 @@ from dispatcher.runtime.sockets import Sockets
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.values import Values
 from dispatcher.runtime.views import Views
+from dispatcher.runtime.watch import Watch
 from dispatcher.wire.ingest import encode_events
 from dispatcher.wire.staging import NewStaging
 
@@ -88,6 +90,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     life_cycle: LifeCycle
     parking: Parking
     views: Views
+    watch: Watch
+    webhook: OperatorWebhook | None
     fleet: Fleet
 
 
@@ -249,6 +253,9 @@ class Hub:
         ``ConfigError``, and what was read before then holds on.
         """
         await self.parts.callbacks.reload_tls()
+        if self.parts.webhook is not None:
+            await self.parts.webhook.reload_tls()
+        await self.parts.watch.renewed("callbacks")
 
     # --- channels -----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import trio
@@ -12,12 +13,14 @@ from dispatcher import limits
 from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
+from dispatcher.errors import DispatcherError
 from dispatcher.model import Channel
 from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import ChannelStats, Loss
 from dispatcher.runtime.active_channel import ActiveChannel, LastFailure, LossBurst
 from dispatcher.runtime.attempts import AttemptLogs
+from dispatcher.runtime.operator_webhook import OperatorWebhook
 
 
 class Counted(Protocol):
@@ -32,9 +35,12 @@ class Counted(Protocol):
 class Observer:
     """The one place where a delivery's outcome is counted and told."""
 
-    def __init__(self, metrics: Metrics, attempts: AttemptLogs) -> None:
+    def __init__(
+        self, metrics: Metrics, attempts: AttemptLogs, webhook: OperatorWebhook | None = None
+    ) -> None:
         self.metrics = metrics
         self.attempts = attempts
+        self._webhook = webhook
 
     def accepted(self, events: int, unrouted: int) -> None:
         """A publisher's events were taken."""
@@ -79,13 +85,15 @@ class Observer:
         burst.untold_count += loss.count
         if now_s - burst.told_s < limits.LOSS_LOG_INTERVAL_S:
             return
-        log(
-            logging.WARNING,
+        self._tell(
             LogEvent.CHANNEL_LOST_EVENTS,
-            channel=channel.row.id,
-            reason=loss.reason,
-            count=burst.untold_count,
-            last_seq=loss.last_seq,
+            f"{channel.row.id} {loss.reason}",
+            {
+                "channel": channel.row.id,
+                "reason": loss.reason,
+                "count": burst.untold_count,
+                "last_seq": loss.last_seq,
+            },
         )
         burst.told_s, burst.untold_count = now_s, 0
 
@@ -124,6 +132,26 @@ class Observer:
             )
         channel.deadline_level = (deadline.removal, level)
 
+    def refusing(self, error: DispatcherError) -> None:
+        """Nothing can be stored from now on."""
+        self.metrics.is_accepting.set(0)
+        fields = {"error_class": error.code, "reason": error.message}
+        self._tell(LogEvent.STORAGE_REFUSES, "storage", fields, logging.ERROR)
+
+    def accepting(self) -> None:
+        """What could not be stored can be again."""
+        self.metrics.is_accepting.set(1)
+        self._tell(LogEvent.STORAGE_ACCEPTS, "storage", {}, logging.INFO)
+
+    def certificate_read(self, side: str, end_s: float) -> None:
+        """A certificate is in use, until ``end_s`` in Unix time."""
+        self.metrics.certificate_end.labels(side).set(end_s)
+
+    def certificate_ends(self, side: str, left_s: float) -> None:
+        """A certificate in use ends in ``left_s`` seconds, or has ended."""
+        level = logging.WARNING if left_s > 0 else logging.ERROR
+        self._tell(LogEvent.CERTIFICATE_ENDS, side, {"of": side, "in_days": round(left_s / 86_400, 1)}, level)
+
     def task_failed(self, channel: Channel, error: Exception) -> None:
         """A channel's task ended with an exception that is a bug of ours."""
         log_failure(LogEvent.CHANNEL_TASK_FAILED, error, channel=channel.id)
@@ -131,7 +159,15 @@ class Observer:
     def _warn(self, event: LogEvent, kind: str, level: float, **fields: object) -> None:
         percent = round(100 * level)
         self.metrics.warnings.labels(kind, str(percent)).inc()
-        log(logging.WARNING, event, percent=percent, **fields)
+        self._tell(event, str(fields["channel"]), {"percent": percent, **fields})
+
+    def _tell(
+        self, event: LogEvent, subject: str, fields: Mapping[str, object], level: int = logging.WARNING
+    ) -> None:
+        """Log it, and have the operator's webhook told; ``subject``: what it is about, among such events."""
+        log(level, event, **fields)
+        if self._webhook is not None:
+            self._webhook.note(event, subject, fields)
 
     def _attempt(
         self,

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 from support.daemon import Daemon
 
+from dispatcher.observe.metrics import RecordTotals
+
 GONE = ("acked", "expired", "dropped", "superseded", "parked", "deleted")
+
+
+def totals_of(each: int, **others: object) -> RecordTotals:
+    """Books in which every number is the same."""
+    numbers = {field.name: each for field in msgspec.structs.fields(RecordTotals) if field.type is int}
+    return msgspec.convert(
+        {**numbers, "dropped": {}, "channels": {}, "oldest_age_s": 0.0, **others}, RecordTotals
+    )
 
 
 async def scraped(daemon: Daemon) -> dict[str, float]:

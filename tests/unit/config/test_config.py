@@ -168,3 +168,30 @@ def test_what_differs_between_two_settings_is_named(tmp_path: Path) -> None:
     more, _ = config.load(write(tmp_path, text + "[tiers.gold]\nqueue_bytes = 4096\n"))
     names = [f"tiers.gold.{field}" for field in config.TierSettings.__struct_fields__]
     assert config.changed(after, more) == config.changed(more, after) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example/services/SECRET?t=SECRET", "https://hooks.example/***"),
+        ("http://SECRET:SECRET@10.0.0.1:9000", "http://10.0.0.1:9000/***"),
+        ("hooks.example/SECRET", "***"),
+        ("", ""),
+    ],
+)
+def test_the_operators_webhook_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    settings, origins = config.load(
+        flags={"operator.webhook": url, "operator.webhook_secret": "whsec_SECRET"}
+    )
+    rows = {row.name: config.masked(row) for row in config.describe(settings, origins)}
+    assert rows["operator.webhook"].value == shown
+    assert rows["operator.webhook_secret"].value == "***"
+
+
+@pytest.mark.parametrize("name", ["operator.webhook_secret", "operator.webhook", "callbacks.proxy"])
+def test_a_secret_of_a_wrong_type_is_not_repeated(name: str, tmp_path: Path) -> None:
+    table, _, field = name.partition(".")
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, f'[{table}]\n{field} = ["SECRET"]\n'))
+    assert "SECRET" not in caught.value.message
+    assert field in caught.value.message

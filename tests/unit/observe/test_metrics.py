@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from support.metrics import totals_of
 
 from dispatcher.core.levels import LEVELS
-from dispatcher.observe.metrics import Metrics, RecordTotals, wants_openmetrics
+from dispatcher.observe.metrics import Metrics, wants_openmetrics
 
-TOTALS = RecordTotals(
-    **{field.name: 1 for field in msgspec.structs.fields(RecordTotals) if field.type is int},
-    dropped={"overflow": 3, "a reason to come": 2},
-    channels={("callback", "ok"): 2},
-    oldest_age_s=1.5,
+TOTALS = totals_of(
+    1, dropped={"overflow": 3, "a reason to come": 2}, channels={("callback", "ok"): 2}, oldest_age_s=1.5
 )
 COUNTERS = (
     "events_accepted",
