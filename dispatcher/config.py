@@ -131,6 +131,19 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = False
 
 
+class TracingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[tracing]``"""
+
+    endpoint: Annotated[
+        str, _doc("URL", "an OpenTelemetry collector (OTLP over HTTP, .../v1/traces); no traces when empty")
+    ] = ""
+    sample: Annotated[
+        float,
+        Meta(ge=0, le=1),
+        _doc("share", "of the requests without a traceparent that are traced; others say it themselves"),
+    ] = 0.01
+
+
 class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tiers.NAME]``: copied into a channel when it is registered."""
 
@@ -205,6 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     callbacks: CallbackSettings = CallbackSettings()
     limits: LimitSettings = LimitSettings()
     operator: OperatorSettings = OperatorSettings()
+    tracing: TracingSettings = TracingSettings()
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: dict(BUILT_IN_TIERS))
 
 
@@ -293,6 +307,7 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
         ("callbacks", settings.callbacks, CallbackSettings()),
         ("limits", settings.limits, LimitSettings()),
         ("operator", settings.operator, OperatorSettings()),
+        ("tracing", settings.tracing, TracingSettings()),
     ]
     for tier, value in settings.tiers.items():
         tables.append((f"tiers.{tier}", value, BUILT_IN_TIERS.get(tier, TierSettings())))
@@ -335,6 +350,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "callbacks": CallbackSettings,
     "limits": LimitSettings,
     "operator": OperatorSettings,
+    "tracing": TracingSettings,
 }
 
 
@@ -441,6 +457,7 @@ def _build(values: Mapping[str, Any]) -> Settings:
         callbacks=CallbackSettings(**tables.get("callbacks", {})),
         limits=LimitSettings(**tables.get("limits", {})),
         operator=OperatorSettings(**tables.get("operator", {})),
+        tracing=TracingSettings(**tables.get("tracing", {})),
         tiers=tiers,
     )
 

@@ -216,6 +216,15 @@ OPERATOR_REQUEST_S = 10.0  # for one attempt
 OPERATOR_RETRY_INITIAL_S = 1.0  # doubles
 OPERATOR_RETRY_MAX_S = 60.0
 OPERATOR_GIVE_UP_S = 600.0  # a message that found no taker for so long is dropped, and said to be
+TRACE_NOTES_PER_CHANNEL_MAX = 64  # recorded requests whose events wait in one channel
+TRACE_CHANNELS_MAX = 10_000  # that have such notes; 100 MB at worst
+TRACE_CHANNELS_PER_REQUEST_MAX = 100  # noted of one request; a fan-out to more is followed into these
+TRACE_LINKS_MAX = 32  # requests that one delivery is linked to
+TRACE_STATE_CHARS_MAX = 512  # W3C Trace Context, 3.3.1.5
+TRACE_SPANS_MAX = 2_048  # that wait for the collector; OpenTelemetry's own number, as the next
+TRACE_EXPORT_SPANS = 512  # in one request to it
+TRACE_EXPORT_S = 5  # for one such request
+TRACE_CLOSE_S = 3.0  # for the last ones, when the dispatcher ends
 WATCH_S = 10.0  # between looks at whether events are accepted, and at certificates
 STREAM_KEEP_ALIVE_S = 15.0  # of silence on an event stream, before a comment proves that it lives
 

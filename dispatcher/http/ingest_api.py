@@ -28,6 +28,7 @@ from dispatcher.http.message import JSON, Request, Response
 from dispatcher.http.operation import Answer, Content, Header, Operation, Parameter, json_content
 from dispatcher.http.replays import Replays
 from dispatcher.model import Role
+from dispatcher.observe.tracing import PublishTrace
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
@@ -104,6 +105,16 @@ class IngestApi:
         )
 
     async def _take(self, request: Request, caller: Caller, publish: Publish) -> Response:
+        tracing = self._parts.tracing
+        if tracing is None:
+            return await self._answer(request, caller, publish, None)
+        parent, state = request.headers.get("traceparent"), request.headers.get("tracestate")
+        with tracing.publish(parent, state, request.request_id) as trace:
+            return await self._answer(request, caller, publish, trace)
+
+    async def _answer(
+        self, request: Request, caller: Caller, publish: Publish, trace: PublishTrace | None
+    ) -> Response:
         form = _form_of(request)
         idempotency_key = _idempotency_key(request)
         key = key_of(caller)
@@ -111,8 +122,15 @@ class IngestApi:
             body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
 
             async def answer(scope: KeyScope | None) -> bytes:
-                receipt = publish(await self._intake.parse(body, form), scope)
-                await receipt.durable()
+                parsed = await self._intake.parse(body, form)
+                if trace is None:
+                    receipt = publish(parsed, scope)
+                    await receipt.durable()
+                    return encode_accepted(receipt)
+                with trace.appending(parsed.events, len(body)):
+                    receipt = publish(parsed, scope)
+                with trace.waiting():
+                    await receipt.durable()
                 return encode_accepted(receipt)
 
             if idempotency_key is None:

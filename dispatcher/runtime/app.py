@@ -29,6 +29,7 @@ from dispatcher.errors import CloseCode, ConfigError, DispatcherError, Unavailab
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
+from dispatcher.observe.tracing import Tracing, open_tracing
 from dispatcher.queue.disk import Disk, SystemDisk
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
@@ -86,6 +87,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     disk: Disk | None = None  # None: this machine's
     secret: bytes | None = None  # under which keys are kept; None: the data folder's, or a new one
     tls: ssl.SSLContext | None = None  # for callbacks; None: as the settings say
+    tracing: Tracing | None = None  # None: as the settings say; closed with the dispatcher
 
 
 @asynccontextmanager
@@ -113,8 +115,22 @@ async def open_dispatcher(
         stack.callback(queue.close)
         scanner = NativeScanner()
         stack.callback(scanner.close)
+        tracing = world.tracing or open_tracing(settings.tracing, lambda: int(world.unix_s() * 1e9))
+        if tracing is not None:
+            stack.push_async_callback(_close_tracing, tracing)
         nursery = await stack.enter_async_context(open_owner())
-        hub = _assemble(settings, world, clock, secret, registry, contents, queue, scanner.staging, nursery)
+        hub = _assemble(
+            settings,
+            world,
+            clock,
+            secret,
+            registry,
+            contents,
+            queue,
+            scanner.staging,
+            tracing,
+            nursery,
+        )
         if isinstance(queue, NativeQueue) and queue.log is not None:
             writing = trio.CancelScope(shield=True)  # what is confirmed while the block ends is written too
             stack.callback(writing.cancel)
@@ -209,6 +225,12 @@ async def _write_last(queue: ChannelQueue, settings: Settings) -> None:
             await queue.log.commit.drain()
 
 
+async def _close_tracing(tracing: Tracing) -> None:
+    """Send the last spans.  A collector that does not answer is given up; the thread ends by itself."""
+    with trio.move_on_after(limits.TRACE_CLOSE_S, shield=True):
+        await trio.to_thread.run_sync(tracing.close, abandon_on_cancel=True)
+
+
 async def _keep_last(hub: Hub) -> None:
     """See into the registry what it waits for; what cannot be written was told by the task that writes it."""
     with trio.move_on_after(hub.settings.server.grace_s), suppress(DispatcherError):
@@ -225,6 +247,7 @@ def _assemble(
     contents: Contents,
     queue: ChannelQueue,
     new_staging: NewStaging,
+    tracing: Tracing | None,
     nursery: trio.Nursery,
 ) -> Hub:
     directory = Directory(secret, contents.identities)
@@ -238,7 +261,7 @@ def _assemble(
         wall_unix_ms=lambda: int(world.unix_s() * 1000),
         random_bytes=world.random_bytes,
     )
-    observer = Observer(metrics, AttemptLogs(clock.unix_ms), webhook)
+    observer = Observer(metrics, AttemptLogs(clock.unix_ms), webhook, tracing)
     watch = Watch(
         queue=queue,
         observer=observer,
@@ -289,6 +312,8 @@ def _assemble(
         supervisor.wake(channel)  # a consumer in this process learns that its channel is gone
         observer.attempts.forget(channel.row.id)
         parking.forget(channel)
+        if tracing is not None:
+            tracing.forget(channel.row.id)
         if channel.row.type is ChannelType.WEB_SOCKET:
             sockets.end(channel, CloseCode.NORMAL, "channel deleted")
         elif channel.row.type is ChannelType.CALLBACK:
@@ -352,6 +377,7 @@ def _assemble(
         observer=observer,
         now_unix_ms=clock.unix_ms,
         durability=settings.storage.durability,
+        tracing=tracing,
     )
     views = Views(
         directory=directory,
@@ -397,6 +423,7 @@ def _assemble(
             views=views,
             watch=watch,
             webhook=webhook,
+            tracing=tracing,
             fleet=Fleet(directory=directory, queue=queue, views=views),
         )
     )

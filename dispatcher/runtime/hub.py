@@ -27,6 +27,7 @@ from dispatcher.model import (
     Serialization,
 )
 from dispatcher.observe.metrics import Metrics, RecordTotals
+from dispatcher.observe.tracing import Tracing
 from dispatcher.queue.interface import ChannelQueue, ChannelStats
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.callbacks import Callbacks
@@ -92,6 +93,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     watch: Watch
     webhook: OperatorWebhook | None
+    tracing: Tracing | None
     fleet: Fleet
 
 

@@ -27,7 +27,7 @@ from dispatcher.deliver.answer_bytes import AnswerBytes
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import ChannelGone, Conflict, InvalidAuth, NotFound, PositionLost
-from dispatcher.model import AccessKey, Application, ChannelType
+from dispatcher.model import AccessKey, Application, ChannelType, Position
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.channel_task import confirm, frozen, next_batch, read_messages
@@ -60,6 +60,15 @@ class _Given(msgspec.Struct):
     bytes_count: int
     given_s: float
     receipt: TcpReceipt | None  # None: ``index`` is the message to give next
+
+    @property
+    def first(self) -> Position:
+        """Of the batch, as the next."""
+        return self.batch.first
+
+    @property
+    def last(self) -> Position:
+        return self.batch.last
 
 
 class _Poll:

@@ -14,9 +14,10 @@ from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
-from dispatcher.model import Channel
+from dispatcher.model import Channel, Position
 from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
+from dispatcher.observe.tracing import Attempt, Tracing
 from dispatcher.queue.interface import ChannelStats, Loss
 from dispatcher.runtime.active_channel import ActiveChannel, LastFailure, LossBurst
 from dispatcher.runtime.attempts import AttemptLogs
@@ -30,17 +31,26 @@ class Counted(Protocol):
     def events(self) -> int: ...
     @property
     def bytes_count(self) -> int: ...
+    @property
+    def first(self) -> Position: ...
+    @property
+    def last(self) -> Position: ...
 
 
 class Observer:
     """The one place where a delivery's outcome is counted and told."""
 
     def __init__(
-        self, metrics: Metrics, attempts: AttemptLogs, webhook: OperatorWebhook | None = None
+        self,
+        metrics: Metrics,
+        attempts: AttemptLogs,
+        webhook: OperatorWebhook | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics
         self.attempts = attempts
         self._webhook = webhook
+        self._tracing = tracing
 
     def accepted(self, events: int, unrouted: int) -> None:
         """A publisher's events were taken."""
@@ -189,3 +199,17 @@ class Observer:
             failure=failure,
             status=status,
         )
+        if self._tracing is not None:
+            self._tracing.attempted(
+                Attempt(
+                    channel=channel.row.id,
+                    type=type_,
+                    first_seq=batch.first.seq,
+                    last_seq=batch.last.seq,
+                    seconds=seconds,
+                    events=batch.events,
+                    bytes_count=batch.bytes_count,
+                    failure=failure,
+                    status=status,
+                )
+            )

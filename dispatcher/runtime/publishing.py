@@ -17,6 +17,7 @@ from dispatcher.core.request_book import Judged
 from dispatcher.core.routing import Router
 from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
+from dispatcher.observe.tracing import Tracing
 from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Route, Ticket
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
@@ -63,6 +64,7 @@ class Publisher:
         observer: Observer,
         now_unix_ms: Callable[[], int],
         durability: Durability,
+        tracing: Tracing | None = None,
     ) -> None:
         self._directory = directory
         self._router = router
@@ -74,6 +76,7 @@ class Publisher:
         self._observer = observer
         self._now_unix_ms = now_unix_ms
         self._durability = durability
+        self._tracing = tracing
 
     def to_subscribers(
         self,
@@ -160,11 +163,14 @@ class Publisher:
 
         records = Records(parsed.block, parsed.meta)
         keep = None if scope is None else Keep(scope, lambda appended: encode_accepted(accepted(appended)))
+        traced = None if self._tracing is None else self._last_seqs(self._tracing, routes)
         try:
             appended, ticket = self._queue.append(records, routes, self._now_unix_ms(), keep)
         except MemoryFull:
             self._tell(self._queue.take_losses())  # what was dropped, and was not enough
             raise
+        if traced:
+            self._note_traced(traced)
         now_s = trio.current_time()
         came_bytes = len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events  # to each at most
         for route in routes:
@@ -178,6 +184,20 @@ class Publisher:
         self._tell(appended.losses)
         self._observer.accepted(events, unrouted)
         return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
+
+    def _last_seqs(self, tracing: Tracing, routes: Sequence[Route]) -> dict[int, int]:
+        """Of the channels in which a traced request is followed, how far they were before it."""
+        if not tracing.is_noting:
+            return {}
+        followed = routes[: limits.TRACE_CHANNELS_PER_REQUEST_MAX]
+        return {route.channel: self._queue.stats(route.channel).last_seq for route in followed}
+
+    def _note_traced(self, before: dict[int, int]) -> None:
+        assert self._tracing is not None
+        for channel, seq in before.items():
+            last_seq = self._queue.stats(channel).last_seq
+            if last_seq > seq:
+                self._tracing.appended(channel, seq + 1, last_seq)
 
     def _tell(self, losses: Sequence[Loss]) -> None:
         for loss in losses:
