@@ -27,6 +27,7 @@ from dispatcher.model import ChannelLimits, Durability, Overflow, RefusedEvents
 ENVIRONMENT_PREFIX = "DISPATCHER_"
 
 _CREDENTIALS = re.compile(r"//[^@/]*@")
+_COLLECTOR = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 _ORIGIN = re.compile(r"(https?://)(?:[^/?@]*@)?([^/?@]*).*", re.IGNORECASE)
 _SECRET_FIELDS = frozenset({"proxy", "webhook", "webhook_secret"})
 _PROXY = re.compile(r"http://(?:(?P<credentials>[^@/\s]+)@)?(?P<place>[^@/]+)/?")
@@ -479,6 +480,11 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> Settings:
     _check_each("callbacks.allow_ports", callbacks.allow_ports, port_range, origins)
     if callbacks.proxy:
         split_proxy(origins.get("callbacks.proxy", "callbacks.proxy"), callbacks.proxy)
+    if settings.tracing.endpoint and not _COLLECTOR.fullmatch(settings.tracing.endpoint):
+        raise ConfigError(
+            f"{origins.get('tracing.endpoint', 'tracing.endpoint')}: want http(s)://HOST[:PORT]/PATH; "
+            "what it wants of secrets goes into OTEL_EXPORTER_OTLP_HEADERS"
+        )
     for name, tier in settings.tiers.items():
         if tier.retry_initial_s > tier.retry_max_s:
             raise ConfigError(f"tiers.{name}: retry_initial_s is over retry_max_s")

@@ -56,8 +56,11 @@ class LogEvent(StrEnum):
     LIFE_TIMES_UNSAVED = "life-times.unsaved"
     REQUEST_FAILED = "request.failed"
     CONNECTION_FAILED = "connection.failed"
+    TRACES_UNSENT = "traces.unsent"
     LIBRARY_SAID = "library.said"  # a line of a package that the dispatcher uses
 
+
+_TOLD_BY_US = "opentelemetry.exporter"  # it says each time what TRACES_UNSENT says once a minute, with URLs
 
 RESERVED_FIELDS = frozenset({"time", "level", "event", "exception"})
 """What every JSON line may have of its own; no field of an event has such a name."""
@@ -80,6 +83,7 @@ def log_to_stderr(form: LogFormat = "text", level: LogLevel = "info") -> None:
     """Write log lines to stderr from now on; a second call changes how."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else LineFormatter())
+    handler.addFilter(lambda record: not record.name.startswith(_TOLD_BY_US))
     root = logging.getLogger()
     for ours in [one for one in root.handlers if isinstance(one.formatter, LineFormatter | JsonFormatter)]:
         root.removeHandler(ours)

@@ -7,7 +7,10 @@ traces, which are a sample and no books.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +19,15 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dispatcher import limits
 from dispatcher.errors import DispatcherError
+from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.tracing import Attempt
 
 _Note = tuple[int, int, SpanContext]  # first and last seq, and the request they came with
@@ -38,12 +42,36 @@ def export_to(endpoint: str, sample: float, now_unix_ns: Callable[[], int]) -> O
     """
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=limits.TRACE_EXPORT_S)
     processor = BatchSpanProcessor(
-        exporter,
+        _Telling(exporter),
         max_queue_size=limits.TRACE_SPANS_MAX,
         max_export_batch_size=limits.TRACE_EXPORT_SPANS,
         export_timeout_millis=limits.TRACE_EXPORT_S * 1000,
     )
     return OtelTracing(processor, sample, now_unix_ns)
+
+
+class _Telling(SpanExporter):
+    """Logs what the collector did not take, on the thread that sends: one line a minute, with the sum."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._unsent = 0
+        self._told_s = -math.inf
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self._unsent += len(spans)
+            if time.monotonic() - self._told_s >= limits.LOSS_LOG_INTERVAL_S:
+                log(logging.WARNING, LogEvent.TRACES_UNSENT, spans=self._unsent)
+                self._told_s, self._unsent = time.monotonic(), 0
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
 
 
 class OtelTracing:

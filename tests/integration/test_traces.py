@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from support.api_in_process import House, house_of
-from support.daemon import log_shown, open_daemon
+from support.daemon import Daemon, log_shown, open_daemon
 from support.receiver import SILENCE, Receiver, answer, open_receiver
 from support.tenants import callback_tenant, key_of, small
 
@@ -49,6 +49,12 @@ class Traced:
         if traceparent:
             headers["traceparent"] = traceparent
         return await self.house.gateway.send("POST", path, MESSAGE, **headers)
+
+    async def change(self, how: str) -> None:
+        """Pause the channel, or let it go on."""
+        (channel,) = self.house.hub.parts.directory.channels()
+        admin = await self.house.caller(Role.ADMIN)
+        assert (await admin.send("POST", f"/admin/v1/channels/{channel.row.id}/{how}")).status == 204
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if span.name == name]
@@ -133,13 +139,13 @@ async def test_a_request_goes_on_from_its_traceparent_to_the_delivery_of_its_eve
 
 
 async def test_a_batch_is_one_span_linked_to_every_traced_request_in_it(tmp_path: Path) -> None:
-    async with open_traced(tmp_path, answer(after_s=0.2)) as traced:
-        assert (await traced.post()).status == 202  # is on its way while the others come
-        await traced.receiver.wait_requests(2)
+    async with open_traced(tmp_path) as traced:
+        await traced.change("pause")
         traces = [f"{number:032x}" for number in range(1, 4)]
         for trace in (*traces, TRACE):
             parent = UNSAMPLED if trace == TRACE else f"00-{trace}-00f067aa0ba902b7-01"
             assert (await traced.post(parent)).status == 202
+        await traced.change("resume")
         (deliver,) = await traced.delivered(1)
         assert (deliver.attributes or {})["messaging.batch.message_count"] == 8
         assert ids(deliver)[0] == traces[0]
@@ -147,11 +153,11 @@ async def test_a_batch_is_one_span_linked_to_every_traced_request_in_it(tmp_path
 
 
 async def test_links_are_bounded(tmp_path: Path) -> None:
-    async with open_traced(tmp_path, answer(after_s=0.2)) as traced:
-        await traced.post()
-        await traced.receiver.wait_requests(2)
-        for number in range(1, 100):
+    async with open_traced(tmp_path) as traced:
+        await traced.change("pause")
+        for number in range(1, limits.TRACE_LINKS_MAX + 10):
             await traced.post(f"00-{number:032x}-00f067aa0ba902b7-01")
+        await traced.change("resume")
         (deliver,) = await traced.delivered(1)
         assert len(deliver.links) == limits.TRACE_LINKS_MAX - 1
 
@@ -268,8 +274,19 @@ async def test_a_collector_that_is_dead_or_says_nothing_costs_nothing_else(
             for _ in range(50):
                 await gateway.post_events([small(1)])
             assert (await daemon.anyone.send("GET", "/readyz")).status == 200
+            if not is_there:
+                await until_logged(daemon, "traces.unsent")
             stopped_s = trio.current_time()
         assert trio.current_time() - stopped_s < 10
+        told = daemon.log.read_text()
+        assert told.count("traces.unsent") == (0 if is_there else 1)
+        assert "library.said" not in told
+
+
+async def until_logged(daemon: Daemon, event: str) -> None:
+    with trio.fail_after(20):
+        while event not in daemon.log.read_text():  # noqa: ASYNC110  another process
+            await trio.sleep(0.05)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -195,3 +195,14 @@ def test_a_secret_of_a_wrong_type_is_not_repeated(name: str, tmp_path: Path) -> 
         config.load(write(tmp_path, f'[{table}]\n{field} = ["SECRET"]\n'))
     assert "SECRET" not in caught.value.message
     assert field in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["collector:4318", "ftp://c/", "http://u:SECRET@c/", "http://c/?t=SECRET", "http://"]
+)
+def test_a_collector_that_is_none_or_a_secret_in_its_url_stops_the_start(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(flags={"tracing.endpoint": url})
+    assert "tracing.endpoint" in caught.value.message
+    assert "SECRET" not in caught.value.message
+    assert config.load(flags={"tracing.endpoint": "http://[::1]:4318/v1/traces"})
