@@ -247,6 +247,8 @@ LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of o
 STOP_CONFIRM_S = 2.0  # for the pongs to what is on its way when the daemon stops
 STOP_RESERVE_S = 0.5  # of the grace time, to write the last acknowledgements and close files
 TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
+NOTIFY_S = 2.0  # for room in the queue of the service manager; it empties it all the time
+UNIX_SOCKET_BYTES_MAX = 107  # of a path, the kernel's own number
 
 # --- command line ---------------------------------------------------------------------
 CLIENT_CONNECT_S = 10.0  # for the name, TCP and TLS together

@@ -14,6 +14,7 @@ from functools import partial
 import click
 import trio
 
+from dispatcher.cli.service_manager import ServiceManager
 from dispatcher.config import Settings, changed
 from dispatcher.errors import ConfigError
 from dispatcher.http.serving import server_tls
@@ -26,18 +27,25 @@ ReadSettings = Callable[[], Settings]
 
 
 async def reload_at(
-    hangups: AsyncIterator[int], hub: Hub, tls: ssl.SSLContext | None, read_settings: ReadSettings
+    hangups: AsyncIterator[int],
+    hub: Hub,
+    tls: ssl.SSLContext | None,
+    read_settings: ReadSettings,
+    manager: ServiceManager,
 ) -> None:
     """Reload at each signal, one after the other, until cancelled.
 
-    ``tls`` is the context that the listeners have.  Each side's certificates are taken over
-    whole, or left as they were with one line in the log that says why.
+    ``tls`` is the context that the listeners have, ``manager`` learns of each begin and end.
+    Each side's certificates are taken over whole, or left as they were with one line in the log
+    that says why.
     """
     async for _ in hangups:
+        await manager.tell_reloading()
         if tls is not None:
             await _reload("server", partial(_renew_server, tls, hub))
         await _reload("callbacks", hub.reload_callback_tls)
         await _tell_changes(hub.settings, read_settings)
+        await manager.tell("READY=1")
 
 
 async def _reload(side: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -16,7 +16,9 @@ from dispatcher import limits
 from dispatcher.cli.config import FILE_OPTION, load_settings
 from dispatcher.cli.reloading import ReadSettings, reload_at
 from dispatcher.cli.running import run
+from dispatcher.cli.service_manager import NO_MANAGER, ServiceManager, take_service_manager
 from dispatcher.config import Settings
+from dispatcher.errors import DispatcherError
 from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passed_sockets
 from dispatcher.http.server import Server
 from dispatcher.http.serving import listen, listen_internally, serve_http, serve_internal, server_tls, url_of
@@ -52,7 +54,9 @@ def serve(
     stderr.
 
     Listening sockets passed by systemd (LISTEN_FDS) are used instead of the addresses in the
-    settings; one with the name 'internal' is server.internal_listen.
+    settings; one with the name 'internal' is server.internal_listen.  A service manager that
+    asks for it (NOTIFY_SOCKET, WATCHDOG_USEC) is told when the daemon is ready, reloads, stops,
+    and that it lives; 'dispatcher systemd' prints units that use both.
 
     SIGHUP reads the files of certificates again, the server's and those for callbacks. No
     connection is dropped; new ones use what was read.
@@ -65,11 +69,12 @@ def serve(
     }
     log_to_stderr()
     passed = take_passed_sockets(os.environ, os.getpid())
+    manager = take_service_manager(os.environ, os.getpid())
 
     def read_settings() -> Settings:
         return _as_passed(load_settings(file, flags)[0], passed)
 
-    run(partial(run_daemon, read_settings, passed))
+    run(partial(run_daemon, read_settings, passed, manager=manager))
 
 
 def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:
@@ -83,7 +88,10 @@ def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:
 
 
 async def run_daemon(
-    read_settings: ReadSettings, passed: PassedSockets = _NONE_PASSED, world: World | None = None
+    read_settings: ReadSettings,
+    passed: PassedSockets = _NONE_PASSED,
+    world: World | None = None,
+    manager: ServiceManager = NO_MANAGER,
 ) -> None:
     """Open, listen, say so on stdout, and close in order at the first signal to stop."""
     settings = read_settings()
@@ -101,12 +109,26 @@ async def run_daemon(
             if settings.server.internal_listen:
                 internal = await listen_internally(settings.server, passed.internal)
                 servers.append(await nursery.start(serve_internal, hub, internal))
-            nursery.start_soon(reload_at, hangups, hub, tls, read_settings)
+            nursery.start_soon(reload_at, hangups, hub, tls, read_settings, manager)
+            status = partial(status_of, hub, url_of(listeners))
             print(f"ready {url_of(listeners)}\n", end="", flush=True)  # in one write
+            await manager.tell("READY=1", f"STATUS={status()}")
+            nursery.start_soon(manager.feed, status)
             await anext(signals)
+            await manager.tell("STOPPING=1", "STATUS=stopping")
             with trio.move_on_after(settings.server.grace_s - _reserve_s(settings)):
                 await _stop(hub, servers)
             nursery.cancel_scope.cancel()
+
+
+def status_of(hub: Hub, url: str) -> str:
+    """The daemon in one line, for the one who asks the service manager."""
+    try:
+        hub.parts.queue.check_accepting()
+    except DispatcherError as error:
+        return f"on {url}, but nothing is accepted: {error.message}"
+    channels, records = len(hub.parts.directory.channels()), hub.parts.queue.totals().records
+    return f"on {url}: {channels:,} channels, {records:,} records queued"
 
 
 async def _stop(hub: Hub, servers: Sequence[Server]) -> None:

@@ -203,12 +203,14 @@ def open_daemon(
     sockets: Sequence[socket.socket] = (),
     names: str = "",
     tls: ssl.SSLContext | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:
     """Start a daemon, wait until it is ready, stop it at the end; it must then exit with 0.
 
     With another ``exit_status`` the block has to see to that itself, with a signal.
     ``sockets`` are passed as systemd does, with their ``names`` (``LISTEN_FDNAMES``).
     ``tls`` is how its users connect when the ``config`` gives it a certificate for localhost.
+    ``environment`` comes on top of this process's own.
 
     ``folder`` holds its data, and a second daemon on the same folder finds them again.
     """
@@ -222,6 +224,7 @@ def open_daemon(
             stderr=stderr,
             text=True,
             pass_fds=[sock.fileno() for sock in sockets],
+            env={**os.environ, **(environment or {})},
         )
     try:
         yield Daemon(process, _wait_ready(process, log), data, log, tls)
