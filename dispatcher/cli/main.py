@@ -7,6 +7,7 @@ import sys
 import click
 
 from dispatcher.cli.accounts import accounts
+from dispatcher.cli.backup import backup, restore
 from dispatcher.cli.channels import channels
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
@@ -30,7 +31,22 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, keys, accounts, channels, peek, parked, stats, publish, tail, config, fsck):
+for command in (
+    serve,
+    demo,
+    keys,
+    accounts,
+    channels,
+    peek,
+    parked,
+    stats,
+    publish,
+    tail,
+    config,
+    fsck,
+    backup,
+    restore,
+):
     cli.add_command(command)
 
 

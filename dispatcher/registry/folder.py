@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dispatcher.errors import DataFolderError
 
+MANIFEST_NAME = "backup.json"  # a folder with this file is a backup, see backup.py
 SECRET_BYTES = 32  # as long as the digests it keys
 _PRIVATE = 0o600
 _OPEN_TO_OTHERS = 0o077
@@ -51,7 +52,7 @@ class DataFolder:
         """Make a file of this folder, empty, if it is not there; readable by the owner alone either way."""
         with _errors_in_words(path):
             os.close(_open_private(path))
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -82,12 +83,17 @@ def open_folder(
             if not may_create:
                 raise DataFolderError(f"there is no folder {path}; name a data folder with --data")
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         if not path.is_dir():
             raise DataFolderError(f"{path} is not a folder; name a data folder with --data")
         if path.stat().st_mode & _WRITABLE_BY_OTHERS:
             raise DataFolderError(
                 f"{path}: others may write to it; chmod 700 it, or name a new folder inside it"
+            )
+        if (path / MANIFEST_NAME).exists():
+            raise DataFolderError(
+                f"{path} is a backup, which is not served itself: "
+                f"'dispatcher restore --from {path} --data DIR' makes a data folder of it"
             )
         return DataFolder(path, _find_secret(path, may_create, random_bytes))
 
@@ -114,7 +120,7 @@ def _make_secret(path: Path, random_bytes: Callable[[int], bytes]) -> None:
     Written under another name and then linked, so that a reader never finds half of it.
     """
     draft = path.with_name(f"secret.{random_bytes(8).hex()}")
-    descriptor = _create_private(draft)
+    descriptor = create_private(draft)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(random_bytes(SECRET_BYTES))
@@ -125,7 +131,7 @@ def _make_secret(path: Path, random_bytes: Callable[[int], bytes]) -> None:
         pass  # the other's secret is as good
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _read_secret(path: Path) -> bytes:
@@ -141,7 +147,7 @@ def _read_secret(path: Path) -> bytes:
     return secret
 
 
-def _create_private(path: Path) -> int:
+def create_private(path: Path) -> int:
     """Make a file that its owner alone may read.  Raises ``FileExistsError``."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
     if os.geteuid() == 0:
@@ -154,7 +160,7 @@ def _create_private(path: Path) -> int:
 def _open_private(path: Path) -> int:
     """Open a file, made if it is not there, and see to it that its owner alone may read it."""
     try:
-        return _create_private(path)
+        return create_private(path)
     except FileExistsError:
         pass
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -176,7 +182,7 @@ def _take(lock: int, folder: Path) -> None:
     os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
