@@ -9,6 +9,7 @@ import click
 from dispatcher.cli.accounts import accounts
 from dispatcher.cli.backup import backup, restore
 from dispatcher.cli.channels import channels
+from dispatcher.cli.completion import completion
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.fsck import fsck
@@ -18,6 +19,7 @@ from dispatcher.cli.peek import peek
 from dispatcher.cli.publish import publish
 from dispatcher.cli.serve import serve
 from dispatcher.cli.stats import stats
+from dispatcher.cli.systemd import systemd
 from dispatcher.cli.tail import tail
 from dispatcher.errors import ConfigError, DispatcherError
 
@@ -46,6 +48,8 @@ for command in (
     fsck,
     backup,
     restore,
+    systemd,
+    completion,
 ):
     cli.add_command(command)
 
