@@ -252,6 +252,7 @@ UNIX_SOCKET_BYTES_MAX = 107  # of a path, the kernel's own number
 
 # --- command line ---------------------------------------------------------------------
 BACKUP_STEP_BYTES = 1 * MIB  # copied at a time
+DOCTOR_SYNCS = 50  # small writes that the disk is judged by
 CLIENT_CONNECT_S = 10.0  # for the name, TCP and TLS together
 CLIENT_REQUEST_S = REQUEST_BODY_TIMEOUT_S + RESPONSE_STALL_S  # what the server itself allows
 CLIENT_RECEIVE_BYTES = 64 * KIB

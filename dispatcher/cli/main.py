@@ -12,6 +12,7 @@ from dispatcher.cli.channels import channels
 from dispatcher.cli.completion import completion
 from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
+from dispatcher.cli.doctor import doctor
 from dispatcher.cli.fsck import fsck
 from dispatcher.cli.keys import keys
 from dispatcher.cli.parked import parked
@@ -50,6 +51,7 @@ for command in (
     restore,
     systemd,
     completion,
+    doctor,
 ):
     cli.add_command(command)
 

@@ -1,0 +1,91 @@
+"""The doctor on real folders, with and without a daemon; names resolve as the test says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.certificates import Authority, Files
+from support.daemon import DISPATCHER, new_tenant, open_daemon
+
+from dispatcher.cli.checkup import Finding, Level
+from dispatcher.cli.doctor import examine
+from dispatcher.config import CallbackSettings, ServerSettings, Settings, StorageSettings
+
+pytestmark = pytest.mark.slow
+
+COMMAND_S = 30.0
+
+
+def doctor(*arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = subprocess.run(
+        [*DISPATCHER, "doctor", "--json", *arguments], capture_output=True, text=True, timeout=COMMAND_S
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, {finding["check"]: finding for finding in json.loads(done.stdout)}
+
+
+def found(settings: Settings, name: str | None = None, error: OSError | None = None) -> dict[str, Finding]:
+    def resolve(host: str) -> None:
+        if error is not None:
+            raise error
+
+    return {finding.check: finding for finding in examine(settings, name, resolve)}
+
+
+async def test_a_daemon_that_runs_is_found_ready_and_the_folder_is_left_as_it_was(tmp_path: Path) -> None:
+    with open_daemon(tmp_path) as daemon:
+        await new_tenant(daemon)
+        before = sorted(path.name for path in daemon.data.iterdir())
+        (tmp_path / "its.toml").write_text(f'[server]\nlisten = "127.0.0.1:{daemon.port}"\n')
+        status, findings = doctor(f"--data={daemon.data}", f"--config={tmp_path}/its.toml")
+        assert sorted(path.name for path in daemon.data.iterdir()) == before
+    assert status == 0
+    assert findings["daemon"]["text"] == "one serves this folder, and is ready"
+    assert findings["data folder"]["level"] == "ok"
+    assert findings["keys"]["text"] == "there is no key of role admin"
+    assert "disk sync" in findings
+    _, findings = doctor(f"--data={tmp_path}/data")
+    assert findings["daemon"]["level"] == "warn"
+
+
+def test_a_secret_that_others_may_read_fails(tmp_path: Path) -> None:
+    with open_daemon(tmp_path):
+        pass
+    (tmp_path / "data" / "secret").chmod(0o644)
+    status, findings = doctor(f"--data={tmp_path}/data")
+    assert status == 1
+    assert findings["data folder"]["level"] == "fail"
+    assert "secret" in findings["data folder"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(90, Level.OK), (3, Level.WARN), (-1, Level.FAIL)], ids=["long", "short", "over"]
+)
+def test_a_certificate_is_judged_by_its_end(tmp_path: Path, days: int, level: Level) -> None:
+    files = Files(tmp_path / "server.pem", tmp_path / "server.key")
+    files.write(Authority().issue("localhost", until=datetime.now(UTC) + timedelta(days=days)))
+    server = ServerSettings(tls_certificate=str(files.certificate), tls_key=str(files.key))
+    settings = Settings(server=server, storage=StorageSettings(data=str(tmp_path / "none")))
+    assert found(settings)["server.tls_certificate"].level is level
+
+
+def test_a_key_of_another_certificate_fails(tmp_path: Path) -> None:
+    ours, other = (Files(tmp_path / f"{n}.pem", tmp_path / f"{n}.key") for n in ("ours", "other"))
+    for files in (ours, other):
+        files.write(Authority().issue("localhost"))
+    server = ServerSettings(tls_certificate=str(ours.certificate), tls_key=str(other.key))
+    settings = Settings(server=server, storage=StorageSettings(data=str(tmp_path / "none")))
+    assert found(settings)["server.tls_certificate"].level is Level.FAIL
+
+
+def test_a_name_that_does_not_resolve_and_a_proxy_that_is_not_there_fail(tmp_path: Path) -> None:
+    callbacks = CallbackSettings(proxy="http://127.0.0.1:1")
+    settings = Settings(callbacks=callbacks, storage=StorageSettings(data=str(tmp_path / "none")))
+    findings = found(settings, "receiver.test", OSError(0, "nobody knows it"))
+    assert findings["names"].level is Level.FAIL
+    assert findings["callbacks.proxy"].level is Level.FAIL
+    assert found(settings, "receiver.test")["names"].level is Level.OK
