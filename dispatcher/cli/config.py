@@ -53,10 +53,11 @@ def show(file: Path | None, as_json: bool) -> None:
 
 @config.command()
 @FILE_OPTION
-def check(file: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line: what was set, and where.")
+def check(file: Path | None, as_json: bool) -> None:
     """Say whether the settings are right; exit 2 and name the place when not."""
-    load_settings(file, {})
-    click.echo("the settings are right")
+    _, origins = load_settings(file, {})
+    click.echo(msgspec.json.encode({"set": origins}) if as_json else "the settings are right")
 
 
 def _text(value: object) -> str:

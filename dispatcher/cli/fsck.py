@@ -32,14 +32,17 @@ class Finding(msgspec.Struct, frozen=True):
     required=True,
     help="The data folder.",
 )
-def fsck(folder: Path) -> None:
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
+def fsck(folder: Path, is_json: bool) -> None:
     """Check a data folder, say what it holds and what is wrong with it.
 
     Changes nothing.  Exit 0 when all is well, 1 when something is damaged.  Beside a running
     dispatcher the journal may seem to end in the middle of a group: that is no damage.
     """
     findings = [*registry_findings(folder / REGISTRY_FILE), *journal_findings(folder / JOURNAL_FOLDER)]
-    for finding in findings:
+    if is_json:
+        click.echo(msgspec.json.encode(findings))
+    for finding in () if is_json else findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.text}")
     wrong = sum(finding.is_wrong for finding in findings)
     if wrong:

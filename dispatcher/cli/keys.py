@@ -182,7 +182,8 @@ def list_(data: Path, is_json: bool) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @DATA_OPTION
-def revoke(key_id: str, data: Path) -> None:
+@JSON_OPTION
+def revoke(key_id: str, data: Path, is_json: bool) -> None:
     """Revoke the key with this ID, as 'keys list' shows it.
 
     It stops within a second, and WebSockets opened with it are closed.  The
@@ -194,6 +195,8 @@ def revoke(key_id: str, data: Path) -> None:
         folder = open_folder(data, may_create=False)
         with_registry(folder, partial(_revoke, key_id=key_id))
         poke(folder)
+    if is_json:
+        click.echo(msgspec.json.encode({"id": key_id, "revoked": True}))
     click.echo(f"{key_id}: revoked", err=True)
 
 
