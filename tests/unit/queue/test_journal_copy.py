@@ -12,6 +12,7 @@ from support.journal_folder import SMALL, Folder, contents, options, publish
 
 from dispatcher.errors import DataFolderError
 from dispatcher.model import Position
+from dispatcher.queue import journal_copy
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.journal_copy import HeldJournal
 from dispatcher.queue.native import NativeQueue
@@ -138,3 +139,21 @@ def test_a_segment_that_is_cut_short_is_told(tmp_path: Path) -> None:
     (tmp_path / "00000001.seg").write_bytes(b"NDSG")
     with pytest.raises(DataFolderError, match="cut short"):
         HeldJournal(tmp_path)
+
+
+async def test_a_segment_that_comes_while_the_others_are_opened_is_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was made for may be all that is left of a segment that went before it could be opened."""
+    source = tmp_path / "source"
+    source.mkdir()
+    async with Folder(source).opened(KNOWN, sizes=SMALL) as (queue, _):
+        await publish(queue, 3)
+    async with Folder(source).opened(KNOWN, sizes=SMALL) as (queue, _):  # begins a segment
+        await publish(queue, 3, start=4)
+    listed = journal_copy._numbers
+    seen_first = iter([[1]])
+    monkeypatch.setattr(journal_copy, "_numbers", lambda folder: next(seen_first, None) or listed(folder))
+    await trio.to_thread.run_sync(copy, source, tmp_path / "copy")
+    ones, _, is_damaged = await recovered(tmp_path / "copy")
+    assert (len(ones), is_damaged) == (6, False)
