@@ -85,6 +85,7 @@ class Residency:
         self._room: trio.Event | None = None  # somebody waits for memory
         self._demand_bytes = 0  # beside the reserve, for someone who found no memory
         self._is_full = False
+        self._is_known_full = False
         self.blocking_fetches = 0
 
     def __repr__(self) -> str:
@@ -112,10 +113,10 @@ class Residency:
     # --- memory for what comes ----------------------------------------------------------
 
     def check_accepting(self) -> None:
-        """Raise ``StorageFull`` when memory is used up and the disk takes nothing out of it."""
+        """Raise ``StorageFull`` when memory is used up and nothing can be taken out of it."""
         stats = self._read_stats()
         if self._is_full and stats.free_bytes < stats.reserve_bytes + limits.RELIEF_STEP_BYTES_MIN:
-            raise _storage_full()
+            raise self._storage_full()
 
     def note(self) -> None:
         """Chunks were taken or given back."""
@@ -137,7 +138,7 @@ class Residency:
             raise _memory_full(wanted_bytes)
         self._demand(wanted_bytes)
         if self._is_full:
-            raise _storage_full()
+            raise self._storage_full()
         raise JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1.0)
 
     def _demand(self, wanted_bytes: int) -> None:
@@ -175,10 +176,12 @@ class Residency:
             self._demand_bytes = 0
         free_bytes = stats.free_bytes
         status = lib.nd_out_begin(self._raw, max(wanted_bytes, stats.target_bytes))
-        if self._read_stats().free_bytes > free_bytes:
+        stats = self._read_stats()
+        if stats.free_bytes > free_bytes:
             self._tell_room()
         if status != lib.ND_OK:
-            self._is_full = status == lib.ND_ERR_NOSPACE
+            self._is_known_full = bool(stats.is_known_full) and stats.free_bytes < wanted_bytes
+            self._is_full = status == lib.ND_ERR_NOSPACE or self._is_known_full
         return bool(status == lib.ND_OK)
 
     async def _pause_when_full(self) -> None:
@@ -255,6 +258,19 @@ class Residency:
             self._room = trio.Event()
         await self._room.wait()
 
+    def _storage_full(self) -> DispatcherError:
+        if self._is_known_full:
+            return StorageFull(
+                "what has to be known of the events on the disk that newer ones may supersede takes all the "
+                "memory for it: raise storage.memory_bytes, or let fewer channels keep the latest",
+                retry_after_s=limits.JOURNAL_RETRY_S,
+            )
+        return StorageFull(
+            "memory is used up, and the disk takes nothing out of it: make room on the disk of the data "
+            "folder, or raise storage.disk_bytes, and post again",
+            retry_after_s=limits.JOURNAL_RETRY_S,
+        )
+
     def _read_stats(self) -> Any:
         """The core's figures; overwritten by the next call."""
         lib.nd_residency_stats(self._raw, self._stats)
@@ -273,14 +289,6 @@ def _check_read(status: int, channel: ChannelRing) -> None:
             f"the disk does not give back what channel {channel.number} has in the scratch file; check "
             "it and start the dispatcher again: the journal still has the events"
         )
-
-
-def _storage_full() -> DispatcherError:
-    return StorageFull(
-        "memory is used up, and the disk takes nothing out of it: make room on the disk of the data "
-        "folder, or raise storage.disk_bytes, and post again",
-        retry_after_s=limits.JOURNAL_RETRY_S,
-    )
 
 
 def _memory_full(wanted_bytes: int) -> DispatcherError:

@@ -36,6 +36,7 @@
 #define ND_OUT_CHUNKS_MAX  1024u                /* of one step */
 #define ND_RESERVE_SHARE   4u                   /* this part of the pool is for what comes back */
 #define ND_FREE_SHARE      8u                   /* and this one is kept free besides */
+#define ND_KNOWN_SHARE     8u                   /* as much of it again may be taken for what is known of cold records */
 #define ND_TAILS_SHARE     4u                   /* this part is enough for the chunks that are written to */
 
 /* cffi: begin */
@@ -48,6 +49,9 @@ typedef struct {
     uint64_t disk_bytes;        /* the scratch file's place on the disk */
     uint64_t disk_bytes_max;
     uint64_t slot_bytes;        /* of it, in use */
+    uint64_t known_bytes;       /* of memory beside the pool, for what has to be known of cold records: */
+    uint64_t known_bytes_max;   /* with more, chunks of rings that keep the latest stay in memory */
+    uint32_t is_known_full;     /* some do; nothing that was known has been forgotten since */
     uint32_t is_wanted;         /* whether nd_out_begin has something to do */
 } nd_residency_stats_t;
 

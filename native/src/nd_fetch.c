@@ -187,16 +187,18 @@ static int put(nd_ring *ring, const returning *item, uint64_t *gone_bytes)
         if (run_at(ring, index)->slot != item->slot) return 0;
     }
     if (!run_is_cold(run_at(ring, index))) return 0;
+    int has_moved = 0;
     for (uint32_t i = chunk_first(ring, index), end = chunk_last(ring, index); i <= end; i++) {
         run *back = run_at(ring, i);
-        nd_run_free_seqs(ring, back);
         back->chunk = item->chunk;
         back->chunk_bytes = item->chunk_bytes;
         ring->tenant.runs_cold--;
+        has_moved |= nd_run_close_up(ring, back);
         if (back->gone > 0) *gone_bytes += step_over_gone(back);
     }
     ring->tenant.chunks++;
     ring->tenant.copies++;
+    if (has_moved) nd_chunk_open(ring, index);
     return 1;
 }
 

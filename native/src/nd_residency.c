@@ -116,39 +116,12 @@ void nd_run_give(nd_ring *ring, const run *item)
     if (item->chunk != NULL) ring->tenant.copies--;
 }
 
-void nd_run_free_seqs(nd_ring *ring, run *item)
-{
-    if (item->seqs == NULL) return;
-    nd_pool_release(ring->pool, item->seqs, (item->count + item->gone) * sizeof *item->seqs);
-    item->seqs = NULL;
-}
-
-/* Write down the seqs of a run with holes, which nobody can look up in the cold.  False: no
- * memory, or the run is damaged, or its seqs are too far apart for it. */
-static int keep_seqs(nd_ring *ring, run *item)
-{
-    if (run_is_dense(item)) return 1;
-    if (item->last_seq - item->first_seq > UINT32_MAX) return 0;
-    item->seqs = nd_pool_allocate(ring->pool, item->count * sizeof *item->seqs);
-    if (item->seqs == NULL) return 0;
-    nd_span span = nd_run_span(item);
-    for (uint32_t i = 0; i < item->count; i++) {                /* the run's records */
-        const nd_record *record = nd_span_next(&span);
-        if (record == NULL) {
-            nd_run_free_seqs(ring, item);
-            return 0;
-        }
-        item->seqs[i] = (uint32_t)(record->seq - item->first_seq);
-    }
-    return 1;
-}
-
 int nd_chunk_leave(nd_ring *ring, uint32_t first, uint32_t last)
 {
     int can_leave = 1;
-    for (uint32_t i = first; i <= last && can_leave; i++) can_leave = keep_seqs(ring, run_at(ring, i));
+    for (uint32_t i = first; i <= last && can_leave; i++) can_leave = nd_run_know(ring, run_at(ring, i));
     if (!can_leave) {
-        for (uint32_t i = first; i <= last; i++) nd_run_free_seqs(ring, run_at(ring, i));
+        for (uint32_t i = first; i <= last; i++) nd_run_forget(ring, run_at(ring, i));
         return 0;
     }
     nd_pool_give(ring->pool, run_at(ring, first)->chunk);
@@ -259,8 +232,8 @@ static int choose_of(nd_residency *residency, nd_ring *ring, uint64_t bytes, uin
     return 1;
 }
 
-/* Choose what to write out, from the coldest ring on; of rings that are looked through for
- * superseded records, which the cold forbids, only when the others have nothing left. */
+/* Choose what to write out, from the coldest ring on; of rings that keep the latest, of which
+ * each cold record has to be known, only when the others have nothing left. */
 static void choose(nd_residency *residency, uint64_t bytes)
 {
     if (bytes > ND_OUT_BYTES_MAX) bytes = ND_OUT_BYTES_MAX;
@@ -415,6 +388,9 @@ void nd_residency_stats(const nd_residency *residency, nd_residency_stats_t *out
         .disk_bytes = scratch.bytes_on_disk,
         .disk_bytes_max = scratch.bytes_max,
         .slot_bytes = scratch.bytes_out,
+        .known_bytes = residency->known_bytes,
+        .known_bytes_max = pool.bytes_max / ND_KNOWN_SHARE,
+        .is_known_full = residency->is_known_full,
     };
     out->is_wanted = out->free_bytes < out->target_bytes || nd_scratch_has_spare(residency->scratch);
 }

@@ -32,6 +32,8 @@ struct nd_residency {
     nd_ring    *coldest[LISTS], *warmest[LISTS];
     uint64_t    touches, steps;
     uint64_t    rings;          /* that hold records */
+    uint64_t    known_bytes;    /* taken for what is known of cold records */
+    uint32_t    is_known_full;  /* a chunk had to stay because no more can be known */
     nd_fetch   *fetches;        /* going on */
 
     /* the step that goes on */
@@ -52,6 +54,14 @@ static inline uint32_t chunk_first(const nd_ring *ring, uint32_t index)
 
 /* Take the memory from the runs of a chunk that has a slot.  False: it has to stay. */
 int nd_chunk_leave(nd_ring *ring, uint32_t first, uint32_t last);
+
+/* Write down which records a run has that is about to become cold, if that has to be known.
+ * False: no memory, or the run is damaged, or its seqs are too far apart for it. */
+int nd_run_know(nd_ring *ring, run *item);
+
+/* A run is back: close up where known records went, and know no more.  Whether others moved
+ * in the chunk, whose slot then is of no use. */
+int nd_run_close_up(nd_ring *ring, run *item);
 
 /* A ring is being closed: no fetch and no step may meet it again. */
 void nd_fetches_forget(nd_residency *residency, const nd_ring *ring);

@@ -61,7 +61,7 @@ static void runs_remove(nd_ring *ring, uint32_t from, uint32_t to)
         run *item = run_at(ring, i);
         const int next_shares = i + 1 < ring->count && runs_share(run_at(ring, i + 1), item);
         const int one_before_shares = from > 0 && runs_share(run_at(ring, from - 1), item);
-        nd_run_free_seqs(ring, item);
+        nd_run_forget(ring, item);
         if (run_is_cold(item)) ring->tenant.runs_cold--;
         if (!next_shares && !one_before_shares) nd_run_give(ring, item);
     }
@@ -109,25 +109,13 @@ nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, 
     return is_found ? ND_OK : ND_ERR_CORRUPT;
 }
 
-/* How many records of a cold run with holes come before a seq, which is not before its first. */
-static uint32_t seqs_before(const run *item, uint64_t seq)
-{
-    uint32_t low = 0, high = item->count;
-    while (low < high) {                                        /* halves: at most 32 turns */
-        const uint32_t middle = low + (high - low) / 2;
-        if (item->first_seq + item->seqs[middle] < seq) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
 /* How many of a run's records have seqs from first to last, both within the run's;
  * none when a header on the way is damaged. */
 static uint64_t count_in(const nd_ring *ring, const run *item, uint64_t first_seq, uint64_t last_seq)
 {
     if (run_is_dense(item)) return last_seq - first_seq + 1;
     if (first_seq == item->first_seq && last_seq == item->last_seq) return item->count;
-    if (run_is_cold(item)) return seqs_before(item, last_seq + 1) - seqs_before(item, first_seq);
+    if (run_is_cold(item)) return nd_run_known_before(item, last_seq + 1) - nd_run_known_before(item, first_seq);
     nd_cut from, to;
     if (!nd_cut_at(ring, item, first_seq, NULL, &from) || !nd_cut_at(ring, item, last_seq + 1, NULL, &to)) return 0;
     return from.rest.records - to.rest.records;
@@ -152,7 +140,7 @@ uint64_t nd_ring_next_seq(const nd_ring *ring, uint64_t seq)
     if (index == ring->count) return 0;
     const run *item = run_at(ring, index);
     if (seq <= item->first_seq) return item->first_seq;
-    if (item->seqs != NULL) return item->first_seq + item->seqs[seqs_before(item, seq)];
+    if (item->known != NULL) return item->first_seq + item->known[nd_run_known_before(item, seq)].seq;
     nd_cut at;
     return run_is_dense(item) || !nd_cut_at(ring, item, seq, NULL, &at) ? seq : at.rest.first_seq;
 }
@@ -164,7 +152,7 @@ int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
         if (index == ring->count || run_at(ring, index)->first_seq > seq) return 0;
         const run *item = run_at(ring, index);
         if (run_is_dense(item)) return 1;
-        if (run_is_cold(item)) return seqs_before(item, seq + 1) > seqs_before(item, seq);
+        if (run_is_cold(item)) return nd_run_known_before(item, seq + 1) > nd_run_known_before(item, seq);
         *near = nd_run_span(item);
     }
     while (near->records > 0 && near->first_seq < seq) {        /* at most the run's records */
@@ -189,7 +177,7 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
     ring->shown_seq = UINT64_MAX;
     ring->queue_bytes = queue_bytes;
     ring->sweep_credit = nd_sweep_credit(ring, UINT64_MAX);
-    ring->overflow = (uint8_t)overflow;
+    (void)nd_ring_set_overflow(ring, overflow);
     *out = ring;
     return ND_OK;
 }
@@ -198,6 +186,7 @@ nd_overflow nd_ring_set_overflow(nd_ring *ring, nd_overflow overflow)
 {
     const nd_overflow before = (nd_overflow)ring->overflow;
     ring->overflow = (uint8_t)overflow;
+    if (overflow == ND_OVERFLOW_KEEP_LATEST) ring->keeps_latest = 1;
     return before;
 }
 
@@ -230,6 +219,14 @@ nd_place nd_ring_slice_end(const nd_ring *ring) { return ring->slice_end; }
 
 /* --- in flight ------------------------------------------------------------------- */
 
+/* Stored bytes of known records [from, to) of a cold run. */
+static uint64_t known_bytes(const run *item, uint32_t from, uint32_t to)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = from; i < to; i++) bytes += item->known[i].bytes;
+    return bytes;
+}
+
 /* Stored bytes of the records before a place; of a run in which it cannot be found, all. */
 static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
 {
@@ -239,6 +236,7 @@ static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
     if (reaching == ring->count) return bytes;
     const run *item = run_at(ring, reaching);
     if (item->first_seq >= place->seq) return bytes;
+    if (item->known != NULL) return bytes + known_bytes(item, 0, nd_run_known_before(item, place->seq));
     nd_cut at;
     return bytes + (nd_cut_at(ring, item, place->seq, place, &at) ? at.rest.offset - item->begin : run_bytes(item));
 }
@@ -295,17 +293,15 @@ static void run_cut_front(run *item, const nd_cut *at, nd_removed *removed)
 /* Take the records up to a seq, which is not the last, out of a cold run; what they take stays. */
 static void run_forget_front(run *item, uint64_t upto_seq, nd_removed *removed)
 {
-    uint32_t *seqs = item->seqs;
-    const uint32_t count = seqs != NULL ? seqs_before(item, upto_seq + 1) : (uint32_t)(upto_seq + 1 - item->first_seq);
-    const uint32_t by = seqs != NULL ? seqs[count] : count;
-    removed_add(removed, (leaving){
-        .count = count, .first_seq = item->first_seq,
-        .last_seq = item->first_seq + (seqs != NULL ? seqs[count - 1] : count - 1),
-    });
+    if (item->known != NULL) {
+        nd_run_remove_known(item, 0, nd_run_known_before(item, upto_seq + 1), removed);
+        return;
+    }
+    const uint32_t count = (uint32_t)(upto_seq + 1 - item->first_seq);
+    removed_add(removed, (leaving){.count = count, .first_seq = item->first_seq, .last_seq = upto_seq});
     item->gone += count;
     item->count -= count;
-    item->first_seq += by;
-    for (uint32_t i = 0; seqs != NULL && i < item->count; i++) seqs[i] = seqs[i + count] - by;
+    item->first_seq += count;
 }
 
 static void run_count_whole(const run *item, nd_removed *removed)
@@ -421,6 +417,18 @@ static void remove_inside(nd_ring *ring, uint32_t index, const nd_cut *at, uint6
     item->newest_unix_ms = at->before_unix_ms;
 }
 
+/* Take known records out of a cold run, from a place on until bytes_min are gone or none is left
+ * behind it.  False: all of the run would go. */
+static int remove_known(run *item, uint32_t from, uint64_t bytes_min, nd_removed *out)
+{
+    uint32_t to = from;
+    uint64_t bytes = 0;
+    while (to < item->count && bytes < bytes_min) bytes += item->known[to++].bytes;
+    if (to - from == item->count) return 0;
+    nd_run_remove_known(item, from, to, out);
+    return 1;
+}
+
 void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
 {
     *out = (nd_removed){0};
@@ -428,9 +436,11 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     uint32_t from = nd_run_reaching(ring, seq);
     uint32_t to = from;
     if (from < ring->count && run_at(ring, from)->first_seq < seq) {
+        run *item = run_at(ring, from);
         nd_cut at;
-        if (run_is_cold(run_at(ring, from))) {
-            from++;                     /* all of it counts as in flight */
+        if (run_is_cold(item)) {        /* all of it counts as in flight, unless its records are known */
+            if (item->known != NULL) (void)remove_known(item, nd_run_known_before(item, seq), bytes_min, out);
+            from++;
         } else if (nd_cut_at(ring, run_at(ring, from), seq, NULL, &at)) {
             remove_inside(ring, from, &at, bytes_min, out);
             from++;
@@ -442,6 +452,7 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     }
     while (to < ring->count && out->bytes < bytes_min) {        /* a run each turn */
         run *item = run_at(ring, to);
+        if (item->known != NULL && remove_known(item, 0, bytes_min - out->bytes, out)) break;
         if (run_bytes(item) > bytes_min - out->bytes && !run_is_cold(item)) {
             nd_cut at = nd_cut_of(item);
             nd_cut_move(&at, item, bytes_min - out->bytes);

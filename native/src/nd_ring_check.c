@@ -31,6 +31,24 @@ static nd_status check_records(const nd_ring *ring, const run *item, sums *s)
     return span.bytes_count == 0 && s->newest_unix_ms == item->newest_unix_ms ? ND_OK : ND_ERR_CORRUPT;
 }
 
+static nd_status check_unknown(const nd_ring *ring, const run *item, sums *s)
+{
+    if (item->first_seq <= ring->in_flight_seq) s->held_bytes += run_bytes(item);
+    return run_is_dense(item) && item->gone_bytes == 0 ? ND_OK : ND_ERR_CORRUPT;
+}
+
+static nd_status check_known(const nd_ring *ring, const run *item, sums *s)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < item->count; i++) {
+        if (i > 0 && item->known[i - 1].seq >= item->known[i].seq) return ND_ERR_CORRUPT;
+        if (item->first_seq + item->known[i].seq <= ring->in_flight_seq) s->held_bytes += item->known[i].bytes;
+        bytes += item->known[i].bytes;
+    }
+    const int is_right = item->known[0].seq == 0 && item->known[item->count - 1].seq == item->last_seq - item->first_seq;
+    return is_right && bytes == run_bytes(item) ? ND_OK : ND_ERR_CORRUPT;
+}
+
 static nd_status check_run(const nd_ring *ring, const run *item, sums *s)
 {
     if (item->count == 0 || item->begin >= item->end) return ND_ERR_CORRUPT;
@@ -39,16 +57,12 @@ static nd_status check_run(const nd_ring *ring, const run *item, sums *s)
         .count = item->count, .bytes = run_bytes(item), .first_seq = item->first_seq, .last_seq = item->last_seq,
     });
     if (!run_is_cold(item)) {
-        if (item->end > item->chunk_bytes || item->gone != 0 || item->seqs != NULL) return ND_ERR_CORRUPT;
+        if (item->end > item->chunk_bytes || item->gone != 0 || item->gone_bytes != 0 || item->known != NULL) return ND_ERR_CORRUPT;
         return check_records(ring, item, s);
     }
     s->runs_cold++;
-    if (item->first_seq <= ring->in_flight_seq) s->held_bytes += run_bytes(item);
-    if (item->seqs == NULL) return run_is_dense(item) && item->slot != ND_NOWHERE ? ND_OK : ND_ERR_CORRUPT;
-    for (uint32_t i = 1; i < item->count; i++) {
-        if (item->seqs[i - 1] >= item->seqs[i]) return ND_ERR_CORRUPT;
-    }
-    return item->seqs[item->count - 1] == item->last_seq - item->first_seq ? ND_OK : ND_ERR_CORRUPT;
+    if (item->slot == ND_NOWHERE) return ND_ERR_CORRUPT;
+    return item->known == NULL ? check_unknown(ring, item, s) : check_known(ring, item, s);
 }
 
 nd_status nd_ring_check(const nd_ring *ring)

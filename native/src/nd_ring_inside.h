@@ -14,7 +14,9 @@
  *
  * A chunk lies in memory, or in a slot of the scratch file, or in both: it was brought
  * back, and is written to no more, so that it need not be written out again.  While it
- * lies in the slot alone its runs are cold; those with holes then keep their seqs.
+ * lies in the slot alone its runs are cold.  Of a cold run with holes, and of every one in
+ * a ring that keeps the latest, it is known which records it has, so that each can be
+ * found, superseded and dropped without being read; the chunk closes up when it is back.
  */
 #ifndef ND_RING_INSIDE_H
 #define ND_RING_INSIDE_H
@@ -25,14 +27,22 @@
 #include "nd_ring.h"
 #include "nd_slabs.h"
 
+/* A record of a cold run. */
+typedef struct {
+    uint64_t hash;              /* of its ep and path (nd_supersede.h); 0: nothing supersedes it */
+    uint32_t seq;               /* less the run's first_seq */
+    uint32_t bytes;             /* as stored */
+} cold_record;
+
 typedef struct {
     uint8_t  *chunk;            /* NULL: cold */
     uint64_t  slot;             /* in the scratch file; ND_NOWHERE: none */
-    uint32_t *seqs;             /* of each record, less first_seq; NULL unless it is cold and has holes */
+    cold_record *known;         /* of a cold run, each of count records; NULL: the run has no holes */
     uint32_t  chunk_bytes;
     uint32_t  begin, end;       /* offsets in the chunk */
     uint32_t  count;            /* of records; never 0 */
-    uint32_t  gone;             /* others that were removed while it was cold: still from begin on */
+    uint32_t  gone;             /* others that were removed while it was cold: when known is NULL, from begin on */
+    uint32_t  gone_bytes;       /* of these, in [begin, end), as far as the ring is smaller by them */
     uint64_t  first_seq, last_seq;
     uint64_t  oldest_unix_ms;   /* when its first record was received; earlier when others went in the cold */
     uint64_t  newest_unix_ms;   /* when its last record was received; both unless a header is damaged */
@@ -64,6 +74,7 @@ struct nd_ring {
     run        *runs;           /* runs[head .. head + count) */
     uint32_t    head, count, capacity;
     uint8_t     overflow;
+    uint8_t     keeps_latest;   /* has, or had, that policy: what is cold has to be known */
     uint8_t     is_appending;   /* stands in a route of the append that is going on */
     uint64_t    incarnation;
     uint64_t    epoch;          /* of the records behind all past ones */
@@ -90,7 +101,7 @@ static inline run *run_at(const nd_ring *ring, uint32_t index)
 
 static inline uint64_t run_bytes(const run *item)
 {
-    return item->end - item->begin;
+    return item->end - item->begin - item->gone_bytes;
 }
 
 /* Whether seqs have no holes. */
@@ -183,8 +194,17 @@ void nd_run_give(nd_ring *ring, const run *item);
  * going to be written to. */
 void nd_chunk_open(nd_ring *ring, uint32_t index);
 
-/* The seqs of a cold run are needed no more. */
-void nd_run_free_seqs(nd_ring *ring, run *item);
+/* What is known of a cold run's records is needed no more. */
+void nd_run_forget(nd_ring *ring, run *item);
+
+/* So many known records, with so many bytes, were taken out of the list of a cold run. */
+void nd_run_known_changed(run *item, uint32_t count, uint64_t bytes);
+
+/* How many records of a cold run that are known have seqs before this one. */
+uint32_t nd_run_known_before(const run *item, uint64_t seq);
+
+/* Take known records [from, to) out of a cold run, which keeps others; what they take stays. */
+void nd_run_remove_known(run *item, uint32_t from, uint32_t to, nd_removed *removed);
 
 /* A ring was written to, or other chunks of it are in memory than before. */
 void nd_tenant_changed(nd_ring *ring);

@@ -34,9 +34,27 @@ static uint32_t key_bytes_of(const uint8_t *body, uint32_t body_bytes, uint32_t 
     return at < body_bytes ? (uint32_t)at - key_at : 0;
 }
 
+nd_candidate nd_candidate_of(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
+                             uint32_t ep_bytes)
+{
+    const uint32_t key_bytes = kind == ND_KIND_NOTIFICATION ? key_bytes_of(body, body_bytes, ep_bytes) : 0;
+    if (key_bytes == 0) return (nd_candidate){0};
+    const uint8_t *key = body + ND_LITERAL_BYTES(ND_BODY_HEAD);
+    const uint64_t hash = nd_hash_bytes(key, key_bytes, ring->incarnation);
+    return (nd_candidate){.hash = hash > 0 ? hash : 1, .key = key, .key_bytes = key_bytes};
+}
+
 static nd_candidate *first_entry_of(const nd_marking *marking, uint64_t hash)
 {
     return &marking->entries[(uint32_t)(hash >> 32) & (marking->size - 1)];
+}
+
+/* Whether two are one resource.  Of what is cold no name is at hand: there the hash decides. */
+static int is_same(const nd_candidate *a, const nd_candidate *b)
+{
+    if (a->hash != b->hash) return 0;
+    if (a->key == NULL || b->key == NULL) return 1;
+    return a->key_bytes == b->key_bytes && memcmp(a->key, b->key, a->key_bytes) == 0;
 }
 
 /* The entry of a resource, or the free one where it belongs. */
@@ -44,11 +62,8 @@ static nd_candidate *entry_of(const nd_marking *marking, const nd_candidate *wan
 {
     nd_candidate *entry = first_entry_of(marking, wanted->hash);
     const nd_candidate *const end = marking->entries + marking->size;
-    while (entry->key != NULL) {                                /* ends: half of the entries are free */
-        if (entry->hash == wanted->hash && entry->key_bytes == wanted->key_bytes
-            && memcmp(entry->key, wanted->key, wanted->key_bytes) == 0) {
-            break;
-        }
+    while (entry->hash != 0) {                         /* ends: half of the entries are free */
+        if (is_same(entry, wanted)) break;
         entry++;
         if (entry == end) entry = marking->entries;
     }
@@ -71,7 +86,7 @@ static int entries_grow(nd_marking *marking)
     marking->entries = entries;
     marking->size = size;
     for (uint32_t i = 0; i < old_size; i++) {
-        if (old[i].key != NULL) *entry_of(marking, &old[i]) = old[i];
+        if (old[i].hash != 0) *entry_of(marking, &old[i]) = old[i];
     }
     if (old != NULL) nd_pool_release(marking->ring->pool, old, old_size * sizeof *old);
     return 1;
@@ -89,7 +104,7 @@ static int enter_ahead(nd_marking *marking)
     }
     for (uint32_t i = 0; i < count; i++) {
         nd_candidate *entry = entry_of(marking, &marking->ahead[i]);
-        if (entry->key != NULL) marking->out->gone[entry->number / 64] |= 1ull << (entry->number % 64);
+        if (entry->hash != 0) marking->out->gone[entry->number / 64] |= 1ull << (entry->number % 64);
         else marking->filled++;
         *entry = marking->ahead[i];
     }
@@ -98,19 +113,31 @@ static int enter_ahead(nd_marking *marking)
 }
 
 /* A record in its turn.  False: no memory. */
-static int mark(nd_marking *marking, uint32_t kind, const uint8_t *body, uint32_t body_bytes, uint32_t ep_bytes)
+static int mark(nd_marking *marking, nd_candidate candidate)
 {
     const uint64_t number = marking->next++;
-    const uint32_t key_bytes = kind == ND_KIND_NOTIFICATION ? key_bytes_of(body, body_bytes, ep_bytes) : 0;
-    if (key_bytes == 0) return 1;
-    const uint8_t *key = body + ND_LITERAL_BYTES(ND_BODY_HEAD);
-    const uint64_t hash = nd_hash_bytes(key, key_bytes, marking->ring->incarnation);
-    if (marking->entries != NULL) __builtin_prefetch(first_entry_of(marking, hash));
-    marking->ahead[marking->ahead_count] = (nd_candidate){
-        .key = key, .hash = hash, .key_bytes = key_bytes, .number = (uint32_t)number,
-    };
+    if (candidate.hash == 0) return 1;
+    if (marking->entries != NULL) __builtin_prefetch(first_entry_of(marking, candidate.hash));
+    candidate.number = (uint32_t)number;
+    marking->ahead[marking->ahead_count] = candidate;
     marking->ahead_count++;
     return marking->ahead_count < ND_CANDIDATES_AHEAD || enter_ahead(marking);
+}
+
+/* The first known record of a cold run that is not in flight; its count when there is none, or none is known. */
+static uint32_t first_waiting(const nd_ring *ring, const run *item)
+{
+    if (item->known == NULL) return item->count;
+    return item->first_seq > ring->in_flight_seq ? 0 : nd_run_known_before(item, ring->in_flight_seq + 1);
+}
+
+/* False: no memory. */
+static int mark_known(nd_marking *marking, const run *item)
+{
+    for (uint32_t i = first_waiting(marking->ring, item); i < item->count; i++) {       /* the run's records */
+        if (!mark(marking, (nd_candidate){.hash = item->known[i].hash})) return 0;
+    }
+    return 1;
 }
 
 /* The records of the runs in which there are some not in flight.  1; 0: no memory; -1: damage. */
@@ -118,13 +145,20 @@ static int mark_waiting(nd_marking *marking)
 {
     const nd_ring *ring = marking->ring;
     for (uint32_t i = nd_run_reaching(ring, ring->in_flight_seq + 1); i < ring->count; i++) {
-        if (run_is_cold(run_at(ring, i))) continue;
-        nd_span span = nd_run_span(run_at(ring, i));
+        const run *item = run_at(ring, i);
+        if (run_is_cold(item)) {
+            if (!mark_known(marking, item)) return 0;
+            continue;
+        }
+        nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || !nd_header_is_possible(record)) return -1;
             if (record->seq <= ring->in_flight_seq) continue;
-            if (!mark(marking, record->kind, nd_record_body(record), record->body_bytes, record->ep_bytes)) return 0;
+            if (!mark(marking, nd_candidate_of(ring, record->kind, nd_record_body(record), record->body_bytes,
+                                              record->ep_bytes))) {
+                return 0;
+            }
         }
         if (span.bytes_count != 0) return -1;
     }
@@ -153,7 +187,29 @@ int nd_marking_add(nd_marking *marking, const uint8_t *body, uint64_t meta)
         marking->next++;
         return 1;
     }
-    return mark(marking, nd_meta_kind(meta), body, nd_meta_body_bytes(meta), nd_meta_ep_bytes(meta));
+    return mark(marking, nd_candidate_of(marking->ring, nd_meta_kind(meta), body, nd_meta_body_bytes(meta),
+                                        nd_meta_ep_bytes(meta)));
+}
+
+/* Counting what goes, while it lasts. */
+typedef struct {
+    nd_superseded *out;
+    uint64_t holes_max;
+    uint64_t number;            /* of the next record that is not in flight */
+    int      was_gone;
+} counting;
+
+static void count_one(counting *c, uint64_t bytes)
+{
+    nd_superseded *out = c->out;
+    const uint64_t number = c->number++;
+    if (nd_is_gone(out, number) && !c->was_gone && out->holes == c->holes_max) {
+        out->gone[number / 64] &= ~(1ull << (number % 64));
+    }
+    const int goes = nd_is_gone(out, number);
+    if (goes) out->bytes += bytes;
+    if (goes && !c->was_gone) out->holes++;
+    c->was_gone = goes;
 }
 
 int nd_marking_end(nd_marking *marking, uint64_t holes_max)
@@ -163,25 +219,18 @@ int nd_marking_end(nd_marking *marking, uint64_t holes_max)
     entries_free(marking);
     if (out->gone == NULL || !has_memory) return has_memory;
     const nd_ring *ring = marking->ring;
-    uint64_t number = 0;
-    int was_gone = 0;
+    counting c = {.out = out, .holes_max = holes_max};
     for (uint32_t i = nd_run_reaching(ring, ring->in_flight_seq + 1); i < ring->count; i++) {
-        if (run_is_cold(run_at(ring, i))) {
-            was_gone = 0;
+        const run *item = run_at(ring, i);
+        if (run_is_cold(item)) {
+            if (item->known == NULL) c.was_gone = 0;
+            for (uint32_t k = first_waiting(ring, item); k < item->count; k++) count_one(&c, item->known[k].bytes);
             continue;
         }
-        nd_span span = nd_run_span(run_at(ring, i));
+        nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
-            if (record->seq <= ring->in_flight_seq) continue;
-            if (nd_is_gone(out, number) && !was_gone && out->holes == holes_max) {
-                out->gone[number / 64] &= ~(1ull << (number % 64));
-            }
-            const int goes = nd_is_gone(out, number);
-            if (goes) out->bytes += nd_record_stored_bytes(record->body_bytes);
-            if (goes && !was_gone) out->holes++;
-            was_gone = goes;
-            number++;
+            if (record->seq > ring->in_flight_seq) count_one(&c, nd_record_stored_bytes(record->body_bytes));
         }
     }
     return 1;
@@ -273,14 +322,55 @@ typedef struct {
 } sweep;
 
 /* Whether a record goes; if so, count it. */
-static int goes(sweep *s, const nd_record *record, uint32_t bytes)
+static int goes(sweep *s, leaving record)
 {
     const uint64_t number = s->number++;
     if (number >= s->superseded->waiting || !nd_is_gone(s->superseded, number)) return 0;
-    removed_add(s->out, leaving_one(bytes, record->seq, record->received_unix_ms));
-    if (s->holes != NULL && s->hole == NULL) *(s->hole = s->holes++) = (nd_hole){.first_seq = record->seq};
-    if (s->hole != NULL) s->hole->last_seq = record->seq;
+    removed_add(s->out, record);
+    if (s->holes != NULL && s->hole == NULL) *(s->hole = s->holes++) = (nd_hole){.first_seq = record.first_seq};
+    if (s->hole != NULL) s->hole->last_seq = record.last_seq;
     return 1;
+}
+
+/* Take what is marked off the list of a cold run; its records stay where they lie until it is back. */
+static void sweep_known(const nd_ring *ring, sweep *s, run *item)
+{
+    if (item->known == NULL) s->hole = NULL;
+    const uint32_t first = first_waiting(ring, item);
+    uint32_t to = first;
+    uint64_t bytes = 0;
+    for (uint32_t i = first; i < item->count; i++) {            /* the run's records */
+        const cold_record record = item->known[i];
+        const leaving one = {
+            .count = 1, .bytes = record.bytes,
+            .first_seq = item->first_seq + record.seq, .last_seq = item->first_seq + record.seq,
+            .first_unix_ms = item->oldest_unix_ms, .last_unix_ms = item->newest_unix_ms,
+        };
+        if (goes(s, one)) {
+            bytes += record.bytes;
+            continue;
+        }
+        s->hole = NULL;
+        item->known[to++] = record;
+    }
+    nd_run_known_changed(item, item->count - to, bytes);
+}
+
+/* Sweep a cold run, and put what is left of it; the run behind that. */
+static uint32_t sweep_cold(nd_ring *ring, sweep *s, uint32_t at, uint32_t to)
+{
+    run *item = run_at(ring, at);
+    sweep_known(ring, s, item);
+    if (item->count > 0) {
+        *run_at(ring, to) = *item;
+        return to + 1;
+    }
+    nd_run_forget(ring, item);
+    ring->tenant.runs_cold--;
+    const int is_shared = (to > 0 && runs_share(run_at(ring, to - 1), item))
+                          || (at + 1 < ring->count && runs_share(run_at(ring, at + 1), item));
+    if (!is_shared) nd_run_give(ring, item);
+    return to;
 }
 
 /* Sweep runs [first, end) of the ring, none of which is cold, and put what survives from a
@@ -300,7 +390,8 @@ static uint32_t sweep_runs(nd_ring *ring, sweep *s, uint32_t first, uint32_t end
         while (span.records > 0) {                              /* the run's records */
             const nd_record *record = nd_span_next(&span);
             const uint32_t bytes = nd_record_stored_bytes(record->body_bytes);
-            if (record->seq > ring->in_flight_seq && goes(s, record, bytes)) continue;
+            const leaving one = leaving_one(bytes, record->seq, record->received_unix_ms);
+            if (record->seq > ring->in_flight_seq && goes(s, one)) continue;
             put(&t, &source, record, bytes);
             s->hole = NULL;
         }
@@ -323,10 +414,7 @@ void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole 
         if (next > first) {
             to = sweep_runs(ring, &s, first, next, to);
         } else {
-            s.hole = NULL;
-            const run cold = *run_at(ring, next);
-            *run_at(ring, to) = cold;
-            to++;
+            to = sweep_cold(ring, &s, next, to);
             next++;
         }
     }

@@ -24,8 +24,11 @@
  * while what cannot be superseded leaves an eighth of the room free: the next time that
  * there is none, an eighth has come in.  One time costs O(records not in flight).
  *
- * What is cold (nd_residency.h) is not looked through and stays where it is: a ring most
- * of which is cold drops its oldest instead.
+ * What is cold (nd_residency.h) is not read for this.  Of each of its records the hash of ep
+ * and path and the length are known (nd_ring_inside.h): one that goes is taken off that list,
+ * and its chunk closes up when it is back.  Where one of two is cold, the hash under the
+ * ring's incarnation, 64 bits, decides alone whether they are of one resource: among a million
+ * resources two are mistaken for one with a chance of 1 in 30 million.
  *
  * Memory: while an append runs, a bit for each record and, until all are marked, 48 to
  * 96 bytes for each resource, and half of that again while the table of them grows.
@@ -63,11 +66,15 @@ static inline int nd_new_is_gone(const nd_superseded *s, uint64_t place)
 
 /* A notification that may be the newest of its resource. */
 typedef struct {
-    const uint8_t *key;         /* its ep and path */
-    uint64_t       hash;
+    const uint8_t *key;         /* its ep and path; NULL: it is cold */
+    uint64_t       hash;        /* of these; 0: it is no notification, or has no path */
     uint32_t       key_bytes;
     uint32_t       number;      /* from 0, the oldest not in flight */
 } nd_candidate;
+
+/* Of a record of this kind, with number 0.  The key stays the body's. */
+nd_candidate nd_candidate_of(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
+                             uint32_t ep_bytes);
 
 /* Marking, while it lasts. */
 typedef struct {
@@ -80,7 +87,7 @@ typedef struct {
     uint64_t       next;        /* the number of the next record */
 } nd_marking;
 
-/* Look through what is not in flight, nor cold; new_count records will be added.  A damaged header
+/* Look through what is not in flight; new_count records will be added.  A damaged header
  * ends it with nothing marked: what cannot be walked cannot be swept.
  *
  *   Owns    the caller calls nd_marking_end, also when this fails, and gives back what is

@@ -19,14 +19,14 @@ from support.one_channel import (
     store,
     take,
 )
-from support.queues import KINDS_EXACT
+from support.queues import KINDS
 from support.stored_records import Item, notifications, stored_bytes
 
 from dispatcher.model import Kind, Notification, Overflow, Position
 from dispatcher.queue.interface import ChannelQueue, Loss, Records, Route
 from dispatcher.wire.canonical import record_of
 
-pytestmark = pytest.mark.parametrize("maker", KINDS_EXACT, indirect=True)
+pytestmark = pytest.mark.parametrize("maker", KINDS, indirect=True)
 
 
 def value(path: int, ep: str = "device") -> Item:

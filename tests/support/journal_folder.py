@@ -22,10 +22,10 @@ NOW_MS = 1_767_225_600_123
 SMALL = JournalSizes(segment_bytes=256 << 10, group_bytes_max=128 << 10, allowance_bytes=512 << 10)
 
 
-def options(incarnation: int = 77, queue_bytes: int = 50_000_000) -> QueueOptions:
-    return QueueOptions(
-        incarnation=incarnation, owner=1, queue_bytes=queue_bytes, overflow=Overflow.DROP_OLDEST
-    )
+def options(
+    incarnation: int = 77, queue_bytes: int = 50_000_000, overflow: Overflow = Overflow.DROP_OLDEST
+) -> QueueOptions:
+    return QueueOptions(incarnation=incarnation, owner=1, queue_bytes=queue_bytes, overflow=overflow)
 
 
 class Folder:
