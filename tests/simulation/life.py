@@ -222,7 +222,9 @@ class Life:
         self._machine.chronicle.note(f"log: {line}")
         if record.getMessage() == LogEvent.JOURNAL_RECOVERED:
             self._machine.promises.recovered(fields["damaged_groups"] + fields["damaged_segments"])
-        if record.levelno >= logging.ERROR:
+        if (
+            record.levelno >= logging.ERROR and record.getMessage() != LogEvent.STORAGE_REFUSES
+        ):  # disks are full here
             what = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
             self._machine.promises.fail(f"an error was logged: {line} {what}")
 
