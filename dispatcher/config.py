@@ -146,9 +146,24 @@ class TracingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[tiers.NAME]``: copied into a channel when it is registered."""
+    """``[tiers.NAME]``: what ``ChannelLimits`` has too is copied into a channel when it is registered.
+
+    The rest is asked of the account's tier whenever it matters.
+    """
 
     applications_max: Annotated[int, Meta(ge=0), _doc("applications", "per account; 0: no limit")] = 25
+    requests_per_s: Annotated[
+        float, Meta(ge=0), _doc("requests/s", "of an account's keys in the long run; 0: no limit")
+    ] = 0.0
+    requests_burst: Annotated[
+        int, Meta(ge=0), _doc("requests", "at once, after a rest; 0: what a second brings")
+    ] = 0
+    events_per_s: Annotated[
+        float, Meta(ge=0), _doc("events/s", "of an account's gateways in the long run; 0: no limit")
+    ] = 0.0
+    events_burst: Annotated[
+        int, Meta(ge=0), _doc("events", "at once, after a rest; 0: what a second brings")
+    ] = 0
     queue_bytes: Annotated[int, Meta(ge=4096), _doc("bytes", "stored bytes of one channel's queue")] = (
         50_000_000
     )

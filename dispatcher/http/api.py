@@ -8,7 +8,7 @@ from typing import Protocol
 from dispatcher.http.admin_channels_api import AdminChannelsApi
 from dispatcher.http.admin_identities_api import AdminIdentitiesApi
 from dispatcher.http.admin_parked_api import AdminParkedApi
-from dispatcher.http.caller import NOBODY, ApiRoute, authenticate
+from dispatcher.http.caller import NOBODY, ApiRoute, admit
 from dispatcher.http.channels_api import ChannelsApi
 from dispatcher.http.console_api import ConsoleApi
 from dispatcher.http.device_requests_api import DeviceRequestsApi
@@ -76,7 +76,7 @@ def _handler(hub: Hub, apis: Sequence[Api]) -> Handle:
         match = table.match(request.method, request.path)
         request.params = match.params
         role = match.route.scope
-        caller = NOBODY if role is None else authenticate(hub.parts, request, role)
+        caller = NOBODY if role is None else admit(hub.parts, request, role)
         return await match.route.handler(request, caller)
 
     return handle

@@ -14,7 +14,7 @@ from dispatcher.errors import (
     UnsupportedMediaType,
     ValidationError,
 )
-from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of, authenticate, key_of
+from dispatcher.http.caller import ApiRoute, Caller, admit, api_route, application_of, key_of
 from dispatcher.http.message import JSON, Request, Response, Upgrade, no_content
 from dispatcher.http.operation import Answer, Delivery, Operation, done, json_content
 from dispatcher.http.socket_operation import CONNECT
@@ -107,7 +107,7 @@ class ChannelsApi:
     async def connect(self, request: Request, caller: Caller) -> Upgrade:
         """The WebSocket itself; without a channel it opens and closes with 1011."""
         handshake = ws_handshake.check_upgrade(request.headers)
-        found = authenticate(self._parts, request, Role.APPLICATION, handshake.subprotocols)
+        found = admit(self._parts, request, Role.APPLICATION, handshake.subprotocols)
         headers = [("Sec-WebSocket-Accept", handshake.accept)]
         answer = answer_subprotocol(handshake.subprotocols)
         if answer is not None:

@@ -6,7 +6,7 @@ import trio
 
 from dispatcher.core.access import answer_subprotocol
 from dispatcher.errors import CloseCode, TooManyRequests
-from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, authenticate, key_of
+from dispatcher.http.caller import ApiRoute, Caller, account_of, admit, api_route, key_of
 from dispatcher.http.gateway_session import PATH, GatewaySession
 from dispatcher.http.ingest_api import Intake
 from dispatcher.http.message import Request, Upgrade
@@ -33,7 +33,7 @@ class GatewayApi:
     async def connect(self, request: Request, caller: Caller) -> Upgrade:
         """Events up, answers and device requests down."""
         handshake = ws_handshake.check_upgrade(request.headers)
-        found = authenticate(self._hub.parts, request, Role.GATEWAY, handshake.subprotocols)
+        found = admit(self._hub.parts, request, Role.GATEWAY, handshake.subprotocols)
         key, account = key_of(found), account_of(found)
         self._hub.parts.gateways.check_room(account)
         headers = [("Sec-WebSocket-Accept", handshake.accept)]

@@ -83,10 +83,13 @@ class GatewaySession:
 
         async def work(scope: KeyScope | None) -> bytes:
             nonlocal is_published
+            account = self._parts.directory.accounts[self._account.id]  # its tier may be another by now
+            await self._parts.budgets.pace_message(account)
             # First the socket: publishing may free requests of these devices, which go there.
             version = self._parts.router.presubscriptions_version(self._account.id)
             news = self._parts.gateways.heard(socket, parsed.device_changes, version)
             receipt = self._parts.publisher.to_subscribers(self._account.id, parsed, self._key.id, scope)
+            self._parts.budgets.take_message(account, parsed.events)
             is_published = True
             task_status.started()
             await receipt.durable()

@@ -117,25 +117,34 @@ class IngestApi:
     ) -> Response:
         form = _form_of(request)
         idempotency_key = _idempotency_key(request)
-        key = key_of(caller)
+        key, account = key_of(caller), account_of(caller)
+        budgets = self._parts.budgets
+        budgets.check_events(account)
+
+        def store(parsed: Parsed, scope: KeyScope | None) -> Receipt:
+            budgets.check_events(account)  # others may have published meanwhile
+            receipt = publish(parsed, scope)
+            budgets.take_events(account, parsed.events)
+            return receipt
+
         with self._intake.gate.passing(key, request):
             body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
 
             async def answer(scope: KeyScope | None) -> bytes:
                 parsed = await self._intake.parse(body, form)
                 if trace is None:
-                    receipt = publish(parsed, scope)
+                    receipt = store(parsed, scope)
                     await receipt.durable()
                     return encode_accepted(receipt)
                 with trace.appending(parsed.events, len(body)):
-                    receipt = publish(parsed, scope)
+                    receipt = store(parsed, scope)
                 with trace.waiting():
                     await receipt.durable()
                 return encode_accepted(receipt)
 
             if idempotency_key is None:
                 return Response(202, await answer(None), JSON)
-            scope = key_scope(account_of(caller).id, key.id, request.path, idempotency_key)
+            scope = key_scope(account.id, key.id, request.path, idempotency_key)
             found, is_replay = await self._intake.replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
 
@@ -182,6 +191,7 @@ _TAKEN = Answer(
 _NOT_TAKEN = (
     UnprocessableKey("this Idempotency-Key was used before with another body; take a new key"),
     TooManyRequests("too many requests of this gateway are in flight", retry_after_s=1),
+    TooManyRequests("this account publishes faster than its tier allows; come back in 3 s", retry_after_s=3),
     JournalBehind("more is being posted than the disk takes; try again", retry_after_s=1),
     JournalFailed("the journal cannot be written; nothing is accepted until a restart"),
     MemoryFull("no memory: all that is queued is being delivered; try again later"),

@@ -121,6 +121,9 @@ _WITH_KEY: tuple[DispatcherError, ...] = (
     errors.Unavailable("the dispatcher cannot take work now; try again", retry_after_s=1),
     errors.StorageFull("the disk is full; make room and try again"),
 )
+_WITH_ACCOUNT = errors.TooManyRequests(
+    "this account makes requests faster than its tier allows; come back in 1 s", retry_after_s=1
+)
 _TOO_LARGE = errors.BodyTooLarge("the body is larger than this path takes")
 _WRONG_FIELD = errors.ValidationError(
     "a field: is wrong", fields=(errors.FieldError(name="a field", message="is wrong"),)
@@ -132,6 +135,8 @@ def common_refusals(operation: Operation, roles: Sequence[Role]) -> tuple[Dispat
     refusals = _EVERYWHERE
     if roles:
         refusals += _WITH_KEY
+    if not {Role.APPLICATION, Role.GATEWAY}.isdisjoint(roles):
+        refusals += (_WITH_ACCOUNT,)
     if operation.request:
         refusals += (_TOO_LARGE,)
         media_types = [content.media_type for content in operation.request]

@@ -39,6 +39,7 @@ class LogEvent(StrEnum):
     SOCKET_CLOSED = "socket.closed"
     GATEWAY_CONNECTED = "gateway.connected"
     GATEWAY_DISCONNECTED = "gateway.disconnected"
+    ACCOUNT_LIMITED = "account.limited"
     CERTIFICATES_RELOADED = "certificates.reloaded"
     CERTIFICATES_KEPT = "certificates.kept"
     CERTIFICATE_ENDS = "certificate.ends"

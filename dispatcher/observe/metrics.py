@@ -194,6 +194,13 @@ class Metrics:
             for percent in WARNING_PERCENTS:
                 self.warnings.labels(kind, percent)
 
+        self.requests_limited = Counter(
+            "dispatcher_requests_limited",
+            "Requests and gateways' messages refused because their account was over a limit of its tier",
+            ["limit"],
+            registry=self.registry,
+        )
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition a scraper asked for, and its content type."""
         if wants_openmetrics(accept):

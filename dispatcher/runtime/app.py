@@ -42,6 +42,7 @@ from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.attempts import AttemptLogs
+from dispatcher.runtime.budgets import Budgets
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.device_requests import DeviceRequests
@@ -408,6 +409,7 @@ def _assemble(
             observer=observer,
             metrics=metrics,
             publisher=publisher,
+            budgets=Budgets(settings.tiers, metrics),
             registrations=registrations,
             callbacks=callbacks,
             sockets=sockets,

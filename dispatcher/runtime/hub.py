@@ -30,6 +30,7 @@ from dispatcher.observe.metrics import Metrics, RecordTotals
 from dispatcher.observe.tracing import Tracing
 from dispatcher.queue.interface import ChannelQueue, ChannelStats
 from dispatcher.registry.interface import Registry
+from dispatcher.runtime.budgets import Budgets
 from dispatcher.runtime.callbacks import Callbacks
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.device_requests import DeviceRequests
@@ -78,6 +79,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     observer: Observer
     metrics: Metrics
     publisher: Publisher
+    budgets: Budgets
     registrations: Registrations
     callbacks: Callbacks
     sockets: Sockets

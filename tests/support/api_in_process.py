@@ -10,7 +10,7 @@ Runs on a mock clock; the wall clock goes along with it.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import trio
 from support.documented import Documented
 
-from dispatcher.config import LimitSettings, Settings, StorageSettings
+from dispatcher.config import BUILT_IN_TIERS, LimitSettings, Settings, StorageSettings, TierSettings
 from dispatcher.errors import DispatcherError
 from dispatcher.http.api import public_api
 from dispatcher.http.message import (
@@ -171,12 +171,14 @@ async def open_house(
     grace_s: float = 0.0,
     folder: Path | None = None,
     unix_s: float = UNIX_S,
+    tiers: Mapping[str, TierSettings] = BUILT_IN_TIERS,
 ) -> AsyncIterator[House]:
     """A dispatcher in memory, on the mock clock; ``registry`` or ``folder`` are those of an earlier one."""
     began_s = trio.current_time()
     settings = Settings(
         storage=StorageSettings(data=str(folder or ""), durability=Durability.MEMORY),
         limits=LimitSettings(startup_grace_s=grace_s),
+        tiers=dict(tiers),
     )
     world = World(
         unix_s=lambda: unix_s + trio.current_time() - began_s,
