@@ -57,6 +57,25 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str, _doc("path", "PEM chain; with tls_key: https and wss on the same port")
     ] = ""
     tls_key: Annotated[str, _doc("path", "PEM key of tls_certificate")] = ""
+    connections_per_address_max: Annotated[
+        int,
+        Meta(ge=0),
+        _doc("connections", "open from one IPv4 address, or one IPv6 network of 64 bits; 0: no limit"),
+    ] = 1_000
+    unlimited_networks: Annotated[
+        tuple[str, ...],
+        _doc("CIDR blocks", "that this does not hold for: where proxies and your own machines are"),
+    ] = (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
     grace_s: Annotated[Seconds, _doc("seconds", "time for requests in flight when the daemon stops")] = 10.0
     log_format: Annotated[
         LogFormat, _doc("text or json", "lines on stderr for people, or one JSON object each")
@@ -492,6 +511,7 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> Settings:
             raise ConfigError(f"{one} and {other} belong together: set both or neither")
     _check_each("callbacks.allow_networks", callbacks.allow_networks, ipaddress.ip_network, origins)
     _check_each("callbacks.deny_networks", callbacks.deny_networks, ipaddress.ip_network, origins)
+    _check_each("server.unlimited_networks", server.unlimited_networks, ipaddress.ip_network, origins)
     _check_each("callbacks.allow_ports", callbacks.allow_ports, port_range, origins)
     if callbacks.proxy:
         split_proxy(origins.get("callbacks.proxy", "callbacks.proxy"), callbacks.proxy)
@@ -519,5 +539,6 @@ def _check_each(
 _WANTED = {
     "callbacks.allow_networks": "blocks such as 10.1.0.0/16",
     "callbacks.deny_networks": "blocks such as 10.1.0.0/16",
+    "server.unlimited_networks": "blocks such as 10.1.0.0/16",
     "callbacks.allow_ports": 'ports such as "443" and "8000-8999"',
 }

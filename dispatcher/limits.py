@@ -16,6 +16,7 @@ REQUEST_HEAD_BYTES_MAX = 64 * KIB  # h11's own default is 16 KiB, nginx 32 KiB; 
 REQUEST_HEAD_TIMEOUT_S = 20.0  # first byte to end of head
 REQUEST_BODY_STALL_S = 20.0  # longest silence inside a body
 REQUEST_BODY_TIMEOUT_S = 120.0  # whole body: 16 MiB at 140 KB/s
+FIRST_REQUEST_S = 20.0  # to the first byte of a new connection, which has no reason to be idle
 KEEP_ALIVE_IDLE_S = 75.0  # nginx's number
 DRAIN_IDLE_S = 0.5  # for the next request on a kept-alive connection, when the server ends
 RESPONSE_STALL_S = 20.0  # a client that does not read its answer
@@ -33,6 +34,10 @@ LINGER_BYTES_MAX = 2 * REQUEST_BODY_BYTES_MAX
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
 TLS_CLOSE_TIMEOUT_S = 2.0  # to hand over our close_notify
 CONNECTIONS_MAX = 20_000  # sockets served at once; more wait in the listen queue
+FILES_RESERVE_SHARE = 4  # this part of the file descriptors is for journal, registry and deliveries alone
+INTERNAL_CONNECTIONS_MAX = 256  # on server.internal_listen; out of that reserve
+ACCEPT_PAUSE_S = 0.1  # before accept is tried again without file descriptors; trio's own number
+SHED_LOG_INTERVAL_S = 60.0  # between two log lines on connections that were not let in
 LISTEN_BACKLOG = 1024
 
 # --- events ---------------------------------------------------------------------------

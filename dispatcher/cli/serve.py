@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def serve(
         "callbacks.allow_private": allow_private_callbacks,
     }
     log_to_stderr()
+    _raise_files_limit()
     passed = take_passed_sockets(os.environ, os.getpid())
     manager = take_service_manager(os.environ, os.getpid())
 
@@ -75,6 +78,13 @@ def serve(
         return _as_passed(load_settings(file, flags)[0], passed)
 
     run(partial(run_daemon, read_settings, passed, manager=manager))
+
+
+def _raise_files_limit() -> None:
+    """Have all the file descriptors that we may: the soft limit is for programs that use ``select``."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems know a lower limit than they tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _as_passed(settings: Settings, passed: PassedSockets) -> Settings:

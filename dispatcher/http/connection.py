@@ -87,6 +87,7 @@ class _Connection:
         # request or for a piece to go out; either, when missed, ends the connection.
         # One scope with a moving deadline: entering two costs a tenth of a small request.
         self._patience = trio.CancelScope()
+        self._idle_s = limits.FIRST_REQUEST_S
 
     async def serve_requests(self) -> Upgrade | EventStream | None:
         """Answer requests until the connection goes to an upgrade or a stream, or shall be closed."""
@@ -144,7 +145,8 @@ class _Connection:
     async def _wait_for_request(self) -> bool:
         """Return true with a request's first bytes; false when none will come, or none is wanted."""
         if not self._inbox.has_request():
-            self._patience.deadline = trio.current_time() + limits.KEEP_ALIVE_IDLE_S
+            self._patience.deadline = trio.current_time() + self._idle_s
+            self._idle_s = limits.KEEP_ALIVE_IDLE_S
             self._service.drain.enter_idle(self._patience)
             try:
                 while not self._inbox.has_request():

@@ -15,6 +15,7 @@ import trio
 from dispatcher import limits
 from dispatcher.errors import ConfigError
 from dispatcher.http.connection import serve_connection
+from dispatcher.http.door import NO_FILES, Door
 from dispatcher.http.message import Handle
 from dispatcher.http.service import Service
 from dispatcher.observe.log import LogEvent, log_failure
@@ -49,9 +50,11 @@ class Server:
         grace_s: float,
         connections_max: int = limits.CONNECTIONS_MAX,
         service: Service | None = None,
+        door: Door | None = None,
     ) -> None:
         self._service = Service(handle) if service is None else service
         self._grace_s = grace_s
+        self._door = Door() if door is None else door
         self._slots = trio.Semaphore(connections_max)
         self._accepting = trio.CancelScope()
         self._ended = trio.Event()
@@ -76,7 +79,7 @@ class Server:
                 self._connections = connections
                 with self._accepting:
                     task_status.started(self)
-                    gates = [_Gate(listener, self._slots) for listener in listeners]
+                    gates = [_Gate(listener, self._slots, self._door) for listener in listeners]
                     await trio.serve_listeners(self._serve_stream, gates, handler_nursery=connections)
         finally:
             self._connections = None
@@ -123,8 +126,9 @@ class Server:
         traffic.connections += 1
         traffic.connections_open += 1
         try:
-            if await self._is_secured(stream):
-                await serve_connection(stream, self._service)
+            with self._door.passing(stream) as may_enter:
+                if may_enter and await self._is_secured(stream):
+                    await serve_connection(stream, self._service)
         except* Exception as error:  # also out of a group that holds a cancellation, which flies on
             traffic.connections_failed += 1
             log_failure(LogEvent.CONNECTION_FAILED, error)
@@ -151,10 +155,13 @@ async def serve(
     handle: Handle,
     *,
     grace_s: float,
+    connections_max: int = limits.CONNECTIONS_MAX,
+    door: Door | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``handle`` on ``listeners`` until drained: ``server = await nursery.start(serve, ...)``."""
-    await Server(handle, grace_s=grace_s).serve(listeners, task_status=task_status)
+    server = Server(handle, grace_s=grace_s, connections_max=connections_max, door=door)
+    await server.serve(listeners, task_status=task_status)
 
 
 async def open_listeners(
@@ -189,15 +196,25 @@ def secured(listeners: Sequence[trio.SocketListener], tls: ssl.SSLContext | None
 class _Gate(trio.abc.Listener[Stream]):
     """Accepts when a slot is free; until then clients wait in the listen queue."""
 
-    def __init__(self, listener: Listener, slots: trio.Semaphore) -> None:
+    def __init__(self, listener: Listener, slots: trio.Semaphore, door: Door) -> None:
         self._listener = listener
         self._slots = slots
+        self._door = door
 
     async def accept(self) -> Stream:
         """Take a slot, then a connection, whose end gives the slot back."""
+        if not self._slots.value:
+            self._door.is_full()
         await self._slots.acquire()
         try:
-            return await self._listener.accept()
+            while True:
+                try:
+                    return await self._listener.accept()
+                except OSError as error:
+                    if error.errno not in NO_FILES:
+                        raise
+                    self._door.no_files(error)
+                    await trio.sleep(limits.ACCEPT_PAUSE_S)  # the client waits on; others end meanwhile
         except BaseException:
             self._slots.release()
             raise

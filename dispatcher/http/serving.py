@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import Sequence
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import trio
 
+from dispatcher import limits
 from dispatcher.config import ServerSettings, split_listen
+from dispatcher.core.connection_places import AddressPlaces
 from dispatcher.http.api import internal_api, public_api
+from dispatcher.http.door import Door, connections_max
 from dispatcher.http.server import Listener, Server, open_listeners, secured, serve
 from dispatcher.http.tls import server_context
 from dispatcher.runtime.hub import Hub
@@ -30,7 +34,15 @@ async def serve_http(
     """
     settings = hub.settings.server
     handle = public_api(hub, with_internal=not settings.internal_listen)
-    await serve(listeners, handle, grace_s=settings.grace_s, task_status=task_status)
+    unlimited = [ipaddress.ip_network(block) for block in settings.unlimited_networks]
+    await serve(
+        listeners,
+        handle,
+        grace_s=settings.grace_s,
+        connections_max=connections_max(),
+        door=_door(hub, AddressPlaces(settings.connections_per_address_max, unlimited)),
+        task_status=task_status,
+    )
 
 
 async def serve_internal(
@@ -40,7 +52,19 @@ async def serve_internal(
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve what is for monitoring and for the operator alone."""
-    await serve(listeners, internal_api(hub), grace_s=hub.settings.server.grace_s, task_status=task_status)
+    await serve(
+        listeners,
+        internal_api(hub),
+        grace_s=hub.settings.server.grace_s,
+        connections_max=limits.INTERNAL_CONNECTIONS_MAX,
+        door=_door(hub, AddressPlaces()),
+        task_status=task_status,
+    )
+
+
+def _door(hub: Hub, places: AddressPlaces) -> Door:
+    shed = hub.parts.metrics.connections_shed
+    return Door(places, count=lambda reason: shed.labels(reason).inc())
 
 
 def server_tls(settings: ServerSettings) -> ssl.SSLContext | None:

@@ -40,6 +40,8 @@ class LogEvent(StrEnum):
     GATEWAY_CONNECTED = "gateway.connected"
     GATEWAY_DISCONNECTED = "gateway.disconnected"
     ACCOUNT_LIMITED = "account.limited"
+    CONNECTIONS_SHED = "connections.shed"
+    CONNECTIONS_FULL = "connections.full"
     CERTIFICATES_RELOADED = "certificates.reloaded"
     CERTIFICATES_KEPT = "certificates.kept"
     CERTIFICATE_ENDS = "certificate.ends"

@@ -200,6 +200,12 @@ class Metrics:
             ["limit"],
             registry=self.registry,
         )
+        self.connections_shed = Counter(
+            "dispatcher_connections_shed",
+            "Clients not let in: their address had too many connections, or there was no file descriptor",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition a scraper asked for, and its content type."""

@@ -12,6 +12,7 @@ from support.http_wire import WireClient, get
 
 from dispatcher import limits
 from dispatcher.errors import InvalidAuth
+from dispatcher.http.door import Door
 from dispatcher.http.message import Handle, Request, Response, Upgrade, text_response
 from dispatcher.http.server import Server, open_listeners
 
@@ -72,13 +73,17 @@ class RunningServer(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def running(
-    handle: Handle = answer, *, grace_s: float = 5.0, tls: ssl.SSLContext | None = None
+    handle: Handle = answer,
+    *,
+    grace_s: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+    door: Door | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve; at the end drain, and see that nothing is left (INV-7)."""
     listeners = await open_listeners("127.0.0.1", 0, tls=tls)
     listener = listeners[0]
     sock = (listener.transport_listener if isinstance(listener, trio.SSLListener) else listener).socket
-    server = Server(handle, grace_s=grace_s)
+    server = Server(handle, grace_s=grace_s, door=door)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, listeners)

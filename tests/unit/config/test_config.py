@@ -74,6 +74,7 @@ def test_a_tier_names_what_its_full_queues_do(tmp_path: Path, overflow: Overflow
         ('[tiers.free]\noverflow = "panic"\n', ("d.toml:2", "drop-oldest, reject or keep-latest")),
         ("[tiers.free]\nretry_initial_s = 200\n", ("tiers.free", "retry_initial_s")),
         ('[callbacks]\nallow_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
+        ('[server]\nunlimited_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
         ('[callbacks]\ndeny_networks = ["10.0.0.1/8"]\n', ("d.toml:2", "10.0.0.1/8")),
         ('[callbacks]\nallow_ports = ["https"]\n', ("d.toml:2", "'https'", "8000-8999")),
         ('[callbacks]\nallow_ports = ["9-8"]\n', ("d.toml:2", "'9-8'")),

@@ -13,6 +13,7 @@ from support.http_wire import WireClient, get
 
 from dispatcher import limits
 from dispatcher.errors import ConfigError
+from dispatcher.http.door import Door
 from dispatcher.http.message import Request, Response, Upgrade, text_response
 from dispatcher.http.server import Listener, Server, open_listeners, serve
 
@@ -192,12 +193,50 @@ async def test_exhausted_descriptors_are_waited_out(
     autojump_clock: Clock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     listener = MemoryListener()
-    server = Server(answer, grace_s=1, connections_max=1)
+    refused: list[str] = []
+    server = Server(answer, grace_s=1, connections_max=1, door=Door(count=refused.append))
     await nursery.start(server.serve, listeners(listener))
-    for _ in range(3):
+    began_s = trio.current_time()
+    for _ in range(30):
         listener.fail(OSError(errno.EMFILE, "too many open files"))
     with trio.fail_after(10):
         assert (await listener.connect().ask(get("/a"))).body == b"/a"
+    assert trio.current_time() - began_s == pytest.approx(30 * limits.ACCEPT_PAUSE_S)  # tried in no hurry
+    assert refused == ["files"] * 30
+    (record,) = (one for one in caplog.records if one.getMessage() != "connections.full")
+    assert record.getMessage() == "connections.shed"
+    assert record.exc_info is None
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_new_connection_has_less_time_than_one_that_has_asked(
+    autojump_clock: Clock, nursery: trio.Nursery
+) -> None:
+    listener = MemoryListener()
+    await nursery.start(Server(answer, grace_s=1).serve, listeners(listener))
+    silent, asking = listener.connect(), listener.connect()
+    began_s = trio.current_time()
+    await asking.ask(get("/a"))
+    assert await silent.is_at_end()
+    assert trio.current_time() - began_s == pytest.approx(limits.FIRST_REQUEST_S)
+    await asking.ask(get("/a"))
+    assert await asking.is_at_end()
+    waited_s = limits.FIRST_REQUEST_S + limits.KEEP_ALIVE_IDLE_S
+    assert trio.current_time() - began_s == pytest.approx(waited_s)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_full_server_says_so_once(
+    autojump_clock: Clock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = MemoryListener()
+    server = Server(answer, grace_s=1, connections_max=1)
+    await nursery.start(server.serve, listeners(listener))
+    for _ in range(5):
+        client = listener.connect()
+        await client.ask(get("/a"))
+        await client.stream.aclose()
+    assert [record.getMessage() for record in caplog.records] == ["connections.full"]
     nursery.cancel_scope.cancel()
 
 
@@ -213,7 +252,7 @@ async def test_failing_connection_ends_alone_and_is_logged_without_its_words(
     with trio.fail_after(10):
         assert (await listener.connect().ask(get("/a"))).body == b"/a"
     assert server.statistics().connections_failed_total == 1
-    (record,) = caplog.records
+    (record,) = (one for one in caplog.records if one.getMessage() != "connections.full")
     assert (record.getMessage(), record.levelno) == ("connection.failed", logging.ERROR)
     assert record.exc_text is not None
     assert "KeyError" in record.exc_text
