@@ -183,6 +183,11 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     events_burst: Annotated[
         int, Meta(ge=0), _doc("events", "at once, after a rest; 0: what a second brings")
     ] = 0
+    receivers_max: Annotated[
+        int,
+        Meta(ge=0),
+        _doc("receivers", "sockets and polls of an account's applications, open at once; 0: no limit"),
+    ] = 0
     queue_bytes: Annotated[int, Meta(ge=4096), _doc("bytes", "stored bytes of one channel's queue")] = (
         50_000_000
     )

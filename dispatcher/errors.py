@@ -32,7 +32,7 @@ class CloseCode(IntEnum):
     TOO_BIG = 1009
     INTERNAL = 1011  # no WebSocket channel, or our own failure
     RESTART = 1012
-    TRY_AGAIN_LATER = 1013  # gateways: too many large messages at once
+    TRY_AGAIN_LATER = 1013  # too many large messages of gateways at once, or too many sockets of an account
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -69,6 +69,7 @@ INGEST_REQUESTS_MAX = 4_096  # gateway requests in flight, bodies being read inc
 INGEST_REQUESTS_PER_GATEWAY_MAX = 1_024  # of one access key, so that one gateway cannot take all
 INGEST_BODIES_BYTES_MAX = 256 * MIB  # bodies in flight: 16 of the largest
 PACE_S_MAX = 5.0  # that a gateway's socket waits for its account's rate; clients' ping timeouts begin at 10 s
+RECEIVER_RETRY_S = 10  # an application that found all its account's sockets taken may come back after
 LIMITED_LOG_INTERVAL_S = 60.0  # between two log lines on one account's refused requests
 LIMITED_ACCOUNTS_MAX = 10_000  # told of lately; over it all are told of anew
 

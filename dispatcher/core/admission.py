@@ -1,8 +1,12 @@
-"""Whether an ingest request may be taken now.  Pure: figures in, verdict out.
+"""Whether a request with a body may be taken now.  Pure: figures in, verdict out.
 
 What is refused here is refused before its body is read, so that overload costs
 little.  Bounds of single channels are not asked: one channel's trouble never
 answers for the others.
+
+An account may hold at most as much as is still free.  Alone it gets half; among n that take
+all they can each gets one part of n + 1, and whoever comes next finds as much: nobody has to be
+counted, and nothing is set aside for those that are not there.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ RETRY_MEMORY_S = 5.0  # memory comes back as receivers catch up
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What is going on when a request comes."""
 
-    requests: int  # ingest requests in flight, from all gateways
-    gateway_requests: int  # those of this request's access key
+    requests: int  # in flight, of all accounts
+    account_requests: int  # those of this request's account
+    key_requests: int  # and those of its access key
     body_bytes: int  # announced or read, of all requests in flight
+    account_body_bytes: int
     memory_bytes: int  # taken by all queues
     memory_bytes_max: int
     may_drop: bool  # whether full memory makes room by dropping the oldest
@@ -33,15 +39,28 @@ def decide(load: Load, request_bytes: int) -> Unavailable | TooManyRequests | No
     ``request_bytes`` is the announced length, or ``limits.REQUEST_BODY_BYTES_MAX`` when
     none is.  A lone request is taken whatever its size.
     """
-    if load.gateway_requests >= limits.INGEST_REQUESTS_PER_GATEWAY_MAX:
+    if load.key_requests >= limits.INGEST_REQUESTS_PER_GATEWAY_MAX:
         return TooManyRequests(
-            f"this access key has {load.gateway_requests} requests in flight; wait for their answers",
+            f"this access key has {load.key_requests} requests in flight; wait for their answers",
             retry_after_s=RETRY_SOON_S,
         )
     if load.requests >= limits.INGEST_REQUESTS_MAX:
         return Unavailable("too many requests are in flight", retry_after_s=RETRY_SOON_S)
     if load.requests and load.body_bytes + request_bytes > limits.INGEST_BODIES_BYTES_MAX:
         return Unavailable("bodies in flight fill the memory set aside for them", retry_after_s=RETRY_SOON_S)
+    if load.account_requests >= limits.INGEST_REQUESTS_MAX - load.requests:
+        return TooManyRequests(
+            f"this account has {load.account_requests} requests in flight, as many as are left for others; "
+            "wait for their answers",
+            retry_after_s=RETRY_SOON_S,
+        )
+    free_bytes = limits.INGEST_BODIES_BYTES_MAX - load.body_bytes
+    if load.account_requests and load.account_body_bytes + request_bytes > free_bytes:
+        return TooManyRequests(
+            f"this account has {load.account_body_bytes} bytes of bodies in flight, and this one would be "
+            "over its share; wait for the answers to them",
+            retry_after_s=RETRY_SOON_S,
+        )
     if not load.may_drop and load.memory_bytes >= load.memory_bytes_max:
         return Unavailable("the queues fill the memory set aside for them", retry_after_s=RETRY_MEMORY_S)
     return None

@@ -6,15 +6,17 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.access import answer_subprotocol
+from dispatcher.deliver.websocket_connection import WebSocketConnection
 from dispatcher.errors import (
     BadRequest,
+    CloseCode,
     FieldError,
     NotFound,
     TooManyRequests,
     UnsupportedMediaType,
     ValidationError,
 )
-from dispatcher.http.caller import ApiRoute, Caller, admit, api_route, application_of, key_of
+from dispatcher.http.caller import ApiRoute, Caller, account_of, admit, api_route, application_of, key_of
 from dispatcher.http.message import JSON, Request, Response, Upgrade, no_content
 from dispatcher.http.operation import Answer, Delivery, Operation, done, json_content
 from dispatcher.http.socket_operation import CONNECT
@@ -108,13 +110,20 @@ class ChannelsApi:
         """The WebSocket itself; without a channel it opens and closes with 1011."""
         handshake = ws_handshake.check_upgrade(request.headers)
         found = admit(self._parts, request, Role.APPLICATION, handshake.subprotocols)
+        self._parts.budgets.check_receivers(account_of(found))
         headers = [("Sec-WebSocket-Accept", handshake.accept)]
         answer = answer_subprotocol(handshake.subprotocols)
         if answer is not None:
             headers.append(("Sec-WebSocket-Protocol", answer))
 
         async def run(stream: trio.abc.Stream, leftover: bytes) -> None:
-            await self._parts.sockets.serve(key_of(found), application_of(found), stream, leftover)
+            try:
+                with self._parts.budgets.receiving(account_of(found)):
+                    await self._parts.sockets.serve(key_of(found), application_of(found), stream, leftover)
+            except TooManyRequests:  # others were faster since the handshake
+                await WebSocketConnection.refuse(
+                    stream, leftover, CloseCode.TRY_AGAIN_LATER, "too many sockets and polls are open"
+                )
 
         return Upgrade(run, tuple(headers))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispatcher import limits
 from dispatcher.errors import BodyTooLarge, Conflict, MethodNotAllowed
-from dispatcher.http.caller import ApiRoute, Caller, api_route, application_of, key_of
+from dispatcher.http.caller import ApiRoute, Caller, account_of, api_route, application_of, key_of
 from dispatcher.http.channels_api import OTHER_CHANNEL, SERIALIZATION_EXAMPLE, require_json
 from dispatcher.http.message import JSON, Request, Response, no_content, text_response
 from dispatcher.http.operation import Answer, Operation, done, json_content, text_content
@@ -38,7 +38,8 @@ class PullApi:
         if request.method == "HEAD":  # it would take a message and leave it out
             raise MethodNotAllowed("a poll is a GET", allow=("GET", "PUT", "DELETE"))
         await request.body(limits.API_BODY_BYTES_MAX)
-        polled = await self._polls.poll(key_of(caller), application_of(caller), request.wait_disconnected)
+        with self._hub.parts.budgets.receiving(account_of(caller)):
+            polled = await self._polls.poll(key_of(caller), application_of(caller), request.wait_disconnected)
         if polled is PollEnd.DELETED:
             return text_response("CHANNEL_DELETED", 410)
         if polled is PollEnd.EMPTY:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from dispatcher.errors import BadRequest, CloseCode, DispatcherError, UpgradeRequired
+from dispatcher.errors import BadRequest, CloseCode, DispatcherError, TooManyRequests, UpgradeRequired
 from dispatcher.http.operation import Answer, Conversation, Header, Operation, Parameter, SocketMessage
 from dispatcher.model import Role
 from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, REGISTRATION_EXAMPLE, NotificationMessage
@@ -126,6 +126,8 @@ CONNECT = handshake(
             (CloseCode.TOO_BIG, "a message came that is larger than clients have any need of"),
             (CloseCode.INTERNAL, "no WebSocket channel is registered, or the dispatcher failed"),
             (CloseCode.RESTART, "the dispatcher is restarting"),
+            (CloseCode.TRY_AGAIN_LATER, "the account has too many sockets and polls open"),
         ),
     ),
+    TooManyRequests("account 'acme' has 100 sockets and polls open; close some first", retry_after_s=10),
 )

@@ -1,9 +1,10 @@
-"""How fast each account may ask and publish, by the tier that it has at the moment."""
+"""How fast each account may ask and publish, and how much it may have open, by its tier at the moment."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 import trio
@@ -40,6 +41,8 @@ class Budgets:
         events = {name: allowance(tier.events_per_s, tier.events_burst) for name, tier in tiers.items()}
         self._requests = _Rate("requests", "makes requests", _only_limited(requests), Buckets())
         self._events = _Rate("events", "publishes", _only_limited(events), Buckets())
+        self._receivers_max = {name: tier.receivers_max for name, tier in tiers.items() if tier.receivers_max}
+        self._receivers: dict[int, int] = {}
         self._metrics = metrics
         self._bursts: dict[tuple[int, str], Burst] = {}
 
@@ -83,6 +86,32 @@ class Budgets:
         """A message with so many events was published: it counts like a request."""
         self._take(self._requests, account, 1)
         self._take(self._events, account, events)
+
+    @contextmanager
+    def receiving(self, account: Account) -> Iterator[None]:
+        """While the block runs a socket or a poll of one of the account's applications is open.
+
+        Raises ``TooManyRequests`` when as many are as may be.
+        """
+        self.check_receivers(account)
+        self._receivers[account.id] = self._receivers.get(account.id, 0) + 1
+        try:
+            yield
+        finally:
+            self._receivers[account.id] -= 1
+            if not self._receivers[account.id]:
+                del self._receivers[account.id]
+
+    def check_receivers(self, account: Account) -> None:
+        """Raise ``TooManyRequests`` as ``receiving`` would; opens nothing."""
+        most = self._receivers_max.get(account.tier)
+        if most is not None and self._receivers.get(account.id, 0) >= most:
+            self._tell("receivers", account)
+            raise TooManyRequests(
+                f"account {account.name!r} has {most} sockets and polls open, as many as its tier "
+                f"{account.tier!r} allows; close some first",
+                retry_after_s=limits.RECEIVER_RETRY_S,
+            )
 
     def _check(self, rate: _Rate, account: Account) -> None:
         wait_ns = _wait_ns(rate, account)

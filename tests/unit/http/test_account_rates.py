@@ -7,19 +7,58 @@ from typing import Any
 
 import pytest
 import trio
-from support.api_in_process import House, open_house
+import trio.testing
+from support.api_in_process import Caller, House, open_house
 from support.scripted_gateway import connect
 from trio.testing import MockClock
 
 from dispatcher import limits
 from dispatcher.config import TierSettings, channel_limits
-from dispatcher.http.message import Response
+from dispatcher.http.message import Headers, Request, Response, Upgrade
 from dispatcher.model import Role
 
 UNLIMITED = TierSettings()
 TWO_A_SECOND = TierSettings(requests_per_s=2, requests_burst=4)
 SLOW = TierSettings(requests_per_s=0.3, requests_burst=1)
 TEN_EVENTS = TierSettings(events_per_s=10, events_burst=20)
+
+
+HANDSHAKE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec_websocket_version": "13",
+    "sec_websocket_key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+CLOSE_TRY_AGAIN_LATER = b"\x88"
+
+
+class EndlessBody:
+    """A body that never comes."""
+
+    has_body = True
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Wait for it."""
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+def announcing(app: Caller) -> Request:
+    """A request whose body is announced to be as large as one may be."""
+    headers = {
+        "authorization": f"Bearer {app.key}",
+        "content-type": "application/json",
+        "content-length": str(limits.REQUEST_BODY_BYTES_MAX),
+    }
+    fields = Headers((name.encode(), value.encode()) for name, value in headers.items())
+    return Request(method="PUT", path="/v2/subscriptions", headers=fields, body=EndlessBody())
+
+
+async def first_bytes(client: trio.StapledStream) -> bytes:
+    """The first byte of a frame that came; empty when none did."""
+    with trio.move_on_after(0.1):
+        return bytes(await client.receive_some())[:1]
+    return b""
 
 
 def message(count: int, path: str = "/1") -> dict[str, Any]:
@@ -188,6 +227,71 @@ async def test_a_wait_that_is_too_long_for_a_socket_is_an_error_answer(autojump_
         await trio.sleep(8 - limits.PACE_S_MAX)
         assert await gateway.tell(message(1)) == {"accepted": 91}
         assert await limited(house) == {"events": 1}
+
+
+async def test_sockets_and_polls_of_an_account_are_bounded_together(autojump_clock: MockClock) -> None:
+    async with open_house(tiers={"commercial": TierSettings(receivers_max=2)}) as house:
+        apps = [await house.caller(Role.APPLICATION, "acme", f"app-{number}") for number in range(3)]
+        other = await house.caller(Role.APPLICATION, "other", "app")
+        answers: list[int] = []
+
+        async def poll(app: Caller) -> None:
+            answers.append((await app.send("GET", "/v2/notification/pull")).status)
+
+        async with trio.open_nursery() as nursery:
+            for app in apps[:2]:
+                nursery.start_soon(poll, app)
+            await trio.testing.wait_all_tasks_blocked()
+            assert retry_after(await apps[2].send("GET", "/v2/notification/pull")) == 10
+            refused = await apps[2].ask("GET", "/v2/notification/websocket-connect", **HANDSHAKE)
+            assert isinstance(refused, Response)
+            assert retry_after(refused) == 10
+            nursery.start_soon(poll, other)
+            await trio.testing.wait_all_tasks_blocked()
+        assert answers == [204, 204, 204]
+        assert (await apps[2].send("GET", "/v2/notification/pull")).status == 204
+        assert await limited(house) == {"receivers": 2}
+        assert not house.hub.parts.budgets._receivers
+
+
+async def test_a_socket_counts_until_it_has_ended_and_handshakes_at_once_do_not_get_past_the_bound(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_house(tiers={"commercial": TierSettings(receivers_max=1)}) as house:
+        await house.app.send("PUT", "/v2/notification/websocket")
+        upgrades = [
+            await house.app.ask("GET", "/v2/notification/websocket-connect", **HANDSHAKE) for _ in "ab"
+        ]
+        ends: list[tuple[trio.StapledStream, trio.StapledStream]] = []
+        async with trio.open_nursery() as nursery:
+            for upgrade in upgrades:
+                assert isinstance(upgrade, Upgrade)  # neither was open when the other was looked at
+                ends.append(trio.testing.memory_stream_pair())
+                nursery.start_soon(upgrade.run, ends[-1][1], b"")
+            await trio.testing.wait_all_tasks_blocked()
+            taken = await house.app.ask("GET", "/v2/notification/websocket-connect", **HANDSHAKE)
+            assert isinstance(taken, Response)
+            closed = [await first_bytes(client) for client, _ in ends]
+            assert sorted(closed) == [b"", CLOSE_TRY_AGAIN_LATER]
+            for client, _ in ends:
+                await client.aclose()
+        again = await house.app.ask("GET", "/v2/notification/websocket-connect", **HANDSHAKE)
+        assert isinstance(again, Upgrade)
+
+
+async def test_bodies_of_applications_count_too(autojump_clock: MockClock) -> None:
+    """They are announced and do not come; a second account is served while the first has its share."""
+    async with open_house() as house:
+        other = await house.caller(Role.APPLICATION, "other")
+        async with trio.open_nursery() as nursery:
+            for _ in range(limits.INGEST_BODIES_BYTES_MAX // limits.DEVICE_REQUEST_BODY_BYTES_MAX // 2):
+                nursery.start_soon(house.handle, announcing(house.app))
+            await trio.testing.wait_all_tasks_blocked()
+            retry_after(await house.app.send("PUT", "/v2/subscriptions", []))
+            assert (await house.app.send("GET", "/v2/subscriptions")).status == 200  # it has no body
+            assert (await other.send("PUT", "/v2/subscriptions", [])).status == 204
+            nursery.cancel_scope.cancel()
+        assert (await house.app.send("PUT", "/v2/subscriptions", [])).status == 204
 
 
 async def test_messages_of_sockets_count_as_requests(autojump_clock: MockClock) -> None:

@@ -19,8 +19,8 @@ def request_of(body_bytes: int | None) -> Request:
     return Request(method="POST", path="/gateway/v1/events", headers=Headers(headers))
 
 
-def key(number: int) -> AccessKey:
-    return AccessKey(id=f"k_{number}", role=Role.GATEWAY, digest=b"", account_id=1)
+def key(number: int, account: int = 1) -> AccessKey:
+    return AccessKey(id=f"k_{number}", role=Role.GATEWAY, digest=b"", account_id=account)
 
 
 def new_gate() -> IngestGate:
@@ -42,9 +42,9 @@ def test_bodies_in_flight_are_bounded_together() -> None:
     gate = new_gate()
     with ExitStack() as stack:
         for number in range(limits.INGEST_BODIES_BYTES_MAX // limits.REQUEST_BODY_BYTES_MAX):
-            stack.enter_context(gate.passing(key(number), request_of(None)))
+            stack.enter_context(gate.passing(key(number, number), request_of(None)))
         with pytest.raises(Unavailable):
-            stack.enter_context(gate.passing(key(999), request_of(None)))
+            stack.enter_context(gate.passing(key(999, 999), request_of(None)))
 
 
 def test_a_place_is_given_back_when_a_request_ends_or_fails() -> None:
@@ -60,3 +60,26 @@ def test_a_length_that_is_a_lie_counts_as_the_most_that_is_read() -> None:
     gate = new_gate()
     with gate.passing(key(1), request_of(10**18)), gate.passing(key(2), request_of(10)):
         pass
+
+
+def test_an_account_cannot_take_the_memory_of_all_with_however_many_keys() -> None:
+    gate = new_gate()
+    with ExitStack() as stack:
+        for number in range(limits.INGEST_BODIES_BYTES_MAX // limits.REQUEST_BODY_BYTES_MAX // 2):
+            stack.enter_context(gate.passing(key(number), request_of(None)))
+        with pytest.raises(TooManyRequests, match="over its share"):
+            stack.enter_context(gate.passing(key(999), request_of(None)))
+        for account in range(2, 5):
+            stack.enter_context(gate.passing(key(1000, account), request_of(None)))
+    with ExitStack() as stack:  # all of it was given back
+        for _ in range(limits.INGEST_BODIES_BYTES_MAX // limits.REQUEST_BODY_BYTES_MAX // 2):
+            stack.enter_context(gate.passing(key(1), request_of(None)))
+
+
+def test_nothing_is_kept_of_an_account_that_has_nothing_in_flight() -> None:
+    gate = new_gate()
+    for number in range(1_000):
+        with gate.passing(key(number, number), request_of(10)):
+            pass
+    assert not gate._by_account
+    assert not gate._by_key
