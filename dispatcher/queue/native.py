@@ -7,6 +7,7 @@ Trio thread.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -87,6 +88,7 @@ class NativeQueue:
         self._removed = ffi.new("nd_removed *")
         self._ring_stats = ffi.new("nd_ring_stats_t *")
         self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
+        self._sum = ffi.new("nd_routes_sum_t *")  # of the append just done
         self._pool = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
         try:
             self._slicer = Slicer(self._pool, epoch, isolate=self._isolate, changed=self._changed)
@@ -244,6 +246,7 @@ class NativeQueue:
                 ffi.release(view)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
+        lib.nd_routes_sum(self._routes, len(routes), self._sum)
         self._note_memory()
         appended, ticket = self._take_results(routes), self._ticket(routes)
         return appended, ticket if keep is None else self._keep(keep, appended)
@@ -261,11 +264,10 @@ class NativeQueue:
         last_seqs = {}
         for at, route in enumerate(routes):
             entry = self._routes[at]
-            channel = self._channels[route.channel]
             if entry.queued_count:
-                last_seqs[route.channel] = self._stats(channel).last_seq
-            if entry.dropped.count or entry.superseded.count:
-                self.log.changed(channel)
+                last_seqs[route.channel] = entry.last_seq
+            if self._sum.odd_routes and (entry.dropped.count or entry.superseded.count):
+                self.log.changed(self._channels[route.channel])
         return self.log.appended(last_seqs) if last_seqs else _TICKET
 
     def _keep(self, keep: Keep, appended: Appended) -> Ticket:
@@ -274,26 +276,30 @@ class NativeQueue:
         return _TICKET if self.log is None else self.log.answered(keep.scope, kept)
 
     def _fill_routes(self, routes: Sequence[Route], borrowed: list[Any]) -> None:
-        """Write the routes down for the core."""
+        """Write the routes down for the core, all indices in one array: a view of each would cost more."""
         if len(routes) > len(self._routes):
             self._routes = ffi.new("nd_route[]", max(len(routes), 2 * len(self._routes)))
+        indices = array("I", (0,))  # never empty, for a route without an address means all records
+        for route in routes:
+            if route.indices is not None:
+                indices.extend(route.indices)
+        view, end = _view("uint32_t[]", indices, borrowed), 1
         for at, route in enumerate(routes):
             entry = self._routes[at]
             entry.ring = self._channel(route.channel).ring
             if route.indices is None:
                 entry.indices = ffi.NULL
             else:
-                entry.indices = _view("uint32_t[]", route.indices, borrowed)
+                entry.indices = view + end
                 entry.indices_count = len(route.indices)
+                end += len(route.indices)
 
     def _take_results(self, routes: Sequence[Route]) -> Appended:
-        losses = self.take_losses()
-        queued = rejected = 0
-        for at, route in enumerate(routes):
+        """Take what the append did into the books.  Cost: constant, but for routes that lost something."""
+        losses, rejected, done = self.take_losses(), 0, self._sum
+        self._ledger.queued(done.queued_count, done.queued_bytes)
+        for at, route in enumerate(routes if done.odd_routes else ()):
             entry = self._routes[at]
-            queued_here = entry.queued_count
-            queued += queued_here
-            self._ledger.queued(queued_here, entry.queued_bytes)
             if entry.superseded.count:
                 loss = loss_of(route.channel, "superseded", entry.superseded)
                 losses.append(self._lost(loss, self._channels[route.channel]))
@@ -305,7 +311,7 @@ class NativeQueue:
                 losses.append(rejection_of(route.channel, entry, self._received_unix_ms))
                 self._keep_gap(losses[-1], self._channels[route.channel])
         self._ledger.rejected(rejected)
-        return Appended(queued=queued, rejected=rejected, losses=tuple(losses))
+        return Appended(queued=done.queued_count, rejected=rejected, losses=tuple(losses))
 
     def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""

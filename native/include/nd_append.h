@@ -32,6 +32,7 @@ typedef struct {
     /* filled in by nd_rings_append */
     uint64_t        queued_count;       /* records that were given a seq */
     uint64_t        queued_bytes;
+    uint64_t        last_seq;           /* of the ring, now */
     uint64_t        rejected_count;     /* refused by a full ring; given no seq */
     uint64_t        rejected_bytes;
     nd_removed      dropped;            /* the oldest, or new ones that had no room at all */
@@ -77,6 +78,20 @@ nd_status nd_rings_append(nd_pool *pool, nd_route *routes, uint64_t routes_count
                           const uint8_t *block, uint64_t block_bytes,
                           const uint64_t *meta, uint64_t records_count,
                           uint64_t received_unix_ms);
+
+/* All routes of an append together. */
+typedef struct {
+    uint64_t queued_count;
+    uint64_t queued_bytes;
+    uint64_t odd_routes;                /* of which something was rejected, dropped or superseded */
+} nd_routes_sum_t;
+
+/* Sum up what became of an append.
+ *
+ *   Blocks  no.
+ *   Cost    O(routes_count).
+ */
+void nd_routes_sum(const nd_route *routes, uint64_t routes_count, nd_routes_sum_t *out);
 
 /* Whether appending all these now would refuse none: 1 or 0.  Always 1 unless the policy is reject.
  *

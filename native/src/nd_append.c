@@ -428,6 +428,18 @@ void nd_append_commit(nd_append *append)
         give_way(l, route);
         nd_superseded_free(&l->superseded, append->pool);
         nd_tenant_changed(route->ring);
+        route->last_seq = route->ring->last_seq;
+    }
+}
+
+void nd_routes_sum(const nd_route *routes, uint64_t routes_count, nd_routes_sum_t *out)
+{
+    *out = (nd_routes_sum_t){0};
+    for (uint64_t i = 0; i < routes_count; i++) {
+        const nd_route *route = &routes[i];
+        out->queued_count += route->queued_count;
+        out->queued_bytes += route->queued_bytes;
+        out->odd_routes += (route->rejected_count | route->dropped.count | route->superseded.count) != 0;
     }
 }
 
