@@ -54,6 +54,7 @@ class ChannelModel:
         self.expected: dict[int, None] = {}  # events whose publisher was told that they are accepted
         self.lost = Intervals()  # seqs
         self.lost_count = 0
+        self.has_refused = False  # records of a request may be refused, and those behind them stored
         self.settled_seq = 0  # when last looked at, in this life of the dispatcher
         self._settled: deque[tuple[float, int]] = deque(maxlen=4096)  # since when
         self._unsettled: deque[Key] = deque()  # records that no look has found settled
@@ -94,6 +95,8 @@ class ChannelModel:
         self.lost_count += count
         if first_seq:
             self.lost.add(first_seq, last_seq)
+        else:
+            self.has_refused = True
 
     # --- what receivers see ----------------------------------------------------------------
 
@@ -145,12 +148,18 @@ class ChannelModel:
     # --- the end ---------------------------------------------------------------------------
 
     def out_of_order(self, numbers: Iterable[int]) -> tuple[int, int] | None:
-        """Two accepted events, of one device's, that are stored in another order than they were posted in."""
+        """Two accepted events, of one device's, that are stored in another order than they were posted in.
+
+        When a full queue refused the first of two, and the publisher, who never saw the answer,
+        posted both again, the copies of the second try are what he was told of.
+        """
         before: tuple[Key, int] | None = None
         for number in numbers:
             copies = self._copies_of(number)
             if number not in self.expected or not copies:
                 continue
+            if before is not None and self.has_refused:
+                copies = [key for key in copies if key > before[0]] or copies
             if before is not None and min(copies) < before[0]:
                 return before[1], number
             before = min(copies), number
