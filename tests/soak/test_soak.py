@@ -18,10 +18,10 @@ FLAT = [
 
 @pytest.mark.slow
 async def test_some_seconds_of_mixed_load_leave_nothing_behind(tmp_path: Path) -> None:
-    report = await soak(tmp_path, seconds=12, rate=1_000, samples=4, calm_s=1, tell=lambda _: None)
+    report = await soak(tmp_path, seconds=6, rate=1_000, samples=4, calm_s=1, tell=lambda _: None)
     assert report.troubles == ["4 samples say nothing about growth; let it run longer"]
     assert report.files_left <= CALLBACKS, "more than the connections that callbacks keep alive for a minute"
-    assert report.posted > 6_000
+    assert report.posted > 2_000
     assert set(report.arrived.values()) == {report.posted}
     assert report.again["socket"] == report.again["callback"] == 0
 

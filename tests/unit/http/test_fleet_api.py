@@ -176,7 +176,8 @@ async def test_there_are_only_so_many_streams() -> None:
         await operator.stream()
 
 
-async def test_nobody_looks_while_nobody_watches() -> None:
+async def test_nobody_looks_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FLEET_LOOK_S", 0.05)
     async with open_operator() as operator:
         fleet = operator.house.hub.parts.fleet
         await operator.watch("", 2)
