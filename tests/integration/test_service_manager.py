@@ -98,7 +98,7 @@ def test_the_variables_are_gone_from_the_environment_of_the_daemon(tmp_path: Pat
     )
     environment = {**os.environ, "NOTIFY_SOCKET": f"{tmp_path}/notify", "WATCHDOG_USEC": "1000000"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=30
     )
     assert done.stdout == "[]\n", done.stderr
 
