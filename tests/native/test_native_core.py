@@ -1,6 +1,6 @@
 """Builds the C tests of ``native/`` with sanitizers and runs them.
 
-``DISPATCHER_FUZZ_RUNS`` sets how many inputs each fuzz entry tries (10,000 when
+``DISPATCHER_FUZZ_RUNS`` sets how many inputs each fuzz entry tries (4,000 when
 unset).  Warnings are errors here, though not for those who only build the package.
 """
 
@@ -17,7 +17,7 @@ NATIVE = Path(__file__).parents[2] / "native"
 TESTS = NATIVE / "tests"
 SOURCES = sorted((NATIVE / "src").glob("*.c"))
 SUPPORT = sorted(path for path in TESTS.glob("*.c") if not path.stem.startswith(("test_", "fuzz_")))
-FUZZ_RUNS = int(os.environ.get("DISPATCHER_FUZZ_RUNS", "10000"))
+FUZZ_RUNS = int(os.environ.get("DISPATCHER_FUZZ_RUNS", "4000"))
 FUZZ_FLAGS = {
     # An input is a life of up to 255 operations, and short lives never clean a segment.
     "fuzz_journal": (f"-runs={max(1, FUZZ_RUNS // 4)}", "-len_control=0"),
