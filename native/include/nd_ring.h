@@ -14,7 +14,8 @@
  *
  * A chunk may be *cold*: its bytes lie in the scratch file, and no function here looks at
  * them (nd_residency.h).  What needs them returns ND_COLD; what removes records gives a
- * cold chunk up as a whole, or keeps the place of what is gone until it is back.
+ * cold chunk up as a whole, or keeps the place of what is gone until it is back.  Of rings
+ * that keep the latest, what is in a cold chunk is known, and records leave it one by one.
  *
  * The bytes of a record are described in dispatcher/docs/FORMAT.md.
  *
