@@ -10,6 +10,15 @@ from dispatcher.model import Channel, ChannelType, Form, Serialization, SliceLim
 
 _PLAIN = Serialization()
 
+WHOLE = Form(
+    mixed_kinds=True,
+    deregistrations_as_object=True,
+    include_uid=True,
+    include_timestamp=True,
+    include_original_ep=True,
+)
+"""A record with all that is known of it, as an operator is shown it."""
+
 
 def form_of(channel: Channel) -> Form:
     """How this channel's records are written into messages."""

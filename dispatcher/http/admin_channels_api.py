@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 import trio
-from msgspec import Meta
 
 from dispatcher import limits
+from dispatcher.core.batching import WHOLE
 from dispatcher.core.paging import Place, page
 from dispatcher.errors import BadRequest, Conflict, NotFound
 from dispatcher.http.admin_parameters import (
@@ -18,7 +18,9 @@ from dispatcher.http.admin_parameters import (
     LIMITS_EXAMPLE,
     NO_CHANNEL,
     PAGING,
+    PAYLOADS,
     PREFIX,
+    RECORDS_LIMIT,
     WRONG_PARAMETER,
     channel_of,
     flag,
@@ -31,7 +33,7 @@ from dispatcher.http.admin_parameters import (
 from dispatcher.http.caller import ApiRoute, Caller, api_route
 from dispatcher.http.message import Request, Response, json_response, no_content
 from dispatcher.http.operation import Answer, Operation, Parameter, done, json_content
-from dispatcher.model import ChannelStatus, ChannelType, Form, Role, SliceLimits
+from dispatcher.model import ChannelStatus, ChannelType, Role, SliceLimits
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.hub import Hub
 from dispatcher.wire.admin_api import (
@@ -40,14 +42,6 @@ from dispatcher.wire.admin_api import (
     Deliveries,
     Peek,
     peeked_record,
-)
-
-_PEEK_FORM = Form(
-    mixed_kinds=True,
-    deregistrations_as_object=True,
-    include_uid=True,
-    include_timestamp=True,
-    include_original_ep=True,
 )
 
 
@@ -115,7 +109,7 @@ class AdminChannelsApi:
         with_payload = flag(query, "payloads")
         channel = channel_of(self._parts.directory, request)
         bounds = SliceLimits(events_max=count_max, bytes_max=limits.PEEK_BYTES_MAX)
-        peeked = await self._parts.queue.peek(channel.row.id, bounds, _PEEK_FORM)
+        peeked = await self._parts.queue.peek(channel.row.id, bounds, WHOLE)
         if with_payload:
             tell(caller, "peek with payloads", channel=channel.row.id)
         records = [
@@ -337,22 +331,7 @@ _PEEK = _on_channel(
         "the records that are durable, the oldest first, gaps left out",
         json_content(Peek, _PEEK_EXAMPLE),
     ),
-    parameters=(
-        Parameter(
-            name="limit",
-            place="query",
-            model=Annotated[int, Meta(ge=1, le=limits.PEEK_RECORDS_MAX)],
-            meaning=f"How many at most; {limits.PEEK_RECORDS} when left out.",
-            example=10,
-        ),
-        Parameter(
-            name="payloads",
-            place="query",
-            model=Literal["true", "false"],
-            meaning="With `true` also what the devices said; it is logged who asked.",
-            example="false",
-        ),
-    ),
+    parameters=(RECORDS_LIMIT, PAYLOADS),
 )
 _PAUSE = _on_channel(
     "Send nothing more, over restarts too; events are stored, and what is on its way is finished",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -53,6 +53,20 @@ CHANNEL = Parameter(
     is_required=True,
 )
 PAGING = (AFTER, LIMIT)
+RECORDS_LIMIT = Parameter(
+    name="limit",
+    place="query",
+    model=Annotated[int, Meta(ge=1, le=limits.PEEK_RECORDS_MAX)],
+    meaning=f"How many at most; {limits.PEEK_RECORDS} when left out.",
+    example=10,
+)
+PAYLOADS = Parameter(
+    name="payloads",
+    place="query",
+    model=Literal["true", "false"],
+    meaning="With `true` also what the devices said; it is logged who asked.",
+    example="false",
+)
 LIMITS_EXAMPLE = msgspec.to_builtins(channel_limits(TierSettings()))
 NO_CHANNEL = "there is no such channel"
 WRONG_PARAMETER = invalid_field("limit", f"must be a number from 1 to {limits.ADMIN_PAGE_MAX}")

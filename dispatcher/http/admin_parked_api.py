@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -11,7 +11,9 @@ from dispatcher.errors import DispatcherError, NotFound, QueueFull
 from dispatcher.http.admin_parameters import (
     CHANNEL,
     NO_CHANNEL,
+    PAYLOADS,
     PREFIX,
+    RECORDS_LIMIT,
     channel_of,
     flag,
     number,
@@ -143,13 +145,7 @@ _LIST = Operation(
     summary="The events of a channel that were set aside because its callback refused each alone",
     parameters=(
         CHANNEL,
-        Parameter(
-            name="limit",
-            place="query",
-            model=Annotated[int, Meta(ge=1, le=limits.PEEK_RECORDS_MAX)],
-            meaning=f"How many at most; {limits.PEEK_RECORDS} when left out.",
-            example=10,
-        ),
+        RECORDS_LIMIT,
         Parameter(
             name="after",
             place="query",
@@ -157,13 +153,7 @@ _LIST = Operation(
             meaning="The `next` of the page before.",
             example=3,
         ),
-        Parameter(
-            name="payloads",
-            place="query",
-            model=Literal["true", "false"],
-            meaning="With `true` also what the devices said; it is logged who asked.",
-            example="false",
-        ),
+        PAYLOADS,
     ),
     answers=(Answer(200, "the events, the first parked first", json_content(ParkedPage, _PAGE_EXAMPLE)),),
     refusals=(NotFound(NO_CHANNEL),),

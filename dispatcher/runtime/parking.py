@@ -14,21 +14,15 @@ from typing import Protocol
 import trio
 
 from dispatcher import limits
+from dispatcher.core.batching import WHOLE
 from dispatcher.errors import DispatcherError, NotFound
-from dispatcher.model import Form, ParkedCount, ParkedEvent, Position, SliceLimits
+from dispatcher.model import ParkedCount, ParkedEvent, Position, SliceLimits
 from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.wire.ingest import Parsed, encode_event
 
-_FORM = Form(
-    mixed_kinds=True,
-    deregistrations_as_object=True,
-    include_uid=True,
-    include_timestamp=True,
-    include_original_ep=True,
-)
 _ONE = SliceLimits(events_max=1, bytes_max=1)
 
 
@@ -123,7 +117,7 @@ class Parking:
         return len(events)
 
     async def _park(self, channel: ActiveChannel, position: Position, status: int) -> bool:
-        peeked = await self._queue.peek(channel.row.id, _ONE, _FORM)
+        peeked = await self._queue.peek(channel.row.id, _ONE, WHOLE)
         if not peeked or peeked[0].position != position:
             return False
         event = ParkedEvent(
