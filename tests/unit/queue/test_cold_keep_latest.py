@@ -6,14 +6,14 @@ import random
 from pathlib import Path
 
 import pytest
-import trio
 from msgspec.structs import replace
 from support.cold_queues import ColdQueue, cool, small_queue
 from support.journal_folder import Folder, contents, options
 from support.one_channel import EPOCH, NOW_MS, PLAIN, assert_balanced, open_channel, room_for
+from support.patient_append import append_patiently
 from support.stored_records import Item, notifications, records_of
 
-from dispatcher.errors import JournalBehind, StorageFull
+from dispatcher.errors import StorageFull
 from dispatcher.model import Kind, Overflow, Position, SliceLimits
 from dispatcher.queue.interface import Appended, ChannelQueue, Loss, Route
 from dispatcher.queue.memory import MemoryQueue
@@ -111,15 +111,9 @@ async def test_what_is_cold_gives_way_as_in_the_model(seed: int) -> None:
 
 
 async def append_all(queue: NativeQueue, items: list[Item]) -> Appended:
-    """Append, and come again when told to."""
-    while True:
-        try:
-            appended, ticket = queue.append(records_of(items), [Route(1)], NOW_MS)
-        except JournalBehind:
-            await trio.sleep(0.001)
-        else:
-            await ticket.durable()
-            return appended
+    appended, ticket = await append_patiently(queue, records_of(items), 1, NOW_MS)
+    await ticket.durable()
+    return appended
 
 
 async def test_the_newest_of_each_resource_survives_in_a_queue_larger_than_memory(tmp_path: Path) -> None:

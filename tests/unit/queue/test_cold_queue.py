@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from support.cold_queues import WatchedDisk, cool, small_queue
+from support.patient_append import append_patiently
 from support.stored_records import notifications, records_of
 
 from dispatcher import limits
@@ -39,15 +40,8 @@ def open_channels(queue: NativeQueue, count: int, queue_bytes: int = 50_000_000)
 
 
 async def put(queue: NativeQueue, channel: int, count: int, first: int, unix_ms: int = NOW_MS) -> None:
-    """Append, and come again when told to."""
     records = records_of(notifications(count, padding=PADDING, first=first))
-    while True:
-        try:
-            queue.append(records, [Route(channel)], unix_ms)
-        except JournalBehind:
-            await trio.sleep(0.001)
-        else:
-            return
+    await append_patiently(queue, records, channel, unix_ms)
 
 
 async def put_until_refused(queue: NativeQueue, channel: int, at_once: int) -> int:
