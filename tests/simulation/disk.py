@@ -153,6 +153,11 @@ class Mount(Disk):
         """Files that were opened and not closed."""
         return len(self._handles)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it has no room now for a segment more."""
+        return self._trouble.is_full
+
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work at one moment between two waits, all of which others take their turns in."""
         wait_s = self._dice.uniform(*self._trouble.wait_s)

@@ -115,7 +115,8 @@ class Life:
         if self._mount.broken is not None:
             raise self._mount.broken
         if not self.is_dead:
-            machine.promises.closed(self._mount, self._host, is_whole=not self._journal_failed)
+            is_whole = not self._journal_failed and not self._mount.is_full
+            machine.promises.closed(self._mount, self._host, is_whole=is_whole)
             machine.chronicle.note("closed")
 
     async def _open(self) -> None:

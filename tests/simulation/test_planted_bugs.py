@@ -6,11 +6,20 @@ Stories are bent towards the place where a bug shows, so that a few seeds are en
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from simulation.bends import (
+    KIB,
+    Bend,
+    bent,
+    cleaned_often,
+    ending,
+    plain,
+    short_of_memory,
+    with_modes,
+)
 from simulation.chronicle import Violation
 from simulation.disk import AFTER, Mount
 from simulation.story import Act, Cause, Ending, Story, tell
@@ -20,7 +29,7 @@ from dispatcher.deliver.callback import CallbackSink
 from dispatcher.deliver.callback_connection import CallbackConnection
 from dispatcher.deliver.sink import DeliveryFailed
 from dispatcher.deliver.websocket_connection import WebSocketConnection
-from dispatcher.model import Durability, Position
+from dispatcher.model import Position
 from dispatcher.queue import native
 from dispatcher.queue.group_commit import Group
 from dispatcher.queue.ledger import Ledger
@@ -35,11 +44,7 @@ from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Publisher
 from dispatcher.wire.ingest import Parsing
 
-Bend = Callable[[Story], Story]
-
 pytestmark = pytest.mark.slow
-
-KIB = 1024
 
 
 def caught(by: str, bend: Bend, *, within: int = 10, sabotage: Sabotage | None = None) -> None:
@@ -55,59 +60,6 @@ def broken_promise(story: Story, sabotage: Sabotage | None) -> str:
     except Violation as violation:
         return str(violation)
     return ""
-
-
-# --- stories ----------------------------------------------------------------------------------
-
-
-def bent(story: Story, *, tier: dict[str, Any] | None = None, **changes: Any) -> Story:
-    """A story on disk durability, in large queues, with changes to it and to its tier."""
-    settings = story.settings
-    roomy = {"queue_bytes": 50_000_000, "event_lifetime_s": 86_400.0}
-    changed = replace(settings.tiers["commercial"], **{**roomy, **(tier or {})})
-    storage = replace(settings.storage, durability=Durability.DISK)
-    settings = replace(settings, storage=storage, tiers={"commercial": changed})
-    return replace(story, settings=settings, **changes)
-
-
-def plain(story: Story) -> Story:
-    """As the seed tells it."""
-    return bent(story)
-
-
-def ending(cause: Cause, at: float, *, is_power_cut: bool = True) -> Bend:
-    """One life that ends like this, and another after it."""
-    end = Ending(cause=cause, at=at, when=AFTER, is_power_cut=is_power_cut, down_s=1.0)
-    return lambda story: bent(story, endings=(end,))
-
-
-def with_modes(callback: str, socket: str, **changes: Any) -> Bend:
-    """All receivers are in one mode from the eighth second on, with no crash before the end."""
-
-    def bend(story: Story) -> Story:
-        modes = [callback] * story.callbacks + [socket] * story.sockets
-        acts = [*story.acts, *(Act(8.0, "mode", (number, mode)) for number, mode in enumerate(modes))]
-        acts.sort(key=lambda act: act.at_s)
-        return bent(story, **{"acts": tuple(acts), "endings": (), "duration_s": 30.0, **changes})
-
-    return bend
-
-
-def cleaned_often(story: Story) -> Story:
-    """Receivers stay away while the journal, in small segments, goes on and on; then the power goes."""
-    end = Ending(cause=Cause.TIME, at=20.0, when=AFTER, is_power_cut=True, down_s=1.0)
-    sizes = replace(story.sizes, segment_bytes=64 * KIB, group_bytes_max=60 * KIB, allowance_bytes=0)
-    habits = replace(story.habits, pause_s=0.3, filling_max=2_000, events_max=8)
-    return with_modes("hang", "deaf", sizes=sizes, habits=habits, endings=(end,))(story)
-
-
-def short_of_memory(story: Story) -> Story:
-    """Receivers stay away while more is posted than memory holds, and then come back."""
-    storage = replace(story.settings.storage, memory_bytes=2 * KIB * KIB)
-    sizes = replace(story.sizes, segment_bytes=512 * KIB, group_bytes_max=508 * KIB)
-    habits = replace(story.habits, pause_s=0.3, filling_max=16 * KIB, events_max=8)
-    story = replace(story, settings=replace(story.settings, storage=storage))
-    return with_modes("hang", "deaf", sizes=sizes, habits=habits)(story)
 
 
 # --- durability -------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulation.bends import closed_while_full
 from simulation.command import replay_command
-from simulation.world import run_seed
+from simulation.story import tell
+from simulation.world import run_seed, run_story
 
 SEEDS = int(os.environ.get("DISPATCHER_SIMULATION_SEEDS", "200"))
 _AT_A_TIME = 10
@@ -25,6 +27,12 @@ def test_every_promise_holds(first: int) -> None:
         except BaseException:
             print(f"seed {seed}; replay: {replay_command(seed)}")
             raise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 8])  # they confirm what the disk has no room for
+def test_a_close_on_a_full_disk_promises_no_more_than_it_can_write(seed: int) -> None:
+    run_story(closed_while_full(tell(seed)))
 
 
 @pytest.mark.slow
