@@ -49,10 +49,11 @@ from dispatcher.model import (
     Serialization,
 )
 from dispatcher.queue.interface import ChannelStats
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.consumer import ConsumedBatch, Consumer
 from dispatcher.runtime.hub import CreatedKey, Hub
 from dispatcher.runtime.publishing import Receipt
+from dispatcher.runtime.world import World
 
 __all__ = [
     "AccessKey",

@@ -25,8 +25,9 @@ from dispatcher.http.passed_sockets import PassedSockets, address_of, take_passe
 from dispatcher.http.server import Server
 from dispatcher.http.serving import listen, listen_internally, serve_http, serve_internal, server_tls, url_of
 from dispatcher.observe.log import log_to_stderr
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.world import World
 
 _NONE_PASSED = PassedSockets()
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

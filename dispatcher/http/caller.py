@@ -11,7 +11,7 @@ from dispatcher.http.message import Reply, Request
 from dispatcher.http.operation import Operation
 from dispatcher.http.route_table import Route
 from dispatcher.model import AccessKey, Account, Application, Role
-from dispatcher.runtime.hub import Parts
+from dispatcher.runtime.parts import Parts
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

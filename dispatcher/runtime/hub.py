@@ -5,7 +5,7 @@ A facade only: it knows who does what and does nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,7 +15,6 @@ from dispatcher import limits
 from dispatcher.config import Settings, check_tier
 from dispatcher.core.access import KEY_ID_RANDOM_BYTES, KEY_RANDOM_BYTES, make_key, make_key_id
 from dispatcher.core.access import digest as key_digest
-from dispatcher.core.routing import Router
 from dispatcher.errors import BadRequest, Conflict
 from dispatcher.model import (
     AccessKey,
@@ -26,32 +25,11 @@ from dispatcher.model import (
     Role,
     Serialization,
 )
-from dispatcher.observe.metrics import Metrics, RecordTotals
-from dispatcher.observe.tracing import Tracing
-from dispatcher.queue.interface import ChannelQueue, ChannelStats
-from dispatcher.registry.interface import Registry
-from dispatcher.runtime.budgets import Budgets
-from dispatcher.runtime.callbacks import Callbacks
+from dispatcher.queue.interface import ChannelStats
 from dispatcher.runtime.consumer import Consumer
-from dispatcher.runtime.device_requests import DeviceRequests
-from dispatcher.runtime.devices import Devices
-from dispatcher.runtime.directory import Directory
-from dispatcher.runtime.fleet import Fleet
-from dispatcher.runtime.gateways import Gateways
-from dispatcher.runtime.life_cycle import LifeCycle
-from dispatcher.runtime.longpolls import LongPolls
-from dispatcher.runtime.observer import Observer
-from dispatcher.runtime.operator_webhook import OperatorWebhook
-from dispatcher.runtime.parking import Parking
-from dispatcher.runtime.publishing import Publisher, Receipt
-from dispatcher.runtime.registrations import Registrations
-from dispatcher.runtime.sockets import Sockets
-from dispatcher.runtime.subscriptions import Subscriptions
-from dispatcher.runtime.values import Values
-from dispatcher.runtime.views import Views
-from dispatcher.runtime.watch import Watch
+from dispatcher.runtime.parts import Parts
+from dispatcher.runtime.publishing import Receipt
 from dispatcher.wire.ingest import encode_events
-from dispatcher.wire.staging import NewStaging
 
 
 class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,42 +39,6 @@ class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     role: Role
     expires_unix_ms: int | None = None
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dispatcher is made of; the composition root fills it in."""
-
-    settings: Settings
-    secret: bytes
-    random_bytes: Callable[[int], bytes]
-    now_unix_ms: Callable[[], int]
-    wall_unix_ms: Callable[[], int]  # as people set it; ``now_unix_ms`` never leaps
-    registry: Registry
-    queue: ChannelQueue
-    directory: Directory
-    router: Router
-    devices: Devices
-    observer: Observer
-    metrics: Metrics
-    publisher: Publisher
-    budgets: Budgets
-    registrations: Registrations
-    callbacks: Callbacks
-    sockets: Sockets
-    long_polls: LongPolls
-    gateways: Gateways
-    device_requests: DeviceRequests
-    values: Values
-    subscriptions: Subscriptions
-    new_async_id: Callable[[], str]
-    new_staging: NewStaging
-    life_cycle: LifeCycle
-    parking: Parking
-    views: Views
-    watch: Watch
-    webhook: OperatorWebhook | None
-    tracing: Tracing | None
-    fleet: Fleet
 
 
 class Hub:
@@ -345,34 +287,3 @@ class Hub:
         """The queue of an application's channel at this moment, or None without a channel."""
         channel = self.parts.directory.channel_of(application.id)
         return None if channel is None else self.parts.queue.stats(channel.row.id)
-
-
-def record_totals(queue: ChannelQueue, directory: Directory, now_unix_ms: int) -> RecordTotals:
-    """The books for one scrape.  Cost: one step per channel."""
-    totals = queue.totals()
-    channels: dict[tuple[str, str], int] = {}
-    oldest_ms = now_unix_ms
-    for channel in directory.channels():
-        labels = (channel.row.type.value, channel.status.value)
-        channels[labels] = channels.get(labels, 0) + 1
-        oldest = queue.stats(channel.row.id).oldest_unix_ms
-        if oldest is not None:
-            oldest_ms = min(oldest_ms, oldest)
-    return RecordTotals(
-        queued=totals.queued,
-        recovered=totals.recovered,
-        acked=totals.acked,
-        expired=totals.expired,
-        deleted=totals.deleted,
-        dropped=totals.dropped,
-        superseded=totals.superseded,
-        parked=totals.parked,
-        rejected=totals.rejected,
-        records=totals.records,
-        record_bytes=totals.record_bytes,
-        memory_bytes=totals.memory_bytes,
-        scratch_bytes=totals.scratch_bytes,
-        journal_bytes=totals.journal_bytes,
-        channels=channels,
-        oldest_age_s=(now_unix_ms - oldest_ms) / 1000,
-    )

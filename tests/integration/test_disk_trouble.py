@@ -18,7 +18,7 @@ from dispatcher.errors import StorageFull
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import GroupCommit
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
-from dispatcher.runtime.app import World
+from dispatcher.runtime.world import World
 
 
 class House(msgspec.Struct):

@@ -28,7 +28,7 @@ from dispatcher.http.ingest_api import IngestApi, Intake
 from dispatcher.http.message import Headers, ReadyBody, Request, Response
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
-from dispatcher.runtime.app import World
+from dispatcher.runtime.world import World
 
 T = TypeVar("T")
 EVENTS = "/gateway/v1/events"

@@ -15,7 +15,8 @@ from dispatcher.config import channel_limits
 from dispatcher.model import ChannelLimits, Role
 from dispatcher.registry.interface import Registry
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.world import World
 
 SMALL_BYTES = 4096
 EVENTS = [Notification("dev-1", "/1", b"x" * 100) for _ in range(200)]

@@ -29,7 +29,8 @@ from dispatcher.config import CallbackSettings, Settings, StorageSettings, TierS
 from dispatcher.http.message import Response
 from dispatcher.model import Durability, Role
 from dispatcher.observe.otel import OtelTracing
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.world import World
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLED, UNSAMPLED = (f"00-{TRACE}-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))

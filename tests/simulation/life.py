@@ -29,8 +29,9 @@ from dispatcher.observe.log import LogEvent
 from dispatcher.queue.interface import Loss
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.world import World
 
 if TYPE_CHECKING:
     from simulation.machine import Machine

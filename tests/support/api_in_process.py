@@ -34,8 +34,9 @@ from dispatcher.http.response_head import refusal
 from dispatcher.model import Application, DeviceReport, Durability, Role, Subscription
 from dispatcher.registry.interface import DueDevices, Registry
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import CreatedKey, Hub
+from dispatcher.runtime.world import World
 
 UNIX_S = 1_700_000_000.0
 

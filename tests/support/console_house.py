@@ -20,7 +20,7 @@ from dispatcher.config import LimitSettings, ServerSettings, TierSettings
 from dispatcher.model import RefusedEvents, Role
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.app import World
+from dispatcher.runtime.world import World
 
 ACCOUNTS = ("acme", "borealis", "cobalt", "delta-grid", "everest", "fjord", "gallia", "harbour")
 PLACES = (

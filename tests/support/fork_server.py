@@ -32,7 +32,7 @@ from dispatcher.cli.serve import run_daemon
 from dispatcher.config import Settings
 from dispatcher.observe.log import log_to_stderr
 from dispatcher.queue.disk import JournalSizes
-from dispatcher.runtime.app import World
+from dispatcher.runtime.world import World
 
 
 class Birth(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ from dispatcher.config import Settings, StorageSettings, TierSettings, channel_l
 from dispatcher.http.message import EventStream
 from dispatcher.model import Application, ChannelType, Durability, Notification, Role
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.world import World
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

@@ -15,7 +15,8 @@ from dispatcher.config import Settings, StorageSettings
 from dispatcher.errors import BadRequest
 from dispatcher.model import Durability, Role
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
+from dispatcher.runtime.world import World
 
 LIFE_S = 100.0
 EXPIRES_UNIX_MS = int((UNIX_S + LIFE_S) * 1000)

@@ -16,8 +16,9 @@ from trio.testing import MockClock
 from dispatcher.config import LimitSettings, Settings, StorageSettings
 from dispatcher.model import Application, Channel, ChannelType, Durability, Notification
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.world import World
 
 pytestmark = pytest.mark.slow
 

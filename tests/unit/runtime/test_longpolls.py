@@ -32,9 +32,10 @@ from dispatcher.model import (
     Serialization,
 )
 from dispatcher.registry.memory import MemoryRegistry
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.longpolls import Answer, PollEnd
+from dispatcher.runtime.world import World
 
 KEY = AccessKey(id="k_1", role=Role.APPLICATION, digest=b"1")
 OTHER_KEY = AccessKey(id="k_2", role=Role.APPLICATION, digest=b"2")

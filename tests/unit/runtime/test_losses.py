@@ -15,9 +15,10 @@ from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import Loss
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.app import World, open_dispatcher
+from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.observer import Observer
+from dispatcher.runtime.world import World
 
 
 def loss(count: int, reason: str = "overflow") -> Loss:
