@@ -13,7 +13,7 @@ The names below are the whole interface; everything else may change.
 """
 
 from dispatcher.config import CallbackSettings, ServerSettings, Settings, StorageSettings, TierSettings
-from dispatcher.config import load as load_settings
+from dispatcher.config_sources import load as load_settings
 from dispatcher.errors import (
     BadRequest,
     ChannelGone,

@@ -1,20 +1,15 @@
 """The operator's settings: one frozen value, with units, defaults and meaning beside each.
 
-They come from a TOML file, then the environment (``DISPATCHER_SERVER__LISTEN``),
-then flags; the later wins.  ``load`` also says where each value came from, which
-is what ``dispatcher config show`` prints.  Nothing is read from a global later:
-a changed setting is a new ``Settings``.
+Nothing is read from a global later: a changed setting is a new ``Settings``.
+``config_sources`` reads them.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-import tomllib
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,12 +19,10 @@ from dispatcher import limits
 from dispatcher.errors import BadRequest, ConfigError
 from dispatcher.model import ChannelLimits, Durability, Overflow, RefusedEvents
 
-ENVIRONMENT_PREFIX = "DISPATCHER_"
-
 _CREDENTIALS = re.compile(r"//[^@/]*@")
 _COLLECTOR = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 _ORIGIN = re.compile(r"(https?://)(?:[^/?@]*@)?([^/?@]*).*", re.IGNORECASE)
-_SECRET_FIELDS = frozenset({"proxy", "webhook", "webhook_secret"})
+SECRET_FIELDS = frozenset({"proxy", "webhook", "webhook_secret"})
 _PROXY = re.compile(r"http://(?:(?P<credentials>[^@/\s]+)@)?(?P<place>[^@/]+)/?")
 
 Seconds = Annotated[float, Meta(ge=0.001)]
@@ -262,6 +255,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: dict(BUILT_IN_TIERS))
 
 
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "storage": StorageSettings,
+    "callbacks": CallbackSettings,
+    "limits": LimitSettings,
+    "operator": OperatorSettings,
+    "tracing": TracingSettings,
+}
+"""The tables of the file, without the tiers."""
+
+
 class SettingRow(msgspec.Struct, frozen=True, kw_only=True):
     """One setting as ``config show`` prints it."""
 
@@ -319,26 +323,6 @@ def split_proxy(name: str, value: str) -> tuple[str, int, str]:
     return host, port, urllib.parse.unquote(match["credentials"] or "")
 
 
-def load(
-    file: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, Any] | None = None,
-) -> tuple[Settings, dict[str, str]]:
-    """Read the settings; the second value says where each one that was set came from.
-
-    ``flags`` is keyed by dotted names (``server.listen``).  Raises ``ConfigError``
-    that names the file and line, the variable or the flag, and the nearest valid name.
-    """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name, value, origin in _all_sources(file, environment or {}, flags or {}):
-        table, _, field = name.rpartition(".")
-        struct = _struct_of(name, table, field, origin)
-        values[name] = _convert(struct, field, value, origin)
-        origins[name] = origin
-    return _check(_build(values), origins), origins
-
-
 def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[SettingRow]:
     """Every setting with its value, default, unit, meaning and origin; see ``masked``."""
     tables: list[tuple[str, Any, Any]] = [
@@ -353,7 +337,7 @@ def describe(settings: Settings, origins: Mapping[str, str]) -> Iterator[Setting
         tables.append((f"tiers.{tier}", value, BUILT_IN_TIERS.get(tier, TierSettings())))
     for table, value, default in tables:
         for field in value.__struct_fields__:
-            unit, meaning = _doc_of(type(value), field)
+            unit, meaning = doc_of(type(value), field)
             name = f"{table}.{field}"
             yield SettingRow(
                 name=name,
@@ -384,126 +368,19 @@ def changed(before: Settings, after: Settings) -> tuple[str, ...]:
     return tuple(name for name in names if values[0].get(name) != values[1].get(name))
 
 
-_TABLES: dict[str, type[msgspec.Struct]] = {
-    "server": ServerSettings,
-    "storage": StorageSettings,
-    "callbacks": CallbackSettings,
-    "limits": LimitSettings,
-    "operator": OperatorSettings,
-    "tracing": TracingSettings,
-}
-
-
-def _type_of(struct: type[msgspec.Struct], field: str) -> Any:
+def type_of(struct: type[msgspec.Struct], field: str) -> Any:
+    """A field's annotation."""
     return next(f.type for f in msgspec.structs.fields(struct) if f.name == field)
 
 
-def _doc_of(struct: type[msgspec.Struct], field: str) -> tuple[str, str]:
+def doc_of(struct: type[msgspec.Struct], field: str) -> tuple[str, str]:
     """Unit and meaning, from the field's annotation."""
-    meta = next(m for m in reversed(_type_of(struct, field).__metadata__) if m.description is not None)
+    meta = next(m for m in reversed(type_of(struct, field).__metadata__) if m.description is not None)
     return meta.extra["unit"], meta.description
 
 
-def _all_sources(
-    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, str]]:
-    if file is not None:
-        yield from _from_file(file)
-    for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX) and "__" in variable:
-            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            yield name, _Text(text), f"variable {variable}"
-    for name, value in flags.items():
-        yield name, value, f"flag for {name}"
-
-
-class _Text(str):
-    """A value that came as text and may stand for a number, a boolean or a list."""
-
-
-def _from_file(file: Path) -> Iterator[tuple[str, Any, str]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        parsed = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}; give a readable file with --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not TOML: {error}") from error
-    for name, value in _flatten(parsed, ""):
-        yield name, value, f"{file}{_line_of(text, name)}"
-
-
-def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _line_of(text: str, name: str) -> str:
-    """``:LINE`` of a setting in a TOML text, as well as a search can tell, else nothing."""
-    table, _, field = name.rpartition(".")
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[([^\[\]]+)\]", line)
-        if header:
-            current = header[1].replace('"', "").replace(" ", "")
-        key = re.match(r"\s*([\w.\-\"]+)\s*=", line)
-        if key and ".".join(filter(None, (current, key[1].replace('"', "")))) in (name, f"{table}.{field}"):
-            return f":{number}"
-    return ""
-
-
-def _struct_of(name: str, table: str, field: str, origin: str) -> type[msgspec.Struct]:
-    struct = TierSettings if re.fullmatch(r"tiers\.[\w\-]+", table) else _TABLES.get(table)
-    if struct is not None and field in struct.__struct_fields__:
-        return struct
-    known = [f"{t}.{f}" for t, s in _TABLES.items() for f in s.__struct_fields__]
-    tier = table if struct is TierSettings else "tiers.commercial"
-    known += [f"{tier}.{f}" for f in TierSettings.__struct_fields__]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]}?" if nearest else "; 'dispatcher config show' lists all"
-    raise ConfigError(f"{origin}: there is no setting {name}{hint}")
-
-
-def _convert(struct: type[msgspec.Struct], field: str, value: Any, origin: str) -> Any:
-    annotation = _type_of(struct, field)
-    if annotation.__origin__ == tuple[str, ...] and isinstance(value, _Text):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    try:
-        return msgspec.convert(
-            str(value) if isinstance(value, _Text) else value, annotation, strict=not isinstance(value, _Text)
-        )
-    except msgspec.ValidationError as error:
-        unit, _ = _doc_of(struct, field)
-        shown = "***" if field in _SECRET_FIELDS else repr(value)
-        raise ConfigError(f"{origin}: {field} = {shown}: {error} (want {unit})") from None
-
-
-def _build(values: Mapping[str, Any]) -> Settings:
-    tables: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        table, _, field = name.rpartition(".")
-        tables.setdefault(table, {})[field] = value
-    tiers = dict(BUILT_IN_TIERS)
-    for table, fields in tables.items():
-        if table.startswith("tiers."):
-            tier = table.removeprefix("tiers.")
-            tiers[tier] = msgspec.structs.replace(tiers.get(tier, TierSettings()), **fields)
-    return Settings(
-        server=ServerSettings(**tables.get("server", {})),
-        storage=StorageSettings(**tables.get("storage", {})),
-        callbacks=CallbackSettings(**tables.get("callbacks", {})),
-        limits=LimitSettings(**tables.get("limits", {})),
-        operator=OperatorSettings(**tables.get("operator", {})),
-        tracing=TracingSettings(**tables.get("tracing", {})),
-        tiers=tiers,
-    )
-
-
-def _check(settings: Settings, origins: Mapping[str, str]) -> Settings:
-    """What no single field can tell."""
+def check(settings: Settings, origins: Mapping[str, str]) -> Settings:
+    """Refuse (``ConfigError``) what no single field can tell; ``origins`` as of ``load``."""
     server, callbacks = settings.server, settings.callbacks
     split_listen(origins.get("server.listen", "server.listen"), server.listen)
     if server.internal_listen:

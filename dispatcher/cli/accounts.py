@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from dispatcher import config
+from dispatcher import config, config_sources
 from dispatcher.cli.identities import (
     DATA_OPTION,
     JSON_OPTION,
@@ -75,7 +75,7 @@ def set_tier(account: str, tier: str, data: Path, config_file: Path | None) -> N
     with: to have the new ones, its application deletes it and registers again.
     """
     with failures_in_words():
-        config.check_tier(tier, config.load(config_file, os.environ)[0].tiers)
+        config.check_tier(tier, config_sources.load(config_file, os.environ)[0].tiers)
         folder = open_folder(data, may_create=False)
         with_registry(folder, partial(_set_tier, name=account, tier=tier))
         poke(folder)

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from dispatcher import config as settings_module
+from dispatcher import config_sources
 from dispatcher.config import Settings
 from dispatcher.errors import ConfigError
 
@@ -26,7 +27,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any]) -> tuple[Settings
     """The settings of file, environment and the flags that were given; exit 2 when one is wrong."""
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return settings_module.load(file, os.environ, given)
+        return config_sources.load(file, os.environ, given)
     except ConfigError as error:
         raise click.UsageError(error.message) from None
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import click
 import msgspec
 
-from dispatcher import config
+from dispatcher import config, config_sources
 from dispatcher.cli.expiry import expiry_text, parse_expiry
 from dispatcher.cli.identities import (
     DATA_OPTION,
@@ -147,7 +147,7 @@ def create(
         expires_unix_ms=expires_unix_ms,
     )
     with failures_in_words():
-        tiers = config.load(config_file, os.environ)[0].tiers
+        tiers = config_sources.load(config_file, os.environ)[0].tiers
         _check_wanted(wanted, tiers)
         folder = open_folder(data)
         made = with_registry(folder, partial(_create, secret=folder.secret, wanted=wanted, tiers=tiers))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher import config
+from dispatcher import config, config_sources
 from dispatcher.errors import ConfigError
 from dispatcher.model import ChannelLimits, Overflow
 
@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_those_of_the_published_tables() -> None:
-    settings, origins = config.load()
+    settings, origins = config_sources.load()
     tier = settings.tiers["commercial"]
     assert (settings.server.listen, settings.storage.durability) == ("127.0.0.1:8080", "disk")
     assert (tier.queue_bytes, tier.batch_events, tier.callback_timeout_s) == (50_000_000, 10_000, 20)
@@ -29,14 +29,14 @@ def test_defaults_are_those_of_the_published_tables() -> None:
 def test_the_environment_wins_over_the_file_and_flags_over_both(tmp_path: Path) -> None:
     file = write(tmp_path, '[server]\nlisten = "a:1"\ngrace_s = 3\n[storage]\ndata = "/d"\n')
     environment = {"DISPATCHER_SERVER__LISTEN": "b:2", "DISPATCHER_SERVER__GRACE_S": "4.5"}
-    settings, origins = config.load(file, environment, {"server.listen": "c:3"})
+    settings, origins = config_sources.load(file, environment, {"server.listen": "c:3"})
     assert (settings.server.listen, settings.server.grace_s, settings.storage.data) == ("c:3", 4.5, "/d")
     assert origins["storage.data"] == f"{file}:5"
     assert origins["server.grace_s"] == "variable DISPATCHER_SERVER__GRACE_S"
 
 
 def test_variables_carry_numbers_booleans_and_lists_as_text() -> None:
-    settings, _ = config.load(
+    settings, _ = config_sources.load(
         environment={
             "DISPATCHER_CALLBACKS__ALLOW_PRIVATE": "true",
             "DISPATCHER_CALLBACKS__ALLOW_NETWORKS": "10.1.0.0/16, fd00::/8",
@@ -50,7 +50,7 @@ def test_variables_carry_numbers_booleans_and_lists_as_text() -> None:
 
 
 def test_a_tier_of_ones_own_starts_from_the_commercial_defaults(tmp_path: Path) -> None:
-    settings, _ = config.load(write(tmp_path, "[tiers.gold]\nqueue_bytes = 100_000_000\n"))
+    settings, _ = config_sources.load(write(tmp_path, "[tiers.gold]\nqueue_bytes = 100_000_000\n"))
     assert settings.tiers["gold"].queue_bytes == 100_000_000
     assert settings.tiers["gold"].batch_events == 10_000
     assert set(settings.tiers) == {"commercial", "free", "gold"}
@@ -58,7 +58,7 @@ def test_a_tier_of_ones_own_starts_from_the_commercial_defaults(tmp_path: Path) 
 
 @pytest.mark.parametrize("overflow", Overflow)
 def test_a_tier_names_what_its_full_queues_do(tmp_path: Path, overflow: Overflow) -> None:
-    settings, _ = config.load(write(tmp_path, f'[tiers.free]\noverflow = "{overflow}"\n'))
+    settings, _ = config_sources.load(write(tmp_path, f'[tiers.free]\noverflow = "{overflow}"\n'))
     assert settings.tiers["free"].overflow is overflow
 
 
@@ -92,7 +92,7 @@ def test_a_tier_names_what_its_full_queues_do(tmp_path: Path, overflow: Overflow
 )
 def test_a_wrong_file_is_told_where_and_what(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(write(tmp_path, text))
+        config_sources.load(write(tmp_path, text))
     for word in words:
         assert word in str(caught.value)
 
@@ -110,41 +110,42 @@ def test_a_proxy_is_a_place_and_perhaps_credentials(value: str, parts: tuple[str
 
 
 def test_the_credentials_of_a_proxy_are_neither_shown_nor_repeated_in_an_error() -> None:
-    settings, origins = config.load(flags={"callbacks.proxy": "http://me:SECRET@proxy:3128"})
+    settings, origins = config_sources.load(flags={"callbacks.proxy": "http://me:SECRET@proxy:3128"})
     rows = [config.masked(row) for row in config.describe(settings, origins)]
     assert {row.name: row.value for row in rows}["callbacks.proxy"] == "http://***@proxy:3128"
     assert "SECRET" not in str(rows)
     with pytest.raises(ConfigError) as caught:
-        config.load(flags={"callbacks.proxy": "http://me:SECRET@proxy"})
+        config_sources.load(flags={"callbacks.proxy": "http://me:SECRET@proxy"})
     assert "SECRET" not in str(caught.value)
 
 
 def test_another_password_of_the_proxy_is_a_change() -> None:
     before, after = (
-        config.load(flags={"callbacks.proxy": f"http://me:{password}@proxy:3128"})[0] for password in "ab"
+        config_sources.load(flags={"callbacks.proxy": f"http://me:{password}@proxy:3128"})[0]
+        for password in "ab"
     )
     assert config.changed(before, after) == ("callbacks.proxy",)
 
 
 @pytest.mark.parametrize("durability", ["disk", "process", "memory"])
 def test_every_durability_can_be_chosen(durability: str) -> None:
-    settings, _ = config.load(flags={"storage.durability": durability})
+    settings, _ = config_sources.load(flags={"storage.durability": durability})
     assert settings.storage.durability == durability
 
 
 def test_another_durability_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match="disk, process or memory") as caught:
-        config.load(flags={"storage.durability": "paper"})
+        config_sources.load(flags={"storage.durability": "paper"})
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="readable file"):
-        config.load(tmp_path / "none.toml")
+        config_sources.load(tmp_path / "none.toml")
 
 
 def test_every_setting_is_described_with_unit_meaning_and_origin() -> None:
-    settings, origins = config.load(flags={"server.grace_s": 2})
+    settings, origins = config_sources.load(flags={"server.grace_s": 2})
     rows = {row.name: row for row in config.describe(settings, origins)}
     assert rows["server.grace_s"].origin == "flag for server.grace_s"
     assert rows["server.grace_s"].default == 10
@@ -161,12 +162,12 @@ def test_a_channel_copies_every_limit_from_its_tier() -> None:
 
 
 def test_what_differs_between_two_settings_is_named(tmp_path: Path) -> None:
-    before, _ = config.load()
+    before, _ = config_sources.load()
     assert config.changed(before, before) == ()
     text = "[server]\ngrace_s = 5\n[tiers.free]\nqueue_bytes = 4096\n"
-    after, _ = config.load(write(tmp_path, text))
+    after, _ = config_sources.load(write(tmp_path, text))
     assert config.changed(before, after) == ("server.grace_s", "tiers.free.queue_bytes")
-    more, _ = config.load(write(tmp_path, text + "[tiers.gold]\nqueue_bytes = 4096\n"))
+    more, _ = config_sources.load(write(tmp_path, text + "[tiers.gold]\nqueue_bytes = 4096\n"))
     names = [f"tiers.gold.{field}" for field in config.TierSettings.__struct_fields__]
     assert config.changed(after, more) == config.changed(more, after) == tuple(names)
 
@@ -181,7 +182,7 @@ def test_what_differs_between_two_settings_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_the_operators_webhook_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    settings, origins = config.load(
+    settings, origins = config_sources.load(
         flags={"operator.webhook": url, "operator.webhook_secret": "whsec_SECRET"}
     )
     rows = {row.name: config.masked(row) for row in config.describe(settings, origins)}
@@ -193,7 +194,7 @@ def test_the_operators_webhook_is_shown_without_its_secrets(url: str, shown: str
 def test_a_secret_of_a_wrong_type_is_not_repeated(name: str, tmp_path: Path) -> None:
     table, _, field = name.partition(".")
     with pytest.raises(ConfigError) as caught:
-        config.load(write(tmp_path, f'[{table}]\n{field} = ["SECRET"]\n'))
+        config_sources.load(write(tmp_path, f'[{table}]\n{field} = ["SECRET"]\n'))
     assert "SECRET" not in caught.value.message
     assert field in caught.value.message
 
@@ -203,7 +204,7 @@ def test_a_secret_of_a_wrong_type_is_not_repeated(name: str, tmp_path: Path) -> 
 )
 def test_a_collector_that_is_none_or_a_secret_in_its_url_stops_the_start(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(flags={"tracing.endpoint": url})
+        config_sources.load(flags={"tracing.endpoint": url})
     assert "tracing.endpoint" in caught.value.message
     assert "SECRET" not in caught.value.message
-    assert config.load(flags={"tracing.endpoint": "http://[::1]:4318/v1/traces"})
+    assert config_sources.load(flags={"tracing.endpoint": "http://[::1]:4318/v1/traces"})
