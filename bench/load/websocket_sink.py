@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from mmap import mmap
 
@@ -110,7 +111,12 @@ async def shake_hands(stream: trio.SocketStream, path: str, key: str) -> None:
     await stream.send_all(handshake(path, key))
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES_MAX:
-        head += await stream.receive_some(1)  # frames follow
+        await trio.lowlevel.wait_readable(stream.socket)
+        seen = await stream.socket.recv(_HEAD_BYTES_MAX, socket.MSG_PEEK)  # frames may follow
+        if not seen:
+            break
+        end = (head + seen).find(b"\r\n\r\n")
+        head += await stream.socket.recv(len(seen) if end < 0 else end + 4 - len(head))
     if not head.startswith(b"HTTP/1.1 101"):
         raise SinkFailed(f"no WebSocket: {head!r}")
 
