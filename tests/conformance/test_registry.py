@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 from msgspec.structs import replace
 from support.registries import (
-    OpenRegistry,
     channel_for,
     key_for,
     make_application,
-    open_memory,
-    open_sqlite,
 )
 
 from dispatcher.config import TierSettings, channel_limits
@@ -30,13 +26,6 @@ from dispatcher.model import (
     Subscription,
 )
 from dispatcher.registry.interface import LifeTimes, Registry
-
-
-@pytest.fixture(params=[open_memory, open_sqlite], ids=["memory", "sqlite"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
-    open_: OpenRegistry = request.param
-    async with open_(tmp_path) as opened:
-        yield opened
 
 
 async def test_a_new_registry_is_empty(registry: Registry) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
-from support.registries import OpenRegistry, make_application, open_memory, open_sqlite
+from support.registries import make_application
 
 from dispatcher import limits
 from dispatcher.core import devices
@@ -24,13 +21,6 @@ from dispatcher.model import (
     Subscription,
 )
 from dispatcher.registry.interface import DueDevices, Registry
-
-
-@pytest.fixture(params=[open_memory, open_sqlite], ids=["memory", "sqlite"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
-    open_: OpenRegistry = request.param
-    async with open_(tmp_path) as opened:
-        yield opened
 
 
 async def make_account(registry: Registry, name: str = "acme") -> int:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
-from support.registries import OpenRegistry, channel_for, make_application, open_memory, open_sqlite
+from support.registries import channel_for, make_application
 
 from dispatcher.errors import NotFound
 from dispatcher.model import Kind, ParkedCount, ParkedEvent, Position
 from dispatcher.registry.interface import Registry
-
-
-@pytest.fixture(params=[open_memory, open_sqlite], ids=["memory", "sqlite"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
-    open_: OpenRegistry = request.param
-    async with open_(tmp_path) as opened:
-        yield opened
 
 
 async def add_channel(registry: Registry, name: str = "app") -> int:

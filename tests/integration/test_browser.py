@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.browser import CHROMIUM, Page, open_page, serve_page
-from support.daemon import Daemon, Tenant, log_shown, new_tenant, open_daemon
+from support.daemon import Daemon, Tenant, new_tenant
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,18 +46,6 @@ socket.onmessage = (message) => {
 };
 </script>
 """
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with open_daemon(tmp_path_factory.mktemp("daemon")) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 @asynccontextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trio
-from support.daemon import Daemon, log_shown, new_tenant, open_daemon
+from support.daemon import Daemon, new_tenant
 from support.plain_websocket import open_websocket
 from support.receiver import RESET, answer, open_receiver
 from support.tenants import (
@@ -25,25 +24,14 @@ from support.tenants import (
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """\
+DAEMON_FLAGS = ("--allow-private-callbacks",)
+
+DAEMON_CONFIG = """\
 [tiers.commercial]
 retry_initial_s = 0.1
 retry_max_s = 0.2
 """
 QUIET_S = 0.3
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder = tmp_path_factory.mktemp("daemon")
-    with open_daemon(folder, "--allow-private-callbacks", config=CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 # --- whole batches --------------------------------------------------------------------

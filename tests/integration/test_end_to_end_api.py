@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +11,11 @@ from support.receiver import Receiver, answer, open_receiver
 
 pytestmark = pytest.mark.slow
 
+DAEMON_FLAGS = ("--allow-private-callbacks",)
+
 CALLBACK = "/v2/notification/callback"
 WEBSOCKET = "/v2/notification/websocket"
 SUBSCRIPTIONS = "/v2/subscriptions"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with open_daemon(tmp_path_factory.mktemp("daemon"), "--allow-private-callbacks") as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from support.tenants import callback_tenant, key_of, small, websocket_tenant
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """\
+DAEMON_FLAGS = ("--allow-private-callbacks",)
+
+DAEMON_CONFIG = """\
 [tiers.commercial]
 retry_initial_s = 0.1
 retry_max_s = 0.2
@@ -26,19 +27,6 @@ queue_bytes = 4096
 """
 TELLING = {"include_gaps": True, "include_uid": True}
 QUIET_S = 0.3
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder = tmp_path_factory.mktemp("daemon")
-    with open_daemon(folder, "--allow-private-callbacks", config=CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 class Told(msgspec.Struct):
@@ -152,7 +140,7 @@ async def test_the_registration_says_what_was_asked_for(daemon: Daemon, given: o
 
 
 async def test_events_that_expire_are_told_when_nothing_follows_them(tmp_path: Path) -> None:
-    config = CONFIG + "event_lifetime_s = 0.5\n"
+    config = DAEMON_CONFIG + "event_lifetime_s = 0.5\n"
     with open_daemon(tmp_path, config=config) as daemon, log_shown(daemon):
         tenant = await websocket_tenant(daemon, cfg=TELLING)
         await post(tenant, 1, 3)
@@ -167,7 +155,7 @@ async def test_events_that_expire_are_told_when_nothing_follows_them(tmp_path: P
 
 
 async def test_refused_events_are_told_to_their_receiver(tmp_path: Path) -> None:
-    config = CONFIG + 'overflow = "reject"\n'
+    config = DAEMON_CONFIG + 'overflow = "reject"\n'
     with open_daemon(tmp_path, config=config) as daemon, log_shown(daemon):
         tenant = await websocket_tenant(daemon, cfg=TELLING)
         rejected = 0
@@ -185,12 +173,12 @@ async def test_refused_events_are_told_to_their_receiver(tmp_path: Path) -> None
 
 
 async def test_gaps_outlive_a_killed_daemon(tmp_path: Path) -> None:
-    with open_daemon(tmp_path, config=CONFIG, exit_status=-signal.SIGKILL) as daemon:
+    with open_daemon(tmp_path, config=DAEMON_CONFIG, exit_status=-signal.SIGKILL) as daemon:
         tenant = await websocket_tenant(daemon, cfg=TELLING)
         await post(tenant, 1, 100)
         daemon.send_signal(signal.SIGKILL)
         await daemon.wait()
-    with open_daemon(tmp_path, config=CONFIG) as daemon, log_shown(daemon):
+    with open_daemon(tmp_path, config=DAEMON_CONFIG) as daemon, log_shown(daemon):
         tenant.gateway.port = daemon.port
         await post(tenant, 101, 102)
         told = Told()
@@ -202,7 +190,7 @@ async def test_gaps_outlive_a_killed_daemon(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_journal_is_told_where_its_events_are_missing(tmp_path: Path) -> None:
-    config = CONFIG.replace("queue_bytes = 4096", "queue_bytes = 4000000")
+    config = DAEMON_CONFIG.replace("queue_bytes = 4096", "queue_bytes = 4000000")
     with open_daemon(tmp_path, config=config) as daemon:
         tenant = await websocket_tenant(daemon, cfg=TELLING)
         for first in range(1, 301, 100):

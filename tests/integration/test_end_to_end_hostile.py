@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
-from support.daemon import Daemon, Reply, Tenant, User, log_shown, new_tenant, open_daemon
+from support.daemon import Daemon, Reply, Tenant, User, log_shown, new_tenant
 from support.plain_websocket import open_websocket
 
 pytestmark = pytest.mark.slow
+
+DAEMON_FLAGS = ("--allow-private-callbacks",)
 
 EVENTS = "/gateway/v1/events"
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 BODY_BYTES_MAX = 16 * 1024 * 1024
 WAIT_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with open_daemon(tmp_path_factory.mktemp("daemon"), "--allow-private-callbacks") as daemon:
-        yield daemon
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 
 import pytest
 import trio
-from support.daemon import Daemon, log_shown, open_daemon
+from support.daemon import Daemon
 from support.plain_websocket import open_websocket
 from support.tenants import (
     key_of,
@@ -20,18 +19,7 @@ from support.tenants import (
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder = tmp_path_factory.mktemp("daemon")
-    with open_daemon(folder, "--allow-private-callbacks") as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
+DAEMON_FLAGS = ("--allow-private-callbacks",)
 
 
 # --- all or nothing, once -------------------------------------------------------------

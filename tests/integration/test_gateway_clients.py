@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio_websocket
 import websockets.asyncio.client
-from support.daemon import Daemon, User, log_shown, new_tenant, open_daemon
+from support.daemon import Daemon, User, new_tenant, open_daemon
 from support.plain_websocket import open_websocket
 from support.tenants import key_of, websocket_tenant
 
@@ -21,18 +21,6 @@ pytestmark = pytest.mark.slow
 
 PATH = "/gateway/v1/connect"
 MESSAGES = 200
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with open_daemon(tmp_path_factory.mktemp("daemon")) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 def notification(number: int, payload: str = "") -> str:

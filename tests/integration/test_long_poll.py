@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from support.tenants import key_of, small
 
 pytestmark = pytest.mark.slow
 
+DAEMON_FLAGS = ("--allow-private-callbacks",)
+
 CALLBACK, WEBSOCKET = "/v2/notification/callback", "/v2/notification/websocket"
 HOLD_S = 0.6
 IMPATIENT_CONFIG = """\
@@ -27,20 +29,7 @@ startup_grace_s = 0
 long_poll_hold_s = 0.5
 long_poll_idle_s = 1
 """
-CONFIG = f"[tiers.commercial]\nlong_poll_hold_s = {HOLD_S}\n"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder = tmp_path_factory.mktemp("daemon")
-    with open_daemon(folder, "--allow-private-callbacks", config=CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
+DAEMON_CONFIG = f"[tiers.commercial]\nlong_poll_hold_s = {HOLD_S}\n"
 
 
 async def records(daemon: Daemon, name: str) -> float:
@@ -333,7 +322,7 @@ async def test_over_tls_and_on_a_passed_socket_the_same_bytes_settle_or_go_again
     files = f'[server]\ntls_certificate = "{tmp_path}/chain.pem"\ntls_key = "{tmp_path}/key.pem"\n'
     with (
         socket.create_server(("127.0.0.1", 0)) as sock,
-        open_daemon(tmp_path, config=files + CONFIG, sockets=[sock]) as daemon,
+        open_daemon(tmp_path, config=files + DAEMON_CONFIG, sockets=[sock]) as daemon,
         log_shown(daemon),
     ):
         tenant = await new_tenant(daemon)
@@ -366,7 +355,7 @@ async def test_over_tls_and_on_a_passed_socket_the_same_bytes_settle_or_go_again
 
 
 async def test_after_a_restart_the_unacknowledged_answer_goes_again_with_its_uids(tmp_path: Path) -> None:
-    with open_daemon(tmp_path, config=CONFIG) as first:
+    with open_daemon(tmp_path, config=DAEMON_CONFIG) as first:
         tenant = await polling_tenant(first, include_uid=True, include_timestamp=True)
         async with open_poller(first, tenant.application) as poller:
             await tenant.gateway.post_events([small(1), small(2)])
@@ -377,7 +366,7 @@ async def test_after_a_restart_the_unacknowledged_answer_goes_again_with_its_uid
             await tenant.gateway.post_events([small(3)])
             unacknowledged = await poller.response()
             await tenant.gateway.post_events([small(4)])
-    with open_daemon(tmp_path, config=CONFIG) as second, log_shown(second):
+    with open_daemon(tmp_path, config=DAEMON_CONFIG) as second, log_shown(second):
         async with open_poller(second, tenant.application) as poller:
             again = await poller.poll()
             assert again.body == unacknowledged.body

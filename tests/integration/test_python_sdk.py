@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,24 +24,14 @@ connect: Any = pytest.importorskip("mbed_cloud.connect")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
+DAEMON_FLAGS = ("--allow-private-callbacks",)
+
 CALL_S = 10.0
 CHANNEL = "/v2/notification/channel"
 POLLING = 'dispatcher_channels{status="connected",type="LONG_POLLING"} 1'
 DEVICE, PATH = "0190aa11bb22000000000001001000a1", "/3303/0/5700"
 
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with open_daemon(tmp_path_factory.mktemp("daemon"), "--allow-private-callbacks") as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    with log_shown(running):
-        yield running
 
 
 async def call(work: Callable[..., T], *arguments: Any) -> T:

@@ -11,12 +11,12 @@ import json
 import socket
 import sys
 import threading
-import time
 from io import BufferedReader
 from pathlib import Path
 
 import msgspec
 import trio
+from support.loop_steps import LoopSteps
 from support.memory_probe import put
 from support.stored_records import Item, notifications, records_of
 from support.websocket_pairs import COUNTER
@@ -50,23 +50,6 @@ class Measured(msgspec.Struct):
     steps: int = 0
     longest_step_cpu_s: float = 0.0
     mean_step_cpu_s: float = 0.0
-
-
-class Steps(trio.abc.Instrument):
-    """Times every step of every task, without what other threads take."""
-
-    def __init__(self, measured: Measured) -> None:
-        self._measured = measured
-        self._began_s = time.thread_time()
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._began_s = time.thread_time()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        took_s = time.thread_time() - self._began_s
-        self._measured.steps += 1
-        self._measured.mean_step_cpu_s += (took_s - self._measured.mean_step_cpu_s) / self._measured.steps
-        self._measured.longest_step_cpu_s = max(self._measured.longest_step_cpu_s, took_s)
 
 
 class Receiver:
@@ -132,12 +115,14 @@ async def measure(folder: Path, kind: str, events: int, padding: int) -> Measure
         measured.cold_bytes = queue.totals().scratch_bytes
         open_sink = open_callback if kind == "callback" else open_websocket
         sink = await open_sink(nursery, receiver.port)
-        steps = Steps(measured)
+        steps = LoopSteps()
         trio.lowlevel.add_instrument(steps)
         await trio.lowlevel.checkpoint()
         await deliver(queue, sink)
         await sink.drained()
         trio.lowlevel.remove_instrument(steps)
+        measured.steps, measured.mean_step_cpu_s = steps.count, steps.mean_cpu_s
+        measured.longest_step_cpu_s = steps.longest_cpu_s
         await sink.aclose()
         nursery.cancel_scope.cancel()
     receiver.wait()

@@ -13,7 +13,7 @@ from support.stored_records import notifications, records_of
 
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk, JournalSizes
-from dispatcher.queue.interface import QueueOptions
+from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
 
@@ -83,7 +83,7 @@ class Folder:
 
 async def publish(queue: NativeQueue, count: int, channel: int = 1, start: int = 1) -> None:
     records = records_of(notifications(count, first=start))
-    _, ticket = await append_patiently(queue, records, channel, NOW_MS)
+    _, ticket = await append_patiently(queue, records, [Route(channel)], NOW_MS)
     await ticket.durable()
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 import trio
+from support.loop_steps import LoopSteps
+from support.patient_append import append_patiently
 from support.stored_records import body_of, notifications, records_of
 
-from dispatcher.errors import JournalBehind
 from dispatcher.model import Form, Overflow, SliceLimits
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import QueueOptions, Records, Route
@@ -38,21 +38,6 @@ class Measured(msgspec.Struct):
     wrong_channels: int  # whose events were not all there, in order, byte for byte
     blocking_fetches: int
     longest_step_cpu_s: float  # of any task, in the Trio thread's own time: what others had to wait for it
-
-
-class Steps(trio.abc.Instrument):
-    """Times every step of every task, without what other programs take from this thread."""
-
-    def __init__(self, measured: Measured) -> None:
-        self._measured = measured
-        self._began_s = time.thread_time()
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._began_s = time.thread_time()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        took_s = time.thread_time() - self._began_s
-        self._measured.longest_step_cpu_s = max(self._measured.longest_step_cpu_s, took_s)
 
 
 def resident_bytes() -> int:
@@ -79,7 +64,7 @@ async def measure(folder: Path, channels: int, events: int) -> Measured:
     everyone = [Route(number) for number in range(1, channels + 1)]
     measured = Measured(0, 0, 0, 0, 0, 0.0)
     await trio.lowlevel.checkpoint()
-    steps = Steps(measured)
+    steps = LoopSteps()
     trio.lowlevel.add_instrument(steps)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.residency.run)
@@ -97,6 +82,7 @@ async def measure(folder: Path, channels: int, events: int) -> Measured:
         nursery.cancel_scope.cancel()
     measured.blocking_fetches = queue.residency.blocking_fetches
     trio.lowlevel.remove_instrument(steps)
+    measured.longest_step_cpu_s = steps.longest_cpu_s
     await trio.lowlevel.checkpoint()
     queue.close()
     return measured
@@ -110,15 +96,9 @@ async def watch(measured: Measured, resident_at_first: int) -> None:
 
 
 async def put(queue: NativeQueue, records: Records, routes: list[Route]) -> None:
-    """Append, and come again when told to."""
-    while True:
-        try:
-            queue.append(records, routes, 1_767_225_600_000)
-        except JournalBehind:
-            await trio.sleep(0.002)
-        else:
-            await trio.lowlevel.checkpoint()
-            return
+    """Append, and let others have their turn."""
+    await append_patiently(queue, records, routes, 1_767_225_600_000)
+    await trio.lowlevel.checkpoint()
 
 
 async def delivered(queue: NativeQueue, channel: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from dispatcher.errors import JournalBehind
@@ -9,7 +11,7 @@ from dispatcher.queue.interface import Appended, ChannelQueue, Records, Route, T
 
 
 async def append_patiently(
-    queue: ChannelQueue, records: Records, channel: int, unix_ms: int
+    queue: ChannelQueue, records: Records, routes: Sequence[Route], unix_ms: int
 ) -> tuple[Appended, Ticket]:
     """Append once the disk has caught up; how often that is tried depends on the disk.
 
@@ -17,6 +19,6 @@ async def append_patiently(
     """
     while True:
         try:
-            return queue.append(records, [Route(channel)], unix_ms)
+            return queue.append(records, routes, unix_ms)
         except JournalBehind:
             await trio.sleep(0.001)

@@ -111,7 +111,7 @@ async def test_what_is_cold_gives_way_as_in_the_model(seed: int) -> None:
 
 
 async def append_all(queue: NativeQueue, items: list[Item]) -> Appended:
-    appended, ticket = await append_patiently(queue, records_of(items), 1, NOW_MS)
+    appended, ticket = await append_patiently(queue, records_of(items), [Route(1)], NOW_MS)
     await ticket.durable()
     return appended
 

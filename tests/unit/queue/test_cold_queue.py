@@ -41,7 +41,7 @@ def open_channels(queue: NativeQueue, count: int, queue_bytes: int = 50_000_000)
 
 async def put(queue: NativeQueue, channel: int, count: int, first: int, unix_ms: int = NOW_MS) -> None:
     records = records_of(notifications(count, padding=PADDING, first=first))
-    await append_patiently(queue, records, channel, unix_ms)
+    await append_patiently(queue, records, [Route(channel)], unix_ms)
 
 
 async def put_until_refused(queue: NativeQueue, channel: int, at_once: int) -> int:
