@@ -48,6 +48,7 @@ class Disk:
     """
 
     files: Any = None
+    has_writer_thread = False  # of the core's own, for the journal's groups
 
     def __init__(self, sizes: JournalSizes = _SIZES) -> None:
         self.sizes = sizes
@@ -75,6 +76,8 @@ class Disk:
 
 class SystemDisk(Disk):
     """This machine's.  Groups are written by a thread of the core's own (decision 0023)."""
+
+    has_writer_thread = True
 
     async def write(self, group: SealedGroup) -> None:
         """Write a journal's sealed group; no sync waits for the interpreter's lock to be heard of."""

@@ -76,6 +76,7 @@ class NativeJournal:
     """The writing side of the journal in one folder."""
 
     def __init__(self, folder: Path, options: JournalOptions, disk: Disk) -> None:
+        """Raises ``DataFolderError``, and ``MemoryFull`` without memory or a thread for it."""
         raw = ffi.new(
             "nd_journal_options *",
             {
@@ -104,7 +105,17 @@ class NativeJournal:
         if status != lib.ND_OK:
             raise DataFolderError(f"{folder}: its path is too long, or its segments cannot be continued")
         self.raw: Any = out[0]
-        self._thread: WriterThread | None = None  # begun by the first write that wants it
+        self._thread: WriterThread | None = None
+        if disk.has_writer_thread:
+            self._begin_thread()
+
+    def _begin_thread(self) -> None:
+        """At the start, so that a machine without a thread to spare refuses it, and no publisher later."""
+        try:
+            self._thread = WriterThread(self.raw)
+        except MemoryFull:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close its files; what was not written is lost.  *Blocks* while something is being written."""
@@ -224,12 +235,11 @@ class NativeJournal:
         lib.nd_journal_write_sync(self.raw)
 
     async def write_by_thread(self) -> None:
-        """The same on a thread of the core's own, whose end no interpreter's lock delays.
+        """The same on the journal's own thread, whose end no interpreter's lock delays.
 
-        Raises ``MemoryFull`` when the machine has no thread for it.
+        There is one on a disk that ``has_writer_thread``.
         """
-        if self._thread is None:
-            self._thread = WriterThread(self.raw)
+        assert self._thread is not None
         await self._thread.write()
 
     def prepare(self) -> bool:

@@ -9,8 +9,21 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dispatcher.errors import MemoryFull
+from dispatcher.queue import native_journal
 from dispatcher.queue.disk import Disk, SystemDisk
 from dispatcher.queue.native_journal import GroupOutcome, JournalOptions, NativeJournal
+from dispatcher.queue.native_writer import WriterThread
+
+OPTIONS = JournalOptions(
+    journal_id=1,
+    oldest_segment=1,
+    first_segment=1,
+    first_group=1,
+    epoch=1,
+    created_unix_ms=0,
+    is_synced=True,
+)
 
 
 @pytest.fixture(params=[Disk, SystemDisk])
@@ -21,16 +34,7 @@ def disk(request: pytest.FixtureRequest) -> Disk:
 
 @pytest.fixture
 def journal(tmp_path: Path, disk: Disk) -> Iterator[NativeJournal]:
-    options = JournalOptions(
-        journal_id=1,
-        oldest_segment=1,
-        first_segment=1,
-        first_group=1,
-        epoch=1,
-        created_unix_ms=0,
-        is_synced=True,
-    )
-    opened = NativeJournal(tmp_path, options, disk)
+    opened = NativeJournal(tmp_path, OPTIONS, disk)
     yield opened
     opened.close()
 
@@ -43,6 +47,20 @@ def size_of_only_file(folder: Path) -> int:
 def threads() -> int:
     """Of this process, Python's and others."""
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_without_a_thread_the_journal_does_not_open(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(journal: object) -> WriterThread:
+        raise MemoryFull("no thread")
+
+    monkeypatch.setattr(native_journal, "WriterThread", refuse)
+    if disk.has_writer_thread:
+        with pytest.raises(MemoryFull):
+            NativeJournal(tmp_path, OPTIONS, disk)
+    else:
+        NativeJournal(tmp_path, OPTIONS, disk).close()
 
 
 def seal_one(journal: NativeJournal) -> None:
@@ -85,19 +103,22 @@ async def test_a_write_that_is_cancelled_before_it_begins_never_begins(
     assert journal.done() is GroupOutcome.DURABLE
 
 
-async def test_two_writes_at_once_are_refused(journal: NativeJournal) -> None:
+async def test_two_writes_at_once_are_refused(tmp_path: Path) -> None:
+    journal = NativeJournal(tmp_path, OPTIONS, SystemDisk())
     seal_one(journal)
     with pytest.RaisesGroup(RuntimeError):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.write_by_thread)
             nursery.start_soon(journal.write_by_thread)
     assert journal.done() is GroupOutcome.DURABLE
+    journal.close()
 
 
-async def test_closing_ends_the_thread(tmp_path: Path, journal: NativeJournal) -> None:
+async def test_closing_ends_the_thread(tmp_path: Path) -> None:
     before = threads()
+    journal = NativeJournal(tmp_path, OPTIONS, SystemDisk())
+    assert threads() == before + 1
     seal_one(journal)
     await journal.write_by_thread()
-    assert threads() == before + 1
     journal.close()
     assert threads() == before
