@@ -9,6 +9,10 @@ from __future__ import annotations
 KIB = 1024
 MIB = 1024 * KIB
 
+# --- process --------------------------------------------------------------------------
+HEAP_KEPT_BYTES_MAX = 64 * MIB  # freed memory kept for the next request: bodies of a few of the largest
+HEAP_BLOCK_BYTES_MAX = 32 * MIB  # a larger one goes back when it is freed; the most glibc allows
+
 # --- requests -------------------------------------------------------------------------
 REQUEST_BODY_BYTES_MAX = 16 * MIB  # contract
 API_BODY_BYTES_MAX = 1 * MIB  # /v2 bodies: 1,024 pre-subscriptions of full length fit

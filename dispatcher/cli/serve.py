@@ -15,6 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from dispatcher import limits
+from dispatcher.cli.allocator import keep_freed_memory
 from dispatcher.cli.config import FILE_OPTION, load_settings
 from dispatcher.cli.reloading import ReadSettings, reload_at
 from dispatcher.cli.running import run
@@ -72,6 +73,7 @@ def serve(
     }
     log_to_stderr()
     _raise_files_limit()
+    keep_freed_memory()
     passed = take_passed_sockets(os.environ, os.getpid())
     manager = take_service_manager(os.environ, os.getpid())
 
