@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from dispatcher import limits
 from dispatcher.cli.allocator import keep_freed_memory
 from dispatcher.cli.config import FILE_OPTION, load_settings
+from dispatcher.cli.garbage import collect_rarely, opening
 from dispatcher.cli.reloading import ReadSettings, reload_at
 from dispatcher.cli.running import run
 from dispatcher.cli.service_manager import NO_MANAGER, ServiceManager, take_service_manager
@@ -80,7 +81,8 @@ def serve(
     def read_settings() -> Settings:
         return _as_passed(load_settings(file, flags)[0], passed)
 
-    run(partial(run_daemon, read_settings, passed, manager=manager))
+    with opening():
+        run(partial(run_daemon, read_settings, passed, manager=manager, ready=collect_rarely))
 
 
 def _raise_files_limit() -> None:
@@ -105,8 +107,12 @@ async def run_daemon(
     passed: PassedSockets = _NONE_PASSED,
     world: World | None = None,
     manager: ServiceManager = NO_MANAGER,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Open, listen, say so on stdout, and close in order at the first signal to stop."""
+    """Open, listen, say so on stdout, and close in order at the first signal to stop.
+
+    ``ready`` is called when what was to be opened is open, before anyone is told.
+    """
     settings = read_settings()
     log_to_stderr(settings.server.log_format, settings.server.log_level)
     for number in (*_STOP_SIGNALS, signal.SIGHUP):
@@ -124,6 +130,7 @@ async def run_daemon(
                 servers.append(await nursery.start(serve_internal, hub, internal))
             nursery.start_soon(reload_at, hangups, hub, tls, read_settings, manager)
             status = partial(status_of, hub, url_of(listeners))
+            ready()
             print(f"ready {url_of(listeners)}\n", end="", flush=True)  # in one write
             await manager.tell("READY=1", f"STATUS={status()}")
             nursery.start_soon(manager.feed, status)
