@@ -170,6 +170,7 @@ FETCH_SHARE = 8  # this part of the memory set aside for reading back, at most, 
 FETCH_AHEAD_BYTES = 1 * MIB  # read back at a time while a batch is being sent: four pieces
 
 # --- sending --------------------------------------------------------------------------
+SEND_NOW_BYTES_MAX = 16 * KIB  # sent without others having a turn: about 10 us
 SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
 WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket
 WINDOW_BATCHES_MAX = 4  # full batches' worth of events unconfirmed on one WebSocket

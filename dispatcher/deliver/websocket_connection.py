@@ -36,6 +36,7 @@ from wsproto.frame_protocol import CloseReason as WsprotoReason
 
 from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
+from dispatcher.deliver.direct_io import receive, send_now
 from dispatcher.deliver.sink import SinkClosed
 from dispatcher.errors import CloseCode
 from dispatcher.limits import (
@@ -269,7 +270,9 @@ class WebSocketConnection:
         if self._is_over:
             raise SinkClosed
         try:
-            await self._stream.send_all(data)
+            sent = send_now(self._stream, data)
+            if sent < len(data):
+                await self._stream.send_all(data[sent:])
         except _GONE:
             self._on_write_failed()
             raise SinkClosed from None
@@ -310,7 +313,7 @@ class WebSocketConnection:
 
     async def _receive(self) -> None:
         try:
-            data = await self._stream.receive_some(WEBSOCKET_RECEIVE_BYTES)
+            data = await receive(self._stream, WEBSOCKET_RECEIVE_BYTES)
         except _GONE:
             data = b""
         if not data:
@@ -318,7 +321,7 @@ class WebSocketConnection:
                 self._finish()
             await trio.sleep_forever()  # until its Close frame is answered, or the timer ends it
         if not self._is_deaf:
-            self._protocol.receive_data(bytes(data))
+            self._protocol.receive_data(data)
             self._take_events()
 
     def _take_events(self) -> None:

@@ -22,6 +22,7 @@ from enum import Enum
 import trio
 
 from dispatcher import limits
+from dispatcher.deliver.direct_io import send_now
 from dispatcher.deliver.tcp_progress import transport_socket
 from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
@@ -155,6 +156,8 @@ class _Connection:
             finally:
                 self._service.drain.leave_idle(self._patience)
                 self._patience.deadline = math.inf
+        else:
+            await trio.lowlevel.checkpoint()  # who sends many requests at once gets no more turns for it
         # Bytes may come in the very moment the wait is cancelled.  That request must
         # not begin, for its handler would be cut off at its first wait.
         return not self._patience.cancel_called
@@ -278,9 +281,12 @@ class _Connection:
 
     async def _send(self, data: bytes | memoryview) -> None:
         """Send at most one piece; raises ``_PeerLost``.  The connection ends when it takes too long."""
-        self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
         try:
-            await self._stream.send_all(data)
+            sent = send_now(self._stream, data)
+            if sent == len(data):
+                return
+            self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
+            await self._stream.send_all(memoryview(data)[sent:])
         except _GONE:
             raise _PeerLost from None
         self._patience.deadline = math.inf

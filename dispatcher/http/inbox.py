@@ -7,6 +7,7 @@ import re
 import trio
 
 from dispatcher import limits
+from dispatcher.deliver.direct_io import receive
 from dispatcher.errors import BadRequest, HeaderTooLarge
 
 # Two line ends in a row.  Bare line feeds are found too, so that they are refused
@@ -31,7 +32,7 @@ class Inbox:
         Cancellation: nothing is lost.
         """
         try:
-            return bytes(await self.stream.receive_some(bytes_max))
+            return await receive(self.stream, bytes_max)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.is_reset = True
             return b""

@@ -37,6 +37,7 @@ async def run_channel(
     Raises ``SinkClosed`` when the receiver has gone, and what the queue raises when
         the records have gone meanwhile.
     """
+    has_sent = False
     while (sink := channel.sink) is not None:
         channel.is_dirty = False
         batch = await next_batch(channel, queue, now_unix_ms(), observer)
@@ -44,6 +45,11 @@ async def run_channel(
             if channel.is_dirty:
                 continue
             return
+        if has_sent:
+            await trio.lowlevel.checkpoint()  # a sink may take a small batch without one (INV-9)
+            if channel.sink is not sink:
+                continue  # who took it away gives back what was handed out
+        has_sent = True
         started_s = trio.current_time()
         try:
             status = await sink.send(batch)

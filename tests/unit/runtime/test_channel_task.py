@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from support.channels import NO_TOTALS, ScriptedSink, channel_row, open_channel, put
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dispatcher.deliver.sink import DeliveryFailed, FailureClass, SinkClosed
+from dispatcher.deliver.sink import DeliveryFailed, FailureClass, OutgoingBatch, SinkClosed
 from dispatcher.model import ChannelType, Position, Serialization
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
@@ -122,6 +122,26 @@ async def test_events_that_come_during_a_send_follow_in_order(
     house.put("d")
     await wait_all_tasks_blocked()
     assert list(chain(*sink.eps())) == ["a", "b", "c", "d"]
+
+
+async def test_others_have_a_turn_between_the_batches_of_a_sink_that_takes_them_at_once(
+    house: House, autojump_clock: MockClock
+) -> None:
+    class Greedy(ScriptedSink):
+        async def send(self, batch: OutgoingBatch) -> None:  # no checkpoint
+            sizes.append(batch.events)
+            if len(sizes) == 1:
+                trio.lowlevel.spawn_system_task(other)
+
+    async def other() -> None:
+        sizes.append(0)
+
+    sizes: list[int] = []
+    house.open(batch_events=100)
+    house.channel.sink = Greedy(lambda position: None)
+    house.put(*map(str, range(300)))
+    await wait_all_tasks_blocked()
+    assert sizes == [100, 0, 100, 100] or sizes == [100, 100, 0, 100]
 
 
 async def test_a_failed_batch_goes_again_byte_for_byte_then_the_rest(

@@ -1,0 +1,62 @@
+"""Small sends and receives on a plain socket, without the detour through the scheduler.
+
+Trio's own calls give everybody else a turn even where the kernel has answered at once, and
+try a read before they wait for one.  For a small message that is most of its cost: a turn of
+the loop for each send, and a read in vain for each that waits.  Here a send that fits into the
+kernel's buffer is one system call; a receive waits first, since whoever has just been
+answered has nothing more to say, and that wait is when others have their turn.
+
+For every other stream (TLS, a test's) these are the stream's own calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NoReturn
+
+import trio
+
+from dispatcher.limits import SEND_NOW_BYTES_MAX
+
+
+def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
+    """How many bytes the kernel took at once.  The rest is for ``send_all``; never waits.
+
+    0 for what is longer than ``limits.SEND_NOW_BYTES_MAX``: others would wait for it.  The
+    caller is the only one that sends on this stream, and sees to it that others have a
+    turn between many of these.  Raises as ``send_all`` does.
+    """
+    if not isinstance(stream, trio.SocketStream) or len(data) > SEND_NOW_BYTES_MAX:
+        return 0
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        _raise_as_stream(error)
+
+
+async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
+    """What ``receive_some`` does; a checkpoint in any case.
+
+    Cancellation: nothing is lost.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return bytes(await stream.receive_some(bytes_max))
+    while True:  # a wakeup without bytes is rare, and ends in another wait
+        if (file := stream.socket.fileno()) < 0:
+            raise trio.ClosedResourceError("this stream was closed")
+        await trio.lowlevel.wait_readable(file)
+        try:
+            return os.read(file, bytes_max)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            _raise_as_stream(error)
+
+
+def _raise_as_stream(error: OSError) -> NoReturn:
+    if error.errno == errno.EBADF:
+        raise trio.ClosedResourceError("this stream was closed") from None
+    raise trio.BrokenResourceError(f"the connection broke: {error}") from error

@@ -1,0 +1,101 @@
+"""Direct sends and receives do what the stream's own do, and never more than the kernel takes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from dispatcher.deliver.direct_io import receive, send_now
+from dispatcher.limits import SEND_NOW_BYTES_MAX
+
+
+@asynccontextmanager
+async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    ours, theirs = trio.socket.socketpair()
+    async with trio.SocketStream(ours) as one, trio.SocketStream(theirs) as other:
+        with trio.fail_after(5):
+            yield one, other
+
+
+async def test_what_fits_is_sent_at_once_and_received() -> None:
+    async with open_pair() as (one, other):
+        assert send_now(one, b"hello") == 5
+        assert await receive(other, 4) == b"hell"
+        assert await receive(other, 4) == b"o"
+
+
+async def test_a_full_buffer_takes_a_part_and_then_nothing() -> None:
+    async with open_pair() as (one, _):
+        piece = bytes(SEND_NOW_BYTES_MAX)
+        taken = 0
+        while sent := send_now(one, piece):
+            taken += sent
+            assert taken < 100_000_000
+        assert taken > 0
+
+
+async def test_what_is_long_is_left_to_send_all_which_gives_others_a_turn() -> None:
+    async with open_pair() as (one, _):
+        assert send_now(one, bytes(SEND_NOW_BYTES_MAX + 1)) == 0
+
+
+async def test_receives_give_others_a_turn_although_bytes_are_there() -> None:
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+        send_now(one, b"abc")
+        ran = trio.Event()
+        nursery.start_soon(_set, ran)
+        for _ in range(3):  # whoever is ready runs in this turn of the loop or in the next
+            await receive(other, 1)
+        assert ran.is_set()
+
+
+async def _set(event: trio.Event) -> None:
+    event.set()
+
+
+async def test_the_end_is_no_bytes() -> None:
+    async with open_pair() as (one, other):
+        await one.send_eof()
+        assert await receive(other, 100) == b""
+
+
+async def test_a_peer_that_has_gone_breaks_a_send() -> None:
+    async with open_pair() as (one, other):
+        await other.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            send_now(one, b"nobody")
+
+
+async def test_a_closed_stream_says_so_also_to_whoever_waits_on_it() -> None:
+    async with open_pair() as (one, _), trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await receive(one, 100)
+
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await one.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            send_now(one, b"x")
+        with pytest.raises(trio.ClosedResourceError):
+            await receive(one, 100)
+
+
+async def test_a_cancelled_receive_loses_nothing() -> None:
+    async with open_pair() as (one, other):
+        with trio.move_on_after(0.001):
+            await receive(other, 100)
+        send_now(one, b"late")
+        assert await receive(other, 100) == b"late"
+
+
+async def test_other_streams_are_asked_themselves() -> None:
+    one, other = memory_stream_pair()
+    assert send_now(one, b"not a socket") == 0
+    await one.send_all(b"not a socket")
+    assert await receive(other, 100) == b"not a socket"
