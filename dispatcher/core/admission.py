@@ -1,8 +1,8 @@
 """Whether a request with a body may be taken now.  Pure: figures in, verdict out.
 
 What is refused here is refused before its body is read, so that overload costs
-little.  Bounds of single channels are not asked: one channel's trouble never
-answers for the others.
+little.  The queues are not asked: one channel's trouble never answers for the others,
+and full memory makes room or refuses when it comes to storing.
 
 An account may hold at most as much as is still free.  Alone it gets half; among n that take
 all they can each gets one part of n + 1, and whoever comes next finds as much: nobody has to be
@@ -17,7 +17,6 @@ from dispatcher import limits
 from dispatcher.errors import TooManyRequests, Unavailable
 
 RETRY_SOON_S = 1.0  # requests end within milliseconds; a second lets a burst pass
-RETRY_MEMORY_S = 5.0  # memory comes back as receivers catch up
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,9 +27,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     key_requests: int  # and those of its access key
     body_bytes: int  # announced or read, of all requests in flight
     account_body_bytes: int
-    memory_bytes: int  # taken by all queues
-    memory_bytes_max: int
-    may_drop: bool  # whether full memory makes room by dropping the oldest
 
 
 def decide(load: Load, request_bytes: int) -> Unavailable | TooManyRequests | None:
@@ -61,6 +57,4 @@ def decide(load: Load, request_bytes: int) -> Unavailable | TooManyRequests | No
             "over its share; wait for the answers to them",
             retry_after_s=RETRY_SOON_S,
         )
-    if not load.may_drop and load.memory_bytes >= load.memory_bytes_max:
-        return Unavailable("the queues fill the memory set aside for them", retry_after_s=RETRY_MEMORY_S)
     return None

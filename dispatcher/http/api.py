@@ -56,7 +56,7 @@ def public_api(hub: Hub, *, with_internal: bool) -> Handle:
 
 def internal_api(hub: Hub) -> Handle:
     """The handler of ``server.internal_listen``: for monitoring and for the operator."""
-    return _handler(hub, _internal_apis(hub), IngestGate(hub.parts.queue))
+    return _handler(hub, _internal_apis(hub), IngestGate())
 
 
 def _internal_apis(hub: Hub) -> list[Api]:

@@ -46,7 +46,7 @@ class Intake:
     """What posts and messages of gateways go through alike."""
 
     def __init__(self, hub: Hub) -> None:
-        self.gate = IngestGate(hub.parts.queue)
+        self.gate = IngestGate()
         self.replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
         self._new_staging = hub.parts.new_staging
 

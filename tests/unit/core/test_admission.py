@@ -15,9 +15,6 @@ IDLE = Load(
     key_requests=0,
     body_bytes=0,
     account_body_bytes=0,
-    memory_bytes=0,
-    memory_bytes_max=1000,
-    may_drop=False,
 )
 LARGEST = limits.REQUEST_BODY_BYTES_MAX
 MIB = limits.MIB
@@ -28,8 +25,6 @@ BODIES_MAX = limits.INGEST_BODIES_BYTES_MAX
     "load",
     [
         IDLE,
-        structs.replace(IDLE, memory_bytes=999),
-        structs.replace(IDLE, memory_bytes=1000, may_drop=True),
         structs.replace(IDLE, key_requests=limits.INGEST_REQUESTS_PER_GATEWAY_MAX - 1),
         structs.replace(IDLE, requests=limits.INGEST_REQUESTS_MAX - 1),
         structs.replace(IDLE, requests=1, body_bytes=BODIES_MAX - LARGEST),
@@ -43,7 +38,6 @@ def test_up_to_its_bounds_a_request_is_taken(load: Load) -> None:
 @pytest.mark.parametrize(
     ("load", "error"),
     [
-        (structs.replace(IDLE, memory_bytes=1000), Unavailable),
         (structs.replace(IDLE, key_requests=limits.INGEST_REQUESTS_PER_GATEWAY_MAX), TooManyRequests),
         (structs.replace(IDLE, requests=limits.INGEST_REQUESTS_MAX), Unavailable),
         (structs.replace(IDLE, requests=1, body_bytes=BODIES_MAX - LARGEST + 1), Unavailable),

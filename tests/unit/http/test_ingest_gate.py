@@ -11,7 +11,6 @@ from dispatcher.errors import TooManyRequests, Unavailable
 from dispatcher.http.ingest_gate import IngestGate
 from dispatcher.http.message import Headers, Request
 from dispatcher.model import AccessKey, Role
-from dispatcher.queue.memory import MemoryQueue
 
 
 def request_of(body_bytes: int | None) -> Request:
@@ -24,7 +23,7 @@ def key(number: int, account: int = 1) -> AccessKey:
 
 
 def new_gate() -> IngestGate:
-    return IngestGate(MemoryQueue(1, 1 << 20))
+    return IngestGate()
 
 
 def test_one_gateway_cannot_take_every_place() -> None:
