@@ -7,6 +7,7 @@ say when a request is done, and any number of them may be read at once.
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 from dispatcher import limits
@@ -99,8 +100,14 @@ class NativeStaging:
         assert status == lib.ND_OK, "a record's meta has its length"
 
     def hand_over(self) -> Staged:
-        """What came together, in views of the staging's memory."""
+        """What came together: a little is copied, more stands in views of the staging's memory."""
         staged = self._staged
+        if staged.block_bytes <= limits.INGEST_COPY_BYTES_MAX:
+            return Staged(
+                ffi.buffer(staged.block, staged.block_bytes)[:],
+                _numbers("Q", staged.meta, staged.records_count),
+                _numbers("I", staged.lasting, staged.lasting_count),
+            )
         return Staged(
             self._view(staged.block, staged.block_bytes),
             self._view(staged.meta, staged.records_count * 8).cast("Q"),
@@ -120,6 +127,14 @@ class NativeStaging:
         staged = self._staged
         name = text[staged.name_at : staged.name_at + staged.name_bytes] if staged.name_bytes else None
         return Taken(staged.next, staged.lines_count, staged.messages_count, name)
+
+
+def _numbers(typecode: str, memory: Any, count: int) -> array[int]:
+    """A copy of what the core has put down."""
+    numbers = array(typecode)
+    if count:
+        numbers.frombytes(ffi.buffer(memory, count * numbers.itemsize))
+    return numbers
 
 
 def _open() -> Any:

@@ -13,8 +13,10 @@ from dispatcher.errors import BadRequest
 from dispatcher.queue.native_scan import NativeScanner
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, parse
 
+MANY = limits.INGEST_COPY_BYTES_MAX // 20  # their records are not copied
 
-def body(name: str, events: int = 3) -> bytes:
+
+def body(name: str, events: int = MANY) -> bytes:
     lines = [
         json.dumps({"notifications": [{"ep": f"{name}{number}", "path": "/1"}]}) for number in range(events)
     ]
@@ -25,7 +27,7 @@ def idle(scanner: NativeScanner) -> int:
     return int(repr(scanner).split()[1])
 
 
-def names(name: str, events: int = 3) -> list[str]:
+def names(name: str, events: int = MANY) -> list[str]:
     return [f"{name}{number}" for number in range(events)]
 
 
@@ -34,7 +36,7 @@ def test_what_was_parsed_stays_as_it_is_while_others_are_parsed() -> None:
     held = [parse(body(f"held{number}-"), BodyForm.NDJSON, scanner.staging) for number in range(20)]
     blocks = [bytes(parsed.block) for parsed in held]
     for number in range(100):
-        parse(body(f"other{number}-", 50), BodyForm.NDJSON, scanner.staging)
+        parse(body(f"other{number}-", 2 * MANY), BodyForm.NDJSON, scanner.staging)
     assert [bytes(parsed.block) for parsed in held] == blocks
     assert [parsed.eps for parsed in held] == [names(f"held{number}-") for number in range(20)]
 
@@ -52,6 +54,14 @@ def test_a_view_alone_keeps_the_memory() -> None:
     del block
     parse(body("c"), BodyForm.NDJSON, scanner.staging)
     assert list(meta) == expected[1]
+
+
+def test_a_little_is_copied_and_holds_no_memory() -> None:
+    scanner = NativeScanner()
+    parsed = parse(body("a", 3), BodyForm.NDJSON, scanner.staging)
+    assert idle(scanner) == 1
+    parse(body("b", 3), BodyForm.NDJSON, scanner.staging)
+    assert parsed.eps == names("a", 3)
 
 
 def test_two_bodies_in_steps_do_not_mix() -> None:
