@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from hashlib import sha256
 from typing import Annotated
 
@@ -27,7 +29,7 @@ from dispatcher.http.ingest_gate import IngestGate
 from dispatcher.http.message import JSON, Request, Response
 from dispatcher.http.operation import Answer, Content, Header, Operation, Parameter, json_content
 from dispatcher.http.replays import Replays
-from dispatcher.model import Role
+from dispatcher.model import Account, Role
 from dispatcher.observe.tracing import PublishTrace
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
@@ -118,35 +120,36 @@ class IngestApi:
         form = _form_of(request)
         idempotency_key = _idempotency_key(request)
         key, account = key_of(caller), account_of(caller)
-        budgets = self._parts.budgets
-        budgets.check_events(account)
-
-        def store(parsed: Parsed, scope: KeyScope | None) -> Receipt:
-            budgets.check_events(account)  # others may have published meanwhile
-            receipt = publish(parsed, scope)
-            budgets.take_events(account, parsed.events)
-            return receipt
-
+        self._parts.budgets.check_events(account)
         with self._intake.gate.passing(key, request):
             body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
-
-            async def answer(scope: KeyScope | None) -> bytes:
-                parsed = await self._intake.parse(body, form)
-                if trace is None:
-                    receipt = store(parsed, scope)
-                    await receipt.durable()
-                    return encode_accepted(receipt)
-                with trace.appending(parsed.events, len(body)):
-                    receipt = store(parsed, scope)
-                with trace.waiting():
-                    await receipt.durable()
-                return encode_accepted(receipt)
-
             if idempotency_key is None:
-                return Response(202, await answer(None), JSON)
+                return Response(202, await self._store(body, form, account, publish, trace, None), JSON)
+            answer = partial(self._store, body, form, account, publish, trace)
             scope = key_scope(account.id, key.id, request.path, idempotency_key)
             found, is_replay = await self._intake.replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
+
+    async def _store(
+        self,
+        body: bytes,
+        form: BodyForm,
+        account: Account,
+        publish: Publish,
+        trace: PublishTrace | None,
+        scope: KeyScope | None,
+    ) -> bytes:
+        """Parse, publish, and wait until that is durable; the body of the 202."""
+        budgets = self._parts.budgets
+        parsed = await self._intake.parse(body, form)
+        with nullcontext() if trace is None else trace.appending(parsed.events, len(body)):
+            budgets.check_events(account)  # others may have published meanwhile
+            receipt = publish(parsed, scope)
+            budgets.take_events(account, parsed.events)
+        if not receipt.is_durable:  # else the wait for the next request is when others have their turn
+            with nullcontext() if trace is None else trace.waiting():
+                await receipt.durable()
+        return encode_accepted(receipt)
 
 
 def _form_of(request: Request) -> BodyForm:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from http import HTTPStatus
 
 from dispatcher.errors import DispatcherError, MethodNotAllowed
@@ -47,17 +48,18 @@ def encode_head(response: Response, request_id: str, *, is_last: bool) -> bytes:
         raise ValueError(f"{response.status} is not the status of a response")
     lines += f"X-Request-Id: {request_id}\r\n"
     if response.content_type is not None:
-        lines += _line("Content-Type", response.content_type)
+        lines += _content_type_line(response.content_type)
     if response.status not in _WITHOUT_BODY:
         lines += f"Content-Length: {len(response.body)}\r\n"
     elif response.body:
         raise ValueError(f"a {response.status} has no body")
-    lines += _lines(response.headers)
+    if response.headers:
+        lines += _lines(response.headers)
     if response.status == 426:
         lines += "Upgrade: websocket\r\n"
-    connection = ["close"] * is_last + ["Upgrade"] * (response.status == 426)
-    if connection:
-        lines += f"Connection: {', '.join(connection)}\r\n"
+        lines += "Connection: close, Upgrade\r\n" if is_last else "Connection: Upgrade\r\n"
+    elif is_last:
+        lines += "Connection: close\r\n"
     return (lines + "\r\n").encode("latin-1")
 
 
@@ -98,6 +100,12 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> str:
         if name.lower() in _OURS:
             raise ValueError(f"{name} is not for handlers to set")
     return "".join(_line(name, value) for name, value in headers)
+
+
+@lru_cache(maxsize=16)
+def _content_type_line(value: str) -> str:
+    """There are few, and each is the same many times."""
+    return _line("Content-Type", value)
 
 
 def _line(name: str, value: str) -> str:

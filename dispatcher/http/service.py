@@ -12,6 +12,8 @@ from dispatcher import limits
 from dispatcher.errors import Unavailable
 from dispatcher.http.message import Handle
 
+_ID_DIGITS = 16
+
 
 class Traffic(msgspec.Struct):
     """Counters of a server, since its start."""
@@ -79,26 +81,37 @@ class BodyBudget:
         self.bytes_held -= count
 
 
-def random_request_id() -> str:
-    """16 hexadecimal digits from the system's source."""
-    return secrets.token_hex(8)
+class RequestIds:
+    """16 hexadecimal digits each, from the system's source, which is asked for many at once."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def __call__(self) -> str:
+        """The next one."""
+        if self._at == len(self._digits):
+            self._digits = secrets.token_hex(limits.REQUEST_IDS_AT_ONCE * _ID_DIGITS // 2)
+            self._at = 0
+        self._at += _ID_DIGITS
+        return self._digits[self._at - _ID_DIGITS : self._at]
 
 
 class Service:
     """Shared by every connection of one server.
 
-    ``new_request_id`` gives 6 to 32 hexadecimal digits that cannot be guessed.
+    ``new_request_id`` gives 6 to 32 hexadecimal digits that cannot be guessed (None: ``RequestIds``).
     """
 
     def __init__(
         self,
         handle: Handle,
         *,
-        new_request_id: Callable[[], str] = random_request_id,
+        new_request_id: Callable[[], str] | None = None,
         bodies: BodyBudget | None = None,
     ) -> None:
         self.handle = handle
-        self.new_request_id = new_request_id
+        self.new_request_id = RequestIds() if new_request_id is None else new_request_id
         self.bodies = BodyBudget() if bodies is None else bodies
         self.drain = Drain()
         self.traffic = Traffic()

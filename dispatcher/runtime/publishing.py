@@ -35,6 +35,11 @@ class Receipt(Accepted, frozen=True, kw_only=True):
     ticket: Ticket
     kept: Callable[[], Awaitable[None]] | None = None  # what else the events changed is in the registry
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether ``durable`` has nothing to wait for."""
+        return self.ticket.is_durable and self.kept is None
+
     async def durable(self) -> None:
         """Return when every record is as durable as ``durability`` says (INV-5), and what they tell is kept.
 
