@@ -46,6 +46,7 @@ from dispatcher.limits import (
 )
 from dispatcher.model import ChannelLimits, Position
 from dispatcher.wire.ws_frames import ping_frame
+from dispatcher.wire.ws_pongs import FrameWalk, lone_pongs
 
 _CODE_LOST = int(WsprotoReason.ABNORMAL_CLOSURE)  # 1006: never on the wire
 _NO_LIMITS = websocket_window.LivenessRules(
@@ -118,6 +119,7 @@ class WebSocketConnection:
         "_socket",
         "_stream",
         "_timer",
+        "_walk",
         "confirmed",
         "limits",
         "opened_s",
@@ -146,6 +148,8 @@ class WebSocketConnection:
         self._socket = tcp_progress.transport_socket(stream)
         self._rules = _NO_LIMITS if limits is None else websocket_window.liveness_rules(limits)
         self._protocol = Connection(ConnectionType.SERVER, trailing_data=leftover)
+        walk = FrameWalk()
+        self._walk = None if walk.step(leftover) else walk  # inside a client's frame; None: between two
         self._is_deaf = False  # the client closed or broke the rules: what it sends now is thrown away
         self._message_bytes = 0  # of the client's unfinished message
         self._send_lock = trio.Lock()
@@ -321,8 +325,18 @@ class WebSocketConnection:
                 self._finish()
             await trio.sleep_forever()  # until its Close frame is answered, or the timer ends it
         if not self._is_deaf:
-            self._protocol.receive_data(data)
-            self._take_events()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        pongs = lone_pongs(data) if self._walk is None else None
+        if pongs is not None:
+            for payload in pongs:
+                self._on_pong(payload)
+            return
+        walk = FrameWalk() if self._walk is None else self._walk
+        self._walk = None if walk.step(data) else walk
+        self._protocol.receive_data(data)
+        self._take_events()
 
     def _take_events(self) -> None:
         for event in self._protocol.events():

@@ -294,6 +294,26 @@ async def test_one_pong_confirms_all_batches_up_to_it(autojump_clock):
     assert confirmed == [Position(1, 3), Position(1, 4)]
 
 
+@pytest.mark.parametrize("is_leftover", [False, True])
+async def test_what_looks_like_a_pong_inside_a_message_confirms_nothing(autojump_clock, is_leftover):
+    pong = client_frame(PONG, COUNTER.to_bytes(4, "big"))
+    message = client_frame(BINARY, pong)
+    head, body = message[: -len(pong)], message[-len(pong) :]
+    async with connected_pair(leftover=head if is_leftover else b"") as pair:
+        confirmed = []
+        pair.connection.confirmed = confirmed.append
+        await send_batch(pair.connection, 1)
+        if not is_leftover:
+            await pair.client.send(head)
+            await wait_all_tasks_blocked()
+        await pair.client.send(body)
+        await wait_all_tasks_blocked()
+        assert confirmed == []
+        await pair.client.send(pong)  # a frame of its own
+        await wait_all_tasks_blocked()
+        assert confirmed == [Position(1, 1)]
+
+
 async def test_pongs_still_count_after_our_close_frame(autojump_clock):
     async with connected_pair() as pair:
         confirmed = []
