@@ -258,7 +258,6 @@ class WebSocketConnection:
             raise SinkClosed
         now_s = trio.current_time()
         if self.window.events == 0:
-            self._look_for_progress(now_s)
             self._alive_s = now_s
         payload = self.window.push(position, bytes_count, events)
         self._pinged_s = self._active_s = now_s
