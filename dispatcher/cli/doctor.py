@@ -185,7 +185,7 @@ def _folder(path: Path, settings: Settings) -> Iterator[Finding]:
     if not path.is_dir():
         yield Finding("data folder", Level.WARN, f"there is no {path}", "'dispatcher serve' makes it")
         return
-    yield _modes(path)
+    yield _modes(path.resolve())  # systemd makes a link of its StateDirectory
     yield judge_disk(shutil.disk_usage(path).free, settings.storage.disk_bytes)
     try:
         yield judge_syncs(_sync_times(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_a_secret_that_others_may_read_fails(tmp_path: Path) -> None:
     assert status == 1
     assert findings["data folder"]["level"] == "fail"
     assert "secret" in findings["data folder"]["text"]
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o640, Level.FAIL)])
+def test_a_folder_behind_a_link_is_judged_by_what_it_holds(tmp_path: Path, mode: int, level: Level) -> None:
+    """As systemd keeps it: the link is root's, and the folder is the service's."""
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    (folder / "secret").touch(mode=mode)
+    for path in (folder, folder / "secret"):
+        os.chown(path, os.geteuid() or 4711, -1)
+    (tmp_path / "data").symlink_to(folder)
+    assert found(Settings(storage=StorageSettings(data=str(tmp_path / "data"))))["data folder"].level is level
 
 
 @pytest.mark.parametrize(
