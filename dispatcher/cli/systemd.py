@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import click
 from dispatcher import limits
 from dispatcher.cli.config import FILE_OPTION, load_settings
 
+_NOTIFY_RELOAD_SINCE = 253  # the systemd that learnt Type=notify-reload
+_ASK_S = 5.0
 _STOP_RESERVE_S = 20  # beyond the grace time: sockets are closed and the last group is written
 _FILES = 2 * limits.CONNECTIONS_MAX + limits.CALLBACK_SENDS_MAX + 4096  # both sides of it, and files
 
@@ -21,21 +25,22 @@ _SERVICE = """\
 Description=Notification dispatcher
 Wants=network-online.target
 After=network-online.target{after_socket}
-# A start that fails again and again is left alone, and 'systemctl status' says why.
-StartLimitIntervalSec=300
-StartLimitBurst=5
+# It is tried again for as long as it takes.  A limit would count restarts by hand too, and when it is
+# reached systemd closes the socket.
+StartLimitIntervalSec=0
 
 [Service]
 # It says when it is ready, reloads (SIGHUP: certificates), and that its loop turns.
 Type={kind}
 ExecStart={command}{config}
 {reload}WatchdogSec=30
-TimeoutStartSec=900
+# A start reads all that is queued: an end to it would only begin it anew.
+TimeoutStartSec=infinity
 # server.grace_s, and time to write the last group.
 TimeoutStopSec={stop_s}
 KillMode=mixed
 Restart=on-failure
-RestartSec=2
+RestartSec=5
 LimitNOFILE={files}
 # Core dumps would hold events and secrets.
 LimitCORE=0
@@ -51,6 +56,7 @@ ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
 PrivateDevices=yes
+DevicePolicy=closed
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
@@ -58,6 +64,7 @@ ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 ProtectProc=invisible
+ProcSubset=pid
 NoNewPrivileges=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictNamespaces=yes
@@ -67,6 +74,7 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 {capabilities}
 [Install]
@@ -100,16 +108,18 @@ _INTERNAL = """\
     "--with-socket", is_flag=True, help="The service of one that has a dispatcher.socket beside it."
 )
 @click.option(
-    "--plain-notify",
-    is_flag=True,
-    help="For systemd before 253, which does not know Type=notify-reload.",
+    "--plain-notify/--notify-reload",
+    "is_plain",
+    default=None,
+    help="For a systemd before 253, which does not know Type=notify-reload, or a newer one.  "
+    "[default: as the one on this machine]",
 )
-def systemd(file: Path | None, is_socket: bool, with_socket: bool, plain_notify: bool) -> None:
+def systemd(file: Path | None, is_socket: bool, with_socket: bool, is_plain: bool | None) -> None:
     """Print a hardened systemd unit for the daemon on this machine.
 
     \b
     dispatcher systemd --config /etc/dispatcher.toml > /etc/systemd/system/dispatcher.service
-    dispatcher systemd --socket > /etc/systemd/system/dispatcher.socket
+    systemctl daemon-reload && systemctl enable --now dispatcher
 
     The data folder is /var/lib/dispatcher, of a user made for it; what the file of settings says
     of server.grace_s and server.listen stands in the units.
@@ -120,17 +130,28 @@ def systemd(file: Path | None, is_socket: bool, with_socket: bool, plain_notify:
         internal = _INTERNAL.format(internal=server.internal_listen) if server.internal_listen else ""
         text = _SOCKET.format(listen=server.listen, backlog=limits.LISTEN_BACKLOG, internal=internal)
     else:
+        is_plain = not _knows_notify_reload() if is_plain is None else is_plain
         text = _SERVICE.format(
             after_socket=" dispatcher.socket\nRequires=dispatcher.socket" if with_socket else "",
-            kind="notify" if plain_notify else "notify-reload",
+            kind="notify" if is_plain else "notify-reload",
             command=_command(),
             config="" if file is None else f" --config {_quoted(str(file.absolute()))}",
-            reload="ExecReload=kill -HUP $MAINPID\n" if plain_notify else "",
+            reload="ExecReload=kill -HUP $MAINPID\n" if is_plain else "",
             stop_s=math.ceil(server.grace_s) + _STOP_RESERVE_S,
             files=_FILES,
             capabilities=_capabilities(server.listen, with_socket),
         )
     click.echo(text, nl=False)
+
+
+def _knows_notify_reload() -> bool:
+    """What the systemd of this machine says of itself; where there is none the unit is for a newer one."""
+    try:
+        asked = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, timeout=_ASK_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    version = re.match(r"systemd (\d+)", asked.stdout)
+    return version is None or int(version[1]) >= _NOTIFY_RELOAD_SINCE
 
 
 def _command() -> str:
@@ -146,8 +167,8 @@ def _quoted(text: str) -> str:
 
 
 def _capabilities(listen: str, with_socket: bool) -> str:
-    """Ports under 1024 need one, unless systemd opens them."""
+    """Ports under 1024 need one, which holds for the machine's network only without ``PrivateUsers``."""
     port = int(listen.rpartition(":")[2])
     if port < 1024 and port and not with_socket:
         return "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"
-    return "CapabilityBoundingSet=\n"
+    return "CapabilityBoundingSet=\nPrivateUsers=yes\n"
