@@ -120,6 +120,11 @@ class JournalReader:
         self._check(status)
         self._recovery = out[0]
 
+    def passed_bytes(self) -> int:
+        """Bytes of segments read so far, all passes together; another thread may ask, until ``close``."""
+        passed: int = lib.nd_recovery_passed_bytes(self._recovery)
+        return passed
+
     def close(self) -> None:
         """Give its memory back."""
         lib.nd_restore_close(self._restore)

@@ -14,7 +14,7 @@
  *
  * Nothing is changed on the disk.
  *
- * Threads: one at a time.
+ * Threads: one at a time, but for nd_recovery_passed_bytes.
  */
 #ifndef ND_RECOVERY_H
 #define ND_RECOVERY_H
@@ -103,6 +103,10 @@ nd_status nd_recovery_read(nd_recovery *recovery, uint64_t segment, uint64_t off
 void nd_recovery_rewind(nd_recovery *recovery);
 
 void nd_recovery_report(const nd_recovery *recovery, nd_recovery_report_t *out);
+
+/* How many bytes the segments have that were loaded so far, counted again after each rewind.
+ * For a thread that tells of another's work: it may ask while that one reads. */
+uint64_t nd_recovery_passed_bytes(const nd_recovery *recovery);
 
 /* cffi: end */
 

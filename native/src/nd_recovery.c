@@ -2,6 +2,7 @@
 
 #include "nd_recovery.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "nd_assert.h"
@@ -46,6 +47,7 @@ struct nd_recovery {
     uint64_t window_segment, window_at;
 
     uint64_t loaded;            /* segments that were loaded so far */
+    _Atomic uint64_t passed_bytes;  /* relaxed: a number for nd_recovery_passed_bytes, which nothing else hangs on */
     uint64_t expected;          /* number of the next group; 0: any */
     uint64_t group_at;          /* where nd_recovery_next stands */
     uint64_t unit_at;           /* offset in that group; 0: its first unit */
@@ -444,6 +446,11 @@ void nd_recovery_report(const nd_recovery *recovery, nd_recovery_report_t *out)
     *out = recovery->report;
 }
 
+uint64_t nd_recovery_passed_bytes(const nd_recovery *recovery)
+{
+    return atomic_load_explicit(&recovery->passed_bytes, memory_order_relaxed);
+}
+
 /* --- reading ------------------------------------------------------------------------ */
 
 nd_status nd_recovery_load(nd_recovery *recovery)
@@ -455,6 +462,7 @@ nd_status nd_recovery_load(nd_recovery *recovery)
     const nd_status status = read_groups(recovery, s);
     if (status != ND_OK) return status;
     recovery->loaded++;
+    atomic_fetch_add_explicit(&recovery->passed_bytes, s->bytes, memory_order_relaxed);
     if (s->is_unbegun) cut(recovery, 0);
     begin_segment(recovery, s, index);
     const uint64_t end = successor_group(recovery, index);

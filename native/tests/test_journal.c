@@ -578,9 +578,12 @@ static void a_request_and_an_answer_come_back_as_they_were(void)
     CHECK(route->channel == 5 && route->incarnation == 55 && route->seqs == 2);
     CHECK(memcmp(nd_route_entries(route), entries, sizeof entries) == 0);
     CHECK(nd_recovery_next(recovery, 1u << ND_UNIT_REQUEST, &unit) == ND_EMPTY);
+    const uint64_t passed = nd_recovery_passed_bytes(recovery);
+    CHECK(passed > ND_BLOCK_BYTES);
 
     nd_recovery_rewind(recovery);
     CHECK(nd_recovery_load(recovery) == ND_OK);
+    CHECK(nd_recovery_passed_bytes(recovery) == 2 * passed);
     CHECK(nd_recovery_next(recovery, 1u << ND_UNIT_ANSWER, &unit) == ND_OK);
     const nd_answer_unit *kept = unit.unit;
     CHECK(kept->account == 3 && kept->answered_unix_ms == 777 && memcmp(kept->body_sha256, sha, 32) == 0);
