@@ -269,6 +269,8 @@ UNIX_SOCKET_BYTES_MAX = 107  # of a path, the kernel's own number
 
 # --- command line ---------------------------------------------------------------------
 BACKUP_STEP_BYTES = 1 * MIB  # copied at a time
+PROGRESS_AFTER_S = 0.5  # shorter work needs no bar
+PROGRESS_EVERY_S = 0.1  # it is drawn anew
 DOCTOR_SYNCS = 50  # small writes that the disk is judged by
 CLIENT_CONNECT_S = 10.0  # for the name, TCP and TLS together
 CLIENT_REQUEST_S = REQUEST_BODY_TIMEOUT_S + RESPONSE_STALL_S  # what the server itself allows

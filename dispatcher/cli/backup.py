@@ -19,8 +19,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from dispatcher.cli.fsck import REGISTRY_FILE, journal_findings, registry_findings
-from dispatcher.cli.progress import progress
+from dispatcher.cli.fsck import REGISTRY_FILE, folder_findings
+from dispatcher.cli.progress import Bar, progress
 from dispatcher.cli.quantities import bytes_text, moment_text
 from dispatcher.errors import DataFolderError
 from dispatcher.queue.journal_copy import HeldJournal, copy_bytes
@@ -52,10 +52,11 @@ def backup(data: Path, target: Path, is_json: bool) -> None:
     """
     folder = open_folder(data, may_create=False)
     began_unix_ms = time.time_ns() // 1_000_000
-    with _errors_in_words(target):
+    with _errors_in_words(target), progress(is_wanted=not is_json) as bar:
         _make_empty(target)
-        copy_registry(folder.registry_path, target / REGISTRY_FILE)
-        segments, copied = _copy_journal(folder.path / JOURNAL_FOLDER, target / JOURNAL_FOLDER)
+        with bar.step("copying the registry"):
+            copy_registry(folder.registry_path, target / REGISTRY_FILE)
+        segments, copied = _copy_journal(folder.path / JOURNAL_FOLDER, target / JOURNAL_FOLDER, bar)
         _copy_file(folder.path / _SECRET_FILE, target / _SECRET_FILE)
         manifest = write_manifest(target, created_unix_ms=began_unix_ms, segments=segments)
     if is_json:
@@ -81,25 +82,19 @@ def restore(source: Path, data: Path, accept_damage: bool, is_json: bool) -> Non
     """
     manifest = read_manifest(source)
     epoch = restored_epoch(manifest, time.time_ns() // 1_000_000)
-    wrong = [
-        finding.text
-        for finding in (
-            *registry_findings(source / REGISTRY_FILE),
-            *journal_findings(source / JOURNAL_FOLDER),
-        )
-        if finding.is_wrong
-    ]
+    with progress(is_wanted=not is_json) as bar:
+        wrong = [finding.text for finding in folder_findings(source, bar) if finding.is_wrong]
     if wrong and not accept_damage:
         raise click.ClickException(
             f"{source}: {wrong[0]}; 'dispatcher fsck --data {source}' says all, "
             "and --accept-damage restores what is whole"
         )
-    with _errors_in_words(data):
+    with _errors_in_words(data), progress(is_wanted=not is_json) as bar:
         _make_empty(data)
         # Until the secret is there, which goes last, no dispatcher starts on this folder.
         copy_registry(source / REGISTRY_FILE, data / REGISTRY_FILE)
         raise_epoch(data / REGISTRY_FILE, epoch)
-        segments, copied = _copy_journal(source / JOURNAL_FOLDER, data / JOURNAL_FOLDER)
+        segments, copied = _copy_journal(source / JOURNAL_FOLDER, data / JOURNAL_FOLDER, bar)
         sync_folder(data)
         _copy_file(source / _SECRET_FILE, data / _SECRET_FILE)
         sync_folder(data)
@@ -117,7 +112,7 @@ def _make_empty(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-def _copy_journal(source: Path, target: Path) -> tuple[int, int]:
+def _copy_journal(source: Path, target: Path, bar: Bar) -> tuple[int, int]:
     """How many segments, and bytes, were copied; none without a journal."""
     if not any(source.glob("*.seg")):
         return 0, 0
@@ -126,13 +121,13 @@ def _copy_journal(source: Path, target: Path) -> tuple[int, int]:
         owner = target.parent.stat()
         os.chown(target, owner.st_uid, owner.st_gid)
     _allow_many_files()
-    with HeldJournal(source) as held, progress("journal", held.bytes_count) as step:
+    with HeldJournal(source) as held, bar.step("copying the journal", held.bytes_count):
         copied = 0
 
         def note(count: int) -> None:
             nonlocal copied
             copied += count
-            step(count)
+            bar.advance(count)
 
         segments = held.copy_to(target, create_private, note)
     sync_folder(target)

@@ -33,6 +33,7 @@ from dispatcher.cli.checkup import (
     judge_syncs,
 )
 from dispatcher.cli.config import FILE_OPTION, load_settings
+from dispatcher.cli.progress import progress
 from dispatcher.config import ServerSettings, Settings, split_listen, split_proxy
 from dispatcher.errors import ConfigError
 from dispatcher.http.tls import server_context
@@ -58,7 +59,8 @@ def doctor(file: Path | None, data: str | None, name: str | None, is_json: bool)
     nothing; to measure the disk it writes a small file into the data folder, and removes it.
     """
     settings, _ = load_settings(file, {"storage.data": data})
-    findings = list(examine(settings, name, lambda host: socket.getaddrinfo(host, None)))
+    with progress(is_wanted=not is_json) as bar, bar.step("looking"):  # a slow disk, or name, takes its time
+        findings = list(examine(settings, name, lambda host: socket.getaddrinfo(host, None)))
     if is_json:
         click.echo(msgspec.json.encode(findings))
     for finding in () if is_json else findings:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import msgspec
 
+from dispatcher.cli.progress import Bar, progress
 from dispatcher.errors import DataFolderError
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport, LostRecords
@@ -39,7 +41,8 @@ def fsck(folder: Path, is_json: bool) -> None:
     Changes nothing.  Exit 0 when all is well, 1 when something is damaged.  Beside a running
     dispatcher the journal may seem to end in the middle of a group: that is no damage.
     """
-    findings = [*registry_findings(folder / REGISTRY_FILE), *journal_findings(folder / JOURNAL_FOLDER)]
+    with progress(is_wanted=not is_json) as bar:
+        findings = folder_findings(folder, bar)
     if is_json:
         click.echo(msgspec.json.encode(findings))
     for finding in () if is_json else findings:
@@ -47,6 +50,13 @@ def fsck(folder: Path, is_json: bool) -> None:
     wrong = sum(finding.is_wrong for finding in findings)
     if wrong:
         raise click.ClickException(f"{folder}: {wrong} of {len(findings)} checks found something wrong")
+
+
+def folder_findings(folder: Path, bar: Bar) -> list[Finding]:
+    """All that is found in a data folder, or in a backup of one."""
+    with bar.step("checking the registry"):
+        found = list(registry_findings(folder / REGISTRY_FILE))
+    return [*found, *journal_findings(folder / JOURNAL_FOLDER, bar)]
 
 
 def registry_findings(path: Path) -> Iterator[Finding]:
@@ -71,15 +81,17 @@ def registry_findings(path: Path) -> Iterator[Finding]:
         yield Finding(f"registry: {line}", is_wrong=True)
 
 
-def journal_findings(folder: Path) -> Iterator[Finding]:
+def journal_findings(folder: Path, bar: Bar) -> Iterator[Finding]:
     """What recovery would find, and make of it."""
-    if not any(folder.glob("*.seg")):
+    segments = list(folder.glob("*.seg"))
+    if not segments:
         yield Finding("journal: there is none; queues were kept in memory, or nothing was ever queued")
         return
     try:
         reader = JournalReader(folder, Disk())
         try:
-            channels = reader.scan()
+            with bar.step("checking the journal", _bytes(segments), reader.passed_bytes):
+                channels = reader.scan()
             report = reader.report()
             lost = reader.lost()
             silent_channels = reader.silent_channels()
@@ -106,6 +118,15 @@ def journal_findings(folder: Path) -> Iterator[Finding]:
             f"journal: the last write was cut short after group {report.last_group}, and nobody was told "
             "that it had succeeded"
         )
+
+
+def _bytes(files: Sequence[Path]) -> int:
+    """Of those that are still there: a daemon may be cleaning up."""
+    count = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            count += file.stat().st_size
+    return count
 
 
 def _losses(lost: Sequence[LostRecords], silent_channels: int) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import BinaryIO
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import Progress
 
 from dispatcher import limits
 from dispatcher.cli.api_client import ApiClient
 from dispatcher.cli.gateway_client import GatewayClient, add
 from dispatcher.cli.line_blocks import Block, LineBlocks
+from dispatcher.cli.progress import Bar, progress
 from dispatcher.cli.running import run
 from dispatcher.cli.server_address import ServerAddress
 from dispatcher.cli.server_options import server_options
@@ -36,12 +35,13 @@ _FORMS_BY_NAME = {"json": BodyForm.JSON, "ndjson": BodyForm.NDJSON}
 class Posting:
     """The requests of one run, and what was accepted so far."""
 
-    def __init__(self, api: ApiClient, application: str | None) -> None:
+    def __init__(self, api: ApiClient, application: str | None, bar: Bar) -> None:
         self.total = Accepted(accepted=0, queued=0, unrouted=0, rejected=0, durability="")
         self._api = api
         self._client = GatewayClient(
-            api, application=application, retries_max=limits.CLIENT_RETRIES_MAX, pausing=_say_pause
+            api, application=application, retries_max=limits.CLIENT_RETRIES_MAX, pausing=self._say_pause
         )
+        self._bar = bar
         self._run_id = secrets.token_hex(12)
 
     async def run(self, source: BinaryIO, form: BodyForm | None) -> None:
@@ -49,14 +49,15 @@ class Posting:
 
         Reading blocks the loop, on purpose: nothing else runs until there is more to post.
         """
-        chunks = _chunks(source)
-        first = next(chunks, b"")
-        form = form or form_by_content(first)
-        async with self._api:
-            with _progress(source) as show:
+        with self._bar.step("publishing", _size(source)):
+            chunks = _chunks(source)
+            first = next(chunks, b"")
+            form = form or form_by_content(first)
+            async with self._api:
                 for block in _blocks(first, chunks, form):
                     await self._post(block, form)
-                    show(len(block.body), self.total.accepted)
+                    self._bar.advance(len(block.body))
+                    self._bar.label = f"accepted {self.total.accepted:,} events"
 
     async def _post(self, block: Block, form: BodyForm) -> None:
         """Post one block; sent again after a lost answer, it is stored once all the same."""
@@ -66,6 +67,9 @@ class Posting:
         except RequestRefused as error:
             raise _located(error, block) from None
         self.total = add(self.total, answer)
+
+    def _say_pause(self, reason: str, pause_s: float) -> None:
+        self._bar.say(f"{reason}; trying again in {pause_s:g} s")
 
 
 @click.command()
@@ -100,10 +104,11 @@ def publish(
     channels, how many events reached no channel, and what survives a crash.
     """
     form = _FORMS_BY_SUFFIX.get(file.suffix.lower()) if form_name is None else _FORMS_BY_NAME[form_name]
-    posting = Posting(ApiClient(address, key, role=Role.GATEWAY), application)
     with _opened(file) as source:
         try:
-            run(partial(posting.run, source, form))
+            with progress(is_wanted=not is_json) as bar:
+                posting = Posting(ApiClient(address, key, role=Role.GATEWAY), application, bar)
+                run(partial(posting.run, source, form))
         except DispatcherError as error:
             accepted = posting.total.accepted
             raise click.ClickException(f"{error.message}; {accepted} events were accepted before") from error
@@ -171,10 +176,6 @@ def _place(field: FieldError, block: Block) -> str:
     return f"{line}{field.name}: {field.message}"
 
 
-def _say_pause(reason: str, pause_s: float) -> None:
-    click.echo(f"{reason}; trying again in {pause_s:g} s", err=True)
-
-
 def _report(total: Accepted, application: str | None, is_json: bool) -> None:
     if is_json:
         click.echo(msgspec.json.encode(total))
@@ -190,21 +191,13 @@ def _report(total: Accepted, application: str | None, is_json: bool) -> None:
         click.echo(f"{total.rejected} records were refused by full channels", err=True)
 
 
-@contextmanager
-def _progress(source: BinaryIO) -> Iterator[Callable[[int, int], None]]:
-    """Shows bytes and events on stderr while it is a terminal; call it with those of each block."""
-    if not sys.stderr.isatty():
-        yield lambda block_bytes, accepted: None
-        return
-    status = os.fstat(source.fileno())
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        total = status.st_size if stat.S_ISREG(status.st_mode) else None
-        task = progress.add_task("publishing", total=total)
-
-        def show(block_bytes: int, accepted: int) -> None:
-            progress.update(task, advance=block_bytes, description=f"{accepted} events accepted")
-
-        yield show
+def _size(source: BinaryIO) -> int | None:
+    """Of a file; a pipe's end is not known."""
+    try:
+        status = os.fstat(source.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @contextmanager

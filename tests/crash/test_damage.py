@@ -22,6 +22,7 @@ from support.journal_reader import BLOCK, Channels, Journal, StoredRecord, read_
 from support.stored_records import notifications, records_of
 
 from dispatcher.cli.fsck import journal_findings
+from dispatcher.cli.progress import Bar
 from dispatcher.model import Durability, Form, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
@@ -192,7 +193,7 @@ def stored_bytes(record: StoredRecord) -> int:
 
 async def check(made: Made, folder: Path, missing: set[int]) -> RecoveryReport:
     """Open what was damaged: all is there but the missing groups; then go on with it, twice."""
-    said = list(journal_findings(folder))
+    said = list(journal_findings(folder, Bar()))
     second = read_journal(folder)
     channels = made.journal.channels_without(missing)
     async with opened(folder) as (queue, report):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
 
 import dispatcher
-from dispatcher.cli.fsck import fsck
+from dispatcher.cli.fsck import folder_findings, fsck
+from dispatcher.cli.progress import Bar
 from dispatcher.config import Settings, StorageSettings
 
 
@@ -42,6 +46,23 @@ async def test_a_whole_folder_is_described_and_not_changed(folder: Path) -> None
     assert "registry: whole, 1 channels" in said
     assert "durability disk in epoch 1; 1 channels, at most 30 records queued" in said
     assert contents(folder) == before
+
+
+async def test_a_bar_can_follow_it_to_the_end_of_the_journal(folder: Path) -> None:
+    class Follower(Bar):
+        seen: ClassVar[dict[str, tuple[int | None, int]]] = {}
+
+        @contextmanager
+        def step(
+            self, label: str, whole: int | None = None, look: Callable[[], int] | None = None
+        ) -> Iterator[None]:
+            assert look is None or look() == 0
+            yield
+            self.seen[label] = (whole, look() if look else 0)
+
+    folder_findings(folder, Follower())
+    journal = sum(len(bytes_) for name, bytes_ in contents(folder).items() if name.endswith(".seg"))
+    assert Follower.seen == {"checking the registry": (None, 0), "checking the journal": (journal, journal)}
 
 
 async def test_a_damaged_group_is_named(folder: Path) -> None:

@@ -11,6 +11,7 @@ from support.receiver import Answer, Receiver, answer, open_receiver
 
 from dispatcher import limits
 from dispatcher.cli.api_client import ApiClient
+from dispatcher.cli.progress import Bar
 from dispatcher.cli.publish import Posting, form_by_content, publish
 from dispatcher.cli.server_address import ServerAddress
 from dispatcher.errors import BodyTooLarge, RequestRefused
@@ -42,7 +43,9 @@ def refused(*fields: dict[str, object]) -> Answer:
 
 
 def posting(receiver: Receiver) -> Posting:
-    return Posting(ApiClient(ServerAddress(is_tls=False, host="127.0.0.1", port=receiver.port), KEY), None)
+    return Posting(
+        ApiClient(ServerAddress(is_tls=False, host="127.0.0.1", port=receiver.port), KEY), None, Bar()
+    )
 
 
 def run(*arguments: str, input_: bytes | None = None) -> Result:
