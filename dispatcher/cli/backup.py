@@ -19,7 +19,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from dispatcher.cli.fsck import REGISTRY_FILE, folder_findings
+from dispatcher.cli.fsck import REGISTRY_FILE, SECRET_FILE, folder_findings
+from dispatcher.cli.identities import DATA_OPTION, JSON_OPTION
 from dispatcher.cli.progress import Bar, progress
 from dispatcher.cli.quantities import bytes_text, moment_text
 from dispatcher.errors import DataFolderError
@@ -31,20 +32,20 @@ from dispatcher.registry.backup import (
     restored_epoch,
     write_manifest,
 )
-from dispatcher.registry.folder import create_private, open_folder, sync_folder
-from dispatcher.runtime.storage import JOURNAL_FOLDER
+from dispatcher.registry.folder import JOURNAL_FOLDER, create_private, open_folder, sync_folder
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_SECRET_FILE = "secret"
-JSON_OPTION = click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
 
 
 @click.command()
-@click.option("--data", type=_FOLDER, required=True, metavar="DIR", help="The data folder.")
+@DATA_OPTION
 @click.option("--to", "target", type=_FOLDER, required=True, metavar="DIR", help="A new or an empty folder.")
 @JSON_OPTION
 def backup(data: Path, target: Path, is_json: bool) -> None:
     """Copy a data folder while its daemon runs, or when none does.
+
+    \b
+    dispatcher backup --data ./data --to ./backup
 
     What was answered 202 before this began, and was not delivered by then, is in the copy. It
     has the server's secret and what callbacks are signed with: keep it as safe as the data folder.
@@ -57,7 +58,7 @@ def backup(data: Path, target: Path, is_json: bool) -> None:
         with bar.step("copying the registry"):
             copy_registry(folder.registry_path, target / REGISTRY_FILE)
         segments, copied = _copy_journal(folder.path / JOURNAL_FOLDER, target / JOURNAL_FOLDER, bar)
-        _copy_file(folder.path / _SECRET_FILE, target / _SECRET_FILE)
+        _copy_file(folder.path / SECRET_FILE, target / SECRET_FILE)
         manifest = write_manifest(target, created_unix_ms=began_unix_ms, segments=segments)
     if is_json:
         click.echo(msgspec.json.encode(manifest))
@@ -75,6 +76,9 @@ def backup(data: Path, target: Path, is_json: bool) -> None:
 @JSON_OPTION
 def restore(source: Path, data: Path, accept_damage: bool, is_json: bool) -> None:
     """Make a data folder of a backup, ready for 'dispatcher serve'.
+
+    \b
+    dispatcher restore --from ./backup --data ./restored
 
     The backup is checked first, and stays as it is.  What was delivered after it was made is
     delivered again, with the same uids; events that are past their time meanwhile go.  Stop the
@@ -96,7 +100,7 @@ def restore(source: Path, data: Path, accept_damage: bool, is_json: bool) -> Non
         raise_epoch(data / REGISTRY_FILE, epoch)
         segments, copied = _copy_journal(source / JOURNAL_FOLDER, data / JOURNAL_FOLDER, bar)
         sync_folder(data)
-        _copy_file(source / _SECRET_FILE, data / _SECRET_FILE)
+        _copy_file(source / SECRET_FILE, data / SECRET_FILE)
         sync_folder(data)
     made = moment_text(manifest.created_unix_ms)
     if is_json:

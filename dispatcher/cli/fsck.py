@@ -10,13 +10,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from dispatcher.cli.identities import DATA_OPTION, JSON_OPTION
 from dispatcher.cli.progress import Bar, progress
 from dispatcher.errors import DataFolderError
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.native_recovery import FoundChannel, JournalReader, JournalReport, LostRecords
-from dispatcher.runtime.storage import JOURNAL_FOLDER
+from dispatcher.registry.folder import JOURNAL_FOLDER
 
 REGISTRY_FILE = "registry.sqlite"
+SECRET_FILE = "secret"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -27,42 +29,54 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.option(
-    "--data",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    required=True,
-    help="The data folder.",
-)
-@click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
-def fsck(folder: Path, is_json: bool) -> None:
+@DATA_OPTION
+@JSON_OPTION
+def fsck(data: Path, is_json: bool) -> None:
     """Check a data folder, say what it holds and what is wrong with it.
+
+    \b
+    dispatcher fsck --data ./data
 
     Changes nothing.  Exit 0 when all is well, 1 when something is damaged.  Beside a running
     dispatcher the journal may seem to end in the middle of a group: that is no damage.
+    A backup can be checked as well.
     """
+    if not data.is_dir():
+        raise DataFolderError(f"there is no folder {data}; name a data folder with --data")
     with progress(is_wanted=not is_json) as bar:
-        findings = folder_findings(folder, bar)
+        findings = folder_findings(data, bar)
     if is_json:
         click.echo(msgspec.json.encode(findings))
     for finding in () if is_json else findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.text}")
     wrong = sum(finding.is_wrong for finding in findings)
     if wrong:
-        raise click.ClickException(f"{folder}: {wrong} of {len(findings)} checks found something wrong")
+        raise click.ClickException(f"{data}: {wrong} of {len(findings)} checks found something wrong")
 
 
 def folder_findings(folder: Path, bar: Bar) -> list[Finding]:
     """All that is found in a data folder, or in a backup of one."""
     with bar.step("checking the registry"):
-        found = list(registry_findings(folder / REGISTRY_FILE))
+        found = [*secret_findings(folder), *registry_findings(folder / REGISTRY_FILE)]
     return [*found, *journal_findings(folder / JOURNAL_FOLDER, bar)]
+
+
+def secret_findings(folder: Path) -> Iterator[Finding]:
+    """Without the secret nobody's key works."""
+    if (folder / REGISTRY_FILE).exists() and not (folder / SECRET_FILE).exists():
+        yield Finding("secret: it is missing; restore it from a backup: no key works without", is_wrong=True)
 
 
 def registry_findings(path: Path) -> Iterator[Finding]:
     """What SQLite says of its own file."""
     if not path.exists():
-        yield Finding(f"registry: there is no {path.name}; no dispatcher has used this folder yet")
+        is_lost = any((path.parent / JOURNAL_FOLDER).glob("*.seg"))
+        reason = (
+            "the journal speaks of channels that it alone knows"
+            if is_lost
+            else "no dispatcher has used this folder yet"
+        )
+        yield Finding(f"registry: there is no {path.name}; {reason}", is_wrong=is_lost)
         return
     try:
         # immutable would be wrong beside a daemon; ro alone may still read its log of changes.

@@ -1,6 +1,7 @@
 """The data folder: who may read it, who holds it, and the server's secret.
 
     registry.sqlite   what exists (and its -wal and -shm while it is open)
+    journal/          what is queued, for the channels that the registry knows
     secret            the key of the digests that are kept of access keys
     lock              held by the one daemon that serves this folder
     control.sock      where that daemon listens for pokes
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from dispatcher.errors import DataFolderError
 
+JOURNAL_FOLDER = "journal"
 MANIFEST_NAME = "backup.json"  # a folder with this file is a backup, see backup.py
 SECRET_BYTES = 32  # as long as the digests it keys
 _PRIVATE = 0o600
@@ -95,7 +97,18 @@ def open_folder(
                 f"{path} is a backup, which is not served itself: "
                 f"'dispatcher restore --from {path} --data DIR' makes a data folder of it"
             )
+        _check_registry(path)
         return DataFolder(path, _find_secret(path, may_create, random_bytes))
+
+
+def _check_registry(folder: Path) -> None:
+    """A new registry would know none of the channels, and what is queued for them would go unnamed."""
+    registry = folder / "registry.sqlite"
+    if any((folder / JOURNAL_FOLDER).glob("*.seg")) and not registry.exists():
+        raise DataFolderError(
+            f"{registry} is missing, and the journal beside it is of channels that it alone knows: "
+            f"restore it from a backup, or move {folder / JOURNAL_FOLDER} away to start anew"
+        )
 
 
 def _find_secret(folder: Path, may_create: bool, random_bytes: Callable[[int], bytes]) -> bytes:

@@ -22,7 +22,7 @@ from dispatcher.queue.interface import ChannelQueue
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_scan import NativeScanner
 from dispatcher.registry.control import serve_control
-from dispatcher.registry.folder import DataFolder, open_folder
+from dispatcher.registry.folder import JOURNAL_FOLDER, DataFolder, open_folder
 from dispatcher.registry.interface import Contents, Registry
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.registry.sqlite import open_registry
@@ -32,7 +32,6 @@ from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.parts import Ground, Parts
 from dispatcher.runtime.storage import (
-    JOURNAL_FOLDER,
     deliver_recovered,
     journal_folder,
     open_journal_queue,

@@ -15,12 +15,10 @@ from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue, QueueOptions
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
-from dispatcher.registry.folder import DataFolder
+from dispatcher.registry.folder import JOURNAL_FOLDER, DataFolder
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.supervisor import Supervisor
-
-JOURNAL_FOLDER = "journal"
 
 
 def queue_options(row: Channel) -> QueueOptions:

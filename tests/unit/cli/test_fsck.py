@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 import dispatcher
 from dispatcher.cli.fsck import folder_findings, fsck
+from dispatcher.cli.main import cli
 from dispatcher.cli.progress import Bar
 from dispatcher.config import Settings, StorageSettings
+from dispatcher.errors import DataFolderError
 
 
 def check(folder: Path) -> tuple[int, str]:
@@ -93,6 +95,20 @@ async def test_a_damaged_registry_is_told(folder: Path) -> None:
     status, said = check(folder)
     assert status == 1
     assert "WRONG registry" in said
+
+
+@pytest.mark.parametrize("name", ["registry.sqlite", "secret"])
+async def test_what_is_missing_of_a_used_folder_is_told(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    status, said = check(folder)
+    assert status == 1
+    assert f"WRONG {name.partition('.')[0]}: " in said
+
+
+def test_a_folder_that_is_not_there_is_not_well(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["fsck", "--data", str(tmp_path / "none")])
+    assert isinstance(done.exception, DataFolderError)
+    assert "there is no folder" in done.exception.message
 
 
 def test_an_unused_folder_has_nothing_wrong_with_it(tmp_path: Path) -> None:

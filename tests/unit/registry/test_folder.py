@@ -95,6 +95,17 @@ def test_a_folder_that_no_dispatcher_used_is_left_alone_when_looking(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("may_create", [True, False])
+def test_a_journal_whose_registry_is_gone_is_not_left_to_a_new_one(tmp_path: Path, may_create: bool) -> None:
+    folder = open_folder(tmp_path / "data")
+    (folder.path / "journal").mkdir()
+    (folder.path / "journal" / "00000001.seg").touch()
+    with pytest.raises(DataFolderError, match=r"registry.sqlite is missing.*move .*journal away"):
+        open_folder(folder.path, may_create=may_create)
+    folder.registry_path.touch()
+    assert open_folder(folder.path, may_create=may_create).secret == folder.secret
+
+
 def test_a_file_in_the_folder_s_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(DataFolderError, match="data is not a folder"):
