@@ -50,7 +50,11 @@ def accounts() -> None:
 @DATA_OPTION
 @JSON_OPTION
 def list_(data: Path, is_json: bool) -> None:
-    """List the accounts with their tiers and how many applications they have."""
+    """List accounts: tiers, and how many applications.
+
+    \b
+    dispatcher accounts list --data ./data
+    """
     with failures_in_words():
         identities = with_registry(open_folder(data, may_create=False), identities_of)
     rows = _account_rows(identities)
@@ -70,6 +74,9 @@ def list_(data: Path, is_json: bool) -> None:
 @TIERS_OPTION
 def set_tier(account: str, tier: str, data: Path, config_file: Path | None) -> None:
     """Give ACCOUNT another TIER.
+
+    \b
+    dispatcher accounts set-tier default free --data ./data
 
     It holds for what is registered from then on. A channel keeps the limits it was registered
     with: to have the new ones, its application deletes it and registers again.

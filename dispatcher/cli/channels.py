@@ -72,7 +72,12 @@ def list_(
     limit: int,
     is_json: bool,
 ) -> None:
-    """List channels, one line each."""
+    """List channels, one line each.
+
+    \b
+    dispatcher channels list --order age
+    dispatcher channels list --status failing --json
+    """
     query = {"account": account, "type": type_, "status": status, "search": search, "order": order}
     rows, has_more = ask_admin(address, key, lambda admin: admin.channels(limit or None, **query))
     if is_json:
@@ -91,7 +96,13 @@ def list_(
 @CHANNEL_ARGUMENT
 @JSON_OPTION
 def show(address: ServerAddress, key: str, channel: str, is_json: bool) -> None:
-    """Show one channel: its queue, what is on its way, its failures and last attempts."""
+    """Show one channel, with its last attempts.
+
+    Its queue, what is on its way, its failures.
+
+    \b
+    dispatcher channels show default/greenhouse
+    """
 
     async def look(admin: AdminClient) -> Shown:
         number = await admin.channel_id(channel)
@@ -118,21 +129,33 @@ def _several(command: F) -> F:
 @channels.command()
 @_several
 def pause(address: ServerAddress, key: str, names: tuple[str, ...], is_json: bool) -> None:
-    """Send nothing more, over restarts too; events go on being stored."""
+    """Send nothing more, over restarts too; events are still stored.
+
+    \b
+    dispatcher channels pause default/greenhouse
+    """
     _act(address, key, names, "POST", "/pause", "paused", is_json)
 
 
 @channels.command()
 @_several
 def resume(address: ServerAddress, key: str, names: tuple[str, ...], is_json: bool) -> None:
-    """Send again, at once; failures from before the pause are forgotten."""
+    """Send again, at once; failures before the pause are forgotten.
+
+    \b
+    dispatcher channels resume default/greenhouse
+    """
     _act(address, key, names, "POST", "/resume", "resumed", is_json)
 
 
 @channels.command()
 @_several
 def retry(address: ServerAddress, key: str, names: tuple[str, ...], is_json: bool) -> None:
-    """Let the failed batch of a callback go again now."""
+    """Let the failed batch of a callback go again now.
+
+    \b
+    dispatcher channels retry default/greenhouse
+    """
     _act(address, key, names, "POST", "/retry", "retried", is_json)
 
 
@@ -141,6 +164,9 @@ def retry(address: ServerAddress, key: str, names: tuple[str, ...], is_json: boo
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
 def delete(address: ServerAddress, key: str, names: tuple[str, ...], is_sure: bool, is_json: bool) -> None:
     """Delete channels with all that is queued in them.
+
+    \b
+    dispatcher channels delete default/greenhouse --yes
 
     Their applications may register again.  Asks before it does, on a terminal; elsewhere it
     wants --yes.

@@ -16,6 +16,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print a completion script for this shell.
 
     \b
+    dispatcher completion fish > ~/.config/fish/completions/dispatcher.fish
+
+    \b
     bash:  eval "$(dispatcher completion bash)"      in ~/.bashrc; bash 4.4 or newer
     zsh:   eval "$(dispatcher completion zsh)"       in ~/.zshrc, after compinit
     fish:  dispatcher completion fish > ~/.config/fish/completions/dispatcher.fish

@@ -41,7 +41,13 @@ def config() -> None:
 @FILE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per setting.")
 def show(file: Path | None, as_json: bool) -> None:
-    """Every setting with its value, unit, default, meaning and where it came from."""
+    """Show every setting with its value, meaning and origin.
+
+    Also its unit and its default.  Secrets are masked.
+
+    \b
+    dispatcher config show --config /etc/dispatcher.toml
+    """
     settings, origins = load_settings(file, {})
     for row in map(settings_module.masked, settings_module.describe(settings, origins)):
         if as_json:
@@ -56,7 +62,13 @@ def show(file: Path | None, as_json: bool) -> None:
 @FILE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line: what was set, and where.")
 def check(file: Path | None, as_json: bool) -> None:
-    """Say whether the settings are right; exit 2 and name the place when not."""
+    """Say whether the settings are right.
+
+    Exit 2, with the file and line, the variable or the flag, when they are not.
+
+    \b
+    dispatcher config check --config /etc/dispatcher.toml
+    """
     _, origins = load_settings(file, {})
     click.echo(msgspec.json.encode({"set": origins}) if as_json else "the settings are right")
 

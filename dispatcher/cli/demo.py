@@ -54,12 +54,15 @@ T = TypeVar("T")
 )
 @click.option("--calm", "is_calm", is_flag=True, help="Without the planned failures of the receivers.")
 def demo(seconds: float, devices: int, rate: int, is_calm: bool) -> None:
-    """Run the whole job on this machine, and prove that every event arrived.
+    """Run the whole job on this machine, and prove what it did.
+
+    \b
+    dispatcher demo --rate 20000 --seconds 60
 
     Starts a daemon on a temporary folder, a fleet of simulated devices that post through
     the gateway API, and two applications, one on a callback and one on a WebSocket.  On
-    the way the callback's receiver answers 503 for two seconds, and the WebSocket's client
-    loses its socket for two.  In the end every event must have arrived at both, in the
+    the way the callback's receiver answers 503 for a while, and the WebSocket's client loses its
+    socket for as long.  In the end every event must have arrived at both, in the
     order of its device, and exactly once after de-duplication by uid; else the exit
     status is 1 and the first missing event is named.
     """

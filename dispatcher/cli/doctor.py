@@ -53,10 +53,13 @@ _PROBE_NAME = "doctor.probe"
 @click.option("--resolve", "name", metavar="NAME", help="A name that must resolve, as callbacks' names do.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
 def doctor(file: Path | None, data: str | None, name: str | None, is_json: bool) -> None:
-    """Look for what would make trouble; each finding says what to do.
+    """Look for what would make trouble, and say what to do.
 
-    Exit 0 without a failure, warnings or not; 1 with one.  Run it as the daemon's user. Changes
-    nothing; to measure the disk it writes a small file into the data folder, and removes it.
+    \b
+    dispatcher doctor --config /etc/dispatcher.toml --data /var/lib/dispatcher
+
+    Exit 0 without a failure, warnings or not; 1 with one.  Run it as the daemon's user, or as root.
+    Changes nothing; to measure the disk it writes a small file into the data folder, and removes it.
     """
     settings, _ = load_settings(file, {"storage.data": data})
     with progress(is_wanted=not is_json) as bar, bar.step("looking"):  # a slow disk, or name, takes its time

@@ -32,7 +32,7 @@ class Finding(msgspec.Struct, frozen=True):
 @DATA_OPTION
 @JSON_OPTION
 def fsck(data: Path, is_json: bool) -> None:
-    """Check a data folder, say what it holds and what is wrong with it.
+    """Check a data folder, and say what is wrong with it.
 
     \b
     dispatcher fsck --data ./data

@@ -130,6 +130,10 @@ def create(
 ) -> None:
     """Make an access key and print it, once.
 
+    \b
+    dispatcher keys create --data ./data --role gateway
+    dispatcher keys create --data ./data --role application --application greenhouse --expires 90d
+
     Gateways post events with a key of role gateway, applications receive them with
     one of role application, and role admin is for the whole server.  Keep the key:
     it is not stored, and nothing can print it again.
@@ -160,7 +164,13 @@ def create(
 @DATA_OPTION
 @JSON_OPTION
 def list_(data: Path, is_json: bool) -> None:
-    """List the keys that are not revoked: ids, owners and when they expire, never a key."""
+    """List the keys that are not revoked: never a key itself.
+
+    Ids, owners, and when they expire.
+
+    \b
+    dispatcher keys list --data ./data
+    """
     with failures_in_words():
         identities = with_registry(open_folder(data, may_create=False), identities_of)
     rows = _key_rows(identities)
@@ -185,6 +195,9 @@ def list_(data: Path, is_json: bool) -> None:
 @JSON_OPTION
 def revoke(key_id: str, data: Path, is_json: bool) -> None:
     """Revoke the key with this ID, as 'keys list' shows it.
+
+    \b
+    dispatcher keys revoke k_0123456789ab --data ./data
 
     It stops within a second, and WebSockets opened with it are closed.  The
     application's channel and queue stay, for its other keys.

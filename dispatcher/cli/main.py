@@ -31,6 +31,9 @@ def cli() -> None:
     """Deliver device events to applications: in order, at least once, or their absence is named.
 
     Try 'dispatcher demo' first: it runs the whole job on this machine.
+
+    What is asked for goes to stdout, all else to stderr.  Exit status: 0 when it is done, 2 for wrong
+    usage or settings, 130 when interrupted, 1 for any other failure.
     """
 
 
@@ -59,7 +62,7 @@ for command in (
 def main() -> None:
     """Run the command; every expected error is one line on stderr, never a traceback.
 
-    Exit codes: 2 for wrong usage or settings, 1 for any other failure.
+    Exit codes: 2 for wrong usage or settings, 130 for an interrupt, 1 for any other failure.
     """
     try:
         sys.exit(cli(prog_name="dispatcher", standalone_mode=False))
@@ -68,8 +71,10 @@ def main() -> None:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
-    except click.Abort:
-        _fail("interrupted", 1)
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            _fail("interrupted", 130)
+        _fail("nothing was done", 1)  # the answer to a question was no
     except ConfigError as error:
         _fail(error.message, 2)
     except DispatcherError as error:

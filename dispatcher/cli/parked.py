@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def parked() -> None:
-    """Look at events that callbacks refused, give them back or discard them.
+    """Look at events that callbacks refused, and settle them.
 
     With the tier's 'refused_events = "park"' an event that a callback answers with 400 or 422 though it
     came alone is set aside.  CHANNEL is an id, as 'channels list' shows it, or ACCOUNT/APPLICATION.
@@ -36,7 +36,11 @@ def parked() -> None:
 @click.option("--payloads", "with_payloads", is_flag=True, help="Also what the devices said; it is logged.")
 @JSON_OPTION
 def list_(address: ServerAddress, key: str, channel: str, with_payloads: bool, is_json: bool) -> None:
-    """List what is parked of a channel."""
+    """List what is parked of a channel.
+
+    \b
+    dispatcher parked list default/greenhouse
+    """
 
     async def look(admin: AdminClient) -> list[ParkedRow]:
         path = f"channels/{await admin.channel_id(channel)}/parked"
@@ -67,7 +71,13 @@ def _on_events(command: F) -> F:
 @parked.command("give-back")
 @_on_events
 def give_back(address: ServerAddress, key: str, channel: str, event: int | None, is_json: bool) -> None:
-    """Put parked events at the end of their channel's queue, as new records."""
+    """Queue parked events again, as new records at the end.
+
+    All of the channel's, or one.
+
+    \b
+    dispatcher parked give-back default/greenhouse --event 7
+    """
     _act(address, key, channel, event, "POST", "/give-back", "given back", is_json)
 
 
@@ -78,6 +88,9 @@ def discard(
     address: ServerAddress, key: str, channel: str, event: int | None, is_sure: bool, is_json: bool
 ) -> None:
     """Forget parked events.
+
+    \b
+    dispatcher parked discard default/greenhouse --event 7 --yes
 
     Asks before it does, on a terminal; elsewhere it wants --yes.
     """

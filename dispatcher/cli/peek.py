@@ -31,7 +31,10 @@ from dispatcher.wire.admin_api import Peek
 def peek(
     address: ServerAddress, key: str, channel: str, count: int, with_payloads: bool, is_json: bool
 ) -> None:
-    """Look at the oldest records of a channel's queue, which stay there.
+    """Look at the oldest records of a queue, which stay there.
+
+    \b
+    dispatcher peek default/greenhouse --count 3
 
     CHANNEL is an id, as 'channels list' shows it, or ACCOUNT/APPLICATION.
     """

@@ -82,7 +82,7 @@ class Posting:
 )
 @click.option("--application", metavar="NAME", help="Straight to this application, subscriptions or not.")
 @server_options(Role.GATEWAY)
-@click.option("--json", "is_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, on one line.")
 def publish(
     file: Path,
     form_name: str | None,
@@ -91,9 +91,13 @@ def publish(
     key: str,
     is_json: bool,
 ) -> None:
-    """Post the events in FILE ('-': standard input) as a gateway does.
+    """Post events from a file or a pipe, as a gateway does.
 
-    FILE holds one notification message, or one in each line (NDJSON):
+    \b
+    dispatcher publish events.ndjson
+    dispatcher publish - < events.ndjson
+
+    FILE ('-': standard input) holds one notification message, or one in each line (NDJSON):
 
     \b
       {"notifications": [{"ep": "dev-1", "path": "/3303/0/5700", "payload": "MjEuNQ=="}]}

@@ -55,8 +55,13 @@ def serve(
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
+    \b
+    dispatcher serve --config /etc/dispatcher.toml
+    dispatcher serve --data ./data --allow-private-callbacks
+
     When it is ready, one line on stdout says where: 'ready http://HOST:PORT'.  Logs go to
-    stderr.
+    stderr.  A flag goes before a variable such as DISPATCHER_SERVER__LISTEN, that before the file.
+    Exit 0 after a stop, 2 when a setting is wrong, 1 when the daemon cannot run.
 
     Listening sockets passed by systemd (LISTEN_FDS) are used instead of the addresses in the
     settings; one with the name 'internal' is server.internal_listen.  A service manager that

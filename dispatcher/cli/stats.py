@@ -18,7 +18,13 @@ from dispatcher.wire.admin_api import Totals
 @server_options(Role.ADMIN)
 @JSON_OPTION
 def stats(address: ServerAddress, key: str, is_json: bool) -> None:
-    """Show what a running dispatcher holds, and what it did since its start."""
+    """Show what a running dispatcher holds, and has done.
+
+    Counts are since its start.
+
+    \b
+    dispatcher stats --url http://127.0.0.1:8080 --json
+    """
     totals = ask_admin(address, key, lambda admin: admin.get("stats", Totals))
     if is_json:
         click.echo(msgspec.json.encode(totals))

@@ -115,7 +115,7 @@ _INTERNAL = """\
     "[default: as the one on this machine]",
 )
 def systemd(file: Path | None, is_socket: bool, with_socket: bool, is_plain: bool | None) -> None:
-    """Print a hardened systemd unit for the daemon on this machine.
+    """Print a hardened systemd unit for this machine.
 
     \b
     dispatcher systemd --config /etc/dispatcher.toml > /etc/systemd/system/dispatcher.service

@@ -75,13 +75,17 @@ def tail(
     may_register: bool,
     no_reconnect: bool,
 ) -> None:
-    """Open the application's WebSocket and print each message as one line of JSON.
+    """Print what comes on an application's WebSocket.
 
-    What is printed counts as received; only the last message before the end of this command
-    may come again.  A notification comes when the application has subscribed to it
-    (PUT /v2/subscriptions) or when it is posted straight to it ('dispatcher publish
-    --application'); life-cycle events come anyway.  With --events the output can be posted
-    again: 'dispatcher publish -' takes it.
+    \b
+    dispatcher tail --count 1
+    dispatcher tail --events > events.ndjson
+
+    Each message is one line of JSON.  What is printed counts as received; only the last message
+    before the end of this command may come again.  A notification comes when the application has
+    subscribed to it (PUT /v2/subscriptions) or when it is posted straight to it ('dispatcher publish
+    --application'); life-cycle events come anyway.  With --events the output can be posted again:
+    'dispatcher publish -' takes it.
     """
     printer = Printer(is_by_event=is_by_event, lines_max=count)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dispatcher.cli.main import cli
+from dispatcher.cli.main import cli, main
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -28,7 +29,36 @@ def test_help_is_complete(name: str) -> None:
     assert command.help, "says nothing of itself"
     options = [param for param in command.params if isinstance(param, click.Option)]
     assert [option.name for option in options if not option.help] == []
-    assert CliRunner().invoke(cli, [*name.split(), "--help"]).exit_code == 0
+    said = CliRunner().invoke(cli, [*name.split(), "--help"], terminal_width=80)
+    assert said.exit_code == 0
+    assert not re.search(r"[a-z,;:]\.\.\.$", said.output, re.M), "a line of the list of commands is cut off"
+    if not isinstance(command, click.Group):
+        assert re.search(rf"^  dispatcher {name}\b", said.output, re.M), "it has no example"
+
+
+def test_the_exit_status_is_told() -> None:
+    said = CliRunner().invoke(cli, ["--help"]).output
+    assert re.search(r"Exit status: 0 .* 2 .*\s130 .*\s1 ", said, re.S)
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "said"), [(KeyboardInterrupt(), 130, "interrupted"), (None, 1, "nothing was done")]
+)
+def test_an_interrupt_is_told_from_a_no(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cause: BaseException | None,
+    status: int,
+    said: str,
+) -> None:
+    def abort(**_: object) -> None:
+        raise click.Abort from cause
+
+    monkeypatch.setattr("dispatcher.cli.main.cli", abort)
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == status
+    assert capsys.readouterr() == ("", f"dispatcher: {said}\n")
 
 
 def told(*arguments: str) -> object:
