@@ -38,6 +38,7 @@ from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
 from dispatcher.deliver.direct_io import receive, send_now
 from dispatcher.deliver.sink import SinkClosed
+from dispatcher.deliver.websocket_inflate import NOT_DEFLATE, BoundedInflate
 from dispatcher.errors import CloseCode
 from dispatcher.limits import (
     WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX,
@@ -45,6 +46,7 @@ from dispatcher.limits import (
     WEBSOCKET_RECEIVE_BYTES,
 )
 from dispatcher.model import ChannelLimits, Position
+from dispatcher.wire.ws_extensions import DeflateTerms
 from dispatcher.wire.ws_frames import ping_frame
 from dispatcher.wire.ws_pongs import FrameWalk, lone_pongs
 
@@ -121,6 +123,7 @@ class WebSocketConnection:
         "_timer",
         "_walk",
         "confirmed",
+        "deflate",
         "limits",
         "opened_s",
         "window",
@@ -133,21 +136,28 @@ class WebSocketConnection:
         *,
         limits: ChannelLimits | None,
         random_counter: int,
+        deflate: DeflateTerms | None = None,
     ) -> None:
         """``leftover`` is what the client sent behind its handshake.
 
         ``limits`` None: no time limits, for a connection that is about to be closed.
-        ``random_counter`` is where the pings' counter begins.
+        ``random_counter`` is where the pings' counter begins.  ``deflate`` is what the
+        handshake agreed on: the client may compress, and so may whoever sends.
         """
         now_s = trio.current_time()
         self.opened_s = now_s  # on Trio's clock
         self.limits = limits
+        self.deflate = deflate
         self.window = websocket_window.Window(random_counter)
         self.confirmed: Callable[[Position], None] | None = None
         self._stream = stream
         self._socket = tcp_progress.transport_socket(stream)
         self._rules = _NO_LIMITS if limits is None else websocket_window.liveness_rules(limits)
-        self._protocol = Connection(ConnectionType.SERVER, trailing_data=leftover)
+        self._protocol = Connection(
+            ConnectionType.SERVER,
+            extensions=[BoundedInflate(WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX)] if deflate else None,
+            trailing_data=leftover,
+        )
         walk = FrameWalk()
         self._walk = None if walk.step(leftover) else walk  # inside a client's frame; None: between two
         self._is_deaf = False  # the client closed or broke the rules: what it sends now is thrown away
@@ -384,8 +394,9 @@ class WebSocketConnection:
                 )
                 self._want_close(event.response())
             case ConnectionState.OPEN:
-                is_text = event.code == WsprotoReason.INVALID_FRAME_PAYLOAD_DATA
-                text = "not UTF-8" if is_text else event.reason or ""
+                text = event.reason or ""
+                if event.code == WsprotoReason.INVALID_FRAME_PAYLOAD_DATA and text != NOT_DEFLATE:
+                    text = "not UTF-8"
                 self.close_soon(int(event.code), text)
             case _:  # the answer to our Close frame, or garbage instead of one
                 self._finish()

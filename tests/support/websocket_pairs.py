@@ -10,9 +10,11 @@ from support.ws_test_server import channel_limits
 from trio.testing import memory_stream_pair
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.extensions import PerMessageDeflate
 
 from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
 from dispatcher.model import ChannelLimits
+from dispatcher.wire.ws_extensions import DeflateTerms
 
 COUNTER = 2**32 - 2  # so that every test that sends three batches crosses the wrap
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -37,12 +39,20 @@ def close_payload(code: int, text: str = "") -> bytes:
     return code.to_bytes(2, "big") + text.encode()
 
 
+def client_extension(terms: DeflateTerms) -> PerMessageDeflate:
+    """wsproto's own permessage-deflate, which was answered with these terms."""
+    extension = PerMessageDeflate()
+    extension.finalize(terms.answer())
+    return extension
+
+
 class RawClient:
     """Reads server frames; says only what it is told to."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, deflate: DeflateTerms | None = None) -> None:
         self.stream = stream
-        self.parser = Connection(ConnectionType.CLIENT)
+        extensions = [] if deflate is None else [client_extension(deflate)]
+        self.parser = Connection(ConnectionType.CLIENT, extensions)
         self.at_end = False
         self._text = ""
         self._events: list[Event] = []
@@ -160,14 +170,15 @@ async def connected_pair(
     leftover: bytes = b"",
     limits: ChannelLimits | None = None,
     streams: tuple[trio.StapledStream, trio.StapledStream] | None = None,
+    deflate: DeflateTerms | None = None,
 ) -> AsyncIterator[Pair]:
     """A running connection and its client; the connection is cancelled at the end of the block."""
     server_end, client_end = streams or memory_stream_pair()
     server_stream = CountingStream(server_end)
     connection = WebSocketConnection(
-        server_stream, leftover, limits=limits or channel_limits(), random_counter=COUNTER
+        server_stream, leftover, limits=limits or channel_limits(), random_counter=COUNTER, deflate=deflate
     )
-    pair = Pair(connection, RawClient(client_end), server_stream)
+    pair = Pair(connection, RawClient(client_end, deflate), server_stream)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pair.run)
         yield pair
