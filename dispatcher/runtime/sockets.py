@@ -11,7 +11,8 @@ import trio
 from dispatcher import limits
 from dispatcher.core.retry import after_refused_size
 from dispatcher.deliver.sink import SinkClosed
-from dispatcher.deliver.websocket import SendBuffers, WebSocketSink
+from dispatcher.deliver.websocket import WebSocketSink
+from dispatcher.deliver.websocket_buffers import SendBuffers
 from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
 from dispatcher.errors import CloseCode, NotFound
 from dispatcher.model import AccessKey, Application, ChannelType, Position

@@ -12,7 +12,11 @@ import struct
 PING_FRAME_BYTES = 6
 PING_PAYLOAD_BYTES = 4  # the notification protocol's clients are promised exactly four
 
-_FIN_TEXT = 0x81
+FIN = 0x80  # the last frame of a message
+DEFLATED = 0x40  # RSV1, on the first frame of a compressed message (RFC 7692, section 6)
+TEXT = 0x1
+CONTINUATION = 0x0
+
 _FIN_PING = 0x89
 _LENGTH_16_BITS = 126
 _LENGTH_64_BITS = 127
@@ -32,14 +36,19 @@ def put_text_header(buffer: bytearray, offset: int, payload_bytes: int) -> int:
 
     The buffer must have room for ``text_header_bytes(payload_bytes)`` behind the offset.
     """
+    return put_header(buffer, offset, FIN | TEXT, payload_bytes)
+
+
+def put_header(buffer: bytearray, offset: int, first_byte: int, payload_bytes: int) -> int:
+    """The same for any frame; ``first_byte`` is its opcode with ``FIN`` and ``DEFLATED`` as they apply."""
     if payload_bytes < _LENGTH_16_BITS:
-        buffer[offset] = _FIN_TEXT
+        buffer[offset] = first_byte
         buffer[offset + 1] = payload_bytes
         return offset + 2
     if payload_bytes <= 0xFFFF:
-        _HEADER_16.pack_into(buffer, offset, _FIN_TEXT, _LENGTH_16_BITS, payload_bytes)
+        _HEADER_16.pack_into(buffer, offset, first_byte, _LENGTH_16_BITS, payload_bytes)
         return offset + 4
-    _HEADER_64.pack_into(buffer, offset, _FIN_TEXT, _LENGTH_64_BITS, payload_bytes)
+    _HEADER_64.pack_into(buffer, offset, first_byte, _LENGTH_64_BITS, payload_bytes)
     return offset + 10
 
 

@@ -28,7 +28,8 @@ from dispatcher.deliver.callback import CallbackSends, CallbackSink
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Dialer
 from dispatcher.deliver.sink import Sink
-from dispatcher.deliver.websocket import SendBuffers, WebSocketSink
+from dispatcher.deliver.websocket import WebSocketSink
+from dispatcher.deliver.websocket_buffers import SendBuffers
 from dispatcher.deliver.websocket_connection import WebSocketConnection
 from dispatcher.model import Form, Kind, Overflow, Position, SliceLimits
 from dispatcher.queue.disk import Disk

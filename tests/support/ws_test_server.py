@@ -13,6 +13,7 @@ import trio
 
 from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
 from dispatcher.model import ChannelLimits, Overflow
+from dispatcher.wire.ws_extensions import DeflateTerms, agree_on_deflate
 from dispatcher.wire.ws_handshake import check_upgrade
 
 HEAD_BYTES_MAX = 16 * 1024
@@ -45,7 +46,11 @@ def channel_limits(**changes: object) -> ChannelLimits:
 
 
 async def answer_upgrade(stream: trio.abc.Stream) -> bytes:
-    """Read a request's head, answer 101; return what came behind the head."""
+    """Read a request's head, answer 101 without any extension; return what came behind the head."""
+    return (await _answer_upgrade(stream, may_deflate=False))[0]
+
+
+async def _answer_upgrade(stream: trio.abc.Stream, *, may_deflate: bool) -> tuple[bytes, DeflateTerms | None]:
     data = b""
     while b"\r\n\r\n" not in data:
         received = await stream.receive_some(4096)
@@ -53,7 +58,9 @@ async def answer_upgrade(stream: trio.abc.Stream) -> bytes:
         data += received
         assert len(data) <= HEAD_BYTES_MAX
     head, _, leftover = data.partition(b"\r\n\r\n")
-    request = check_upgrade(_headers(head.decode("latin-1")))
+    headers = _headers(head.decode("latin-1"))
+    request = check_upgrade(headers)
+    terms = agree_on_deflate(headers.get("sec-websocket-extensions")) if may_deflate else None
     lines = [
         "HTTP/1.1 101 Switching Protocols",
         "Connection: Upgrade",
@@ -62,8 +69,10 @@ async def answer_upgrade(stream: trio.abc.Stream) -> bytes:
     ]
     if "wss" in request.subprotocols:
         lines.append("Sec-WebSocket-Protocol: wss")
+    if terms is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {terms.answer()}")
     await stream.send_all("\r\n".join([*lines, "", ""]).encode())
-    return leftover
+    return leftover, terms
 
 
 def _headers(head: str) -> dict[str, str]:
@@ -89,6 +98,8 @@ async def serve_websockets(
     serve: Callable[[ServedSocket], Awaitable[None]],
     limits: ChannelLimits,
     tls: ssl.SSLContext | None = None,
+    *,
+    may_deflate: bool = False,
 ) -> AsyncIterator[int]:
     """Serve on a free port of 127.0.0.1, which is yielded, until the block is left.
 
@@ -97,8 +108,10 @@ async def serve_websockets(
 
     async def handle(transport: trio.SocketStream) -> None:
         stream = trio.SSLStream(transport, tls, server_side=True) if tls else transport
-        leftover = await answer_upgrade(stream)
-        connection = WebSocketConnection(stream, leftover, limits=limits, random_counter=2**32 - 2)
+        leftover, terms = await _answer_upgrade(stream, may_deflate=may_deflate)
+        connection = WebSocketConnection(
+            stream, leftover, limits=limits, random_counter=2**32 - 2, deflate=terms
+        )
         socket = ServedSocket(connection)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, socket)

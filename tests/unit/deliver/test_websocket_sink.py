@@ -13,7 +13,8 @@ from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 from wsproto.events import Ping, TextMessage
 
 from dispatcher.deliver.sink import Sink, SinkClosed, SinkStatistics
-from dispatcher.deliver.websocket import SendBuffers, WebSocketSink
+from dispatcher.deliver.websocket import WebSocketSink
+from dispatcher.deliver.websocket_buffers import SendBuffers
 from dispatcher.limits import SEND_BUFFERS_IDLE_MAX, SEND_PIECE_BYTES, WINDOW_PINGS_MAX
 from dispatcher.model import Position
 
