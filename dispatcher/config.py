@@ -69,6 +69,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         "fc00::/7",
         "fe80::/10",
     )
+    websocket_deflate_bytes_per_s: Annotated[
+        int,
+        Meta(ge=0),
+        _doc(
+            "bytes/s",
+            "of WebSocket messages compressed for clients that offer it; what is more goes as it is; 0: none",
+        ),
+    ] = 16_000_000
     grace_s: Annotated[Seconds, _doc("seconds", "time for requests in flight when the daemon stops")] = 10.0
     log_format: Annotated[
         LogFormat, _doc("text or json", "lines on stderr for people, or one JSON object each")

@@ -115,11 +115,16 @@ class ChannelsApi:
         answer = answer_subprotocol(handshake.subprotocols)
         if answer is not None:
             headers.append(("Sec-WebSocket-Protocol", answer))
+        deflate = self._parts.sockets.agree_on_deflate(request.headers.get("sec-websocket-extensions"))
+        if deflate is not None:
+            headers.append(("Sec-WebSocket-Extensions", deflate.answer()))
 
         async def run(stream: trio.abc.Stream, leftover: bytes) -> None:
             try:
                 with self._parts.budgets.receiving(account_of(found)):
-                    await self._parts.sockets.serve(key_of(found), application_of(found), stream, leftover)
+                    await self._parts.sockets.serve(
+                        key_of(found), application_of(found), stream, leftover, deflate
+                    )
             except TooManyRequests:  # others were faster since the handshake
                 await WebSocketConnection.refuse(
                     stream, leftover, CloseCode.TRY_AGAIN_LATER, "too many sockets and polls are open"

@@ -10,6 +10,7 @@ from dispatcher.errors import BadRequest, CloseCode, DispatcherError, TooManyReq
 from dispatcher.http.operation import Answer, Conversation, Header, Operation, Parameter, SocketMessage
 from dispatcher.model import Role
 from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, REGISTRATION_EXAMPLE, NotificationMessage
+from dispatcher.wire.ws_extensions import DeflateTerms
 
 _PARAMETERS = (
     Parameter(
@@ -52,20 +53,37 @@ _PARAMETERS = (
         example="wss",
     ),
 )
+_ACCEPT = Header("Sec-WebSocket-Accept", str, "Proves it.", "pUT60XG5EmqGrt7Zo2TJ8nWq0Is=")
+_EXTENSIONS = Parameter(
+    name="Sec-WebSocket-Extensions",
+    place="header",
+    model=str,
+    meaning="`permessage-deflate` (RFC 7692), by whose terms messages may then be compressed.",
+    example="permessage-deflate; client_max_window_bits",
+)
+_EXTENSIONS_ANSWER = Header(
+    "Sec-WebSocket-Extensions", str, "When it was offered in a way that can be met.", DeflateTerms().answer()
+)
 _PingPayload = Annotated[str, Meta(description="The four bytes of a counter.")]
 
 
-def handshake(summary: str, role: Role, conversation: Conversation, *refusals: DispatcherError) -> Operation:
+def handshake(
+    summary: str,
+    role: Role,
+    conversation: Conversation,
+    *refusals: DispatcherError,
+    is_compressible: bool = False,
+) -> Operation:
     """The row of a WebSocket's path."""
     return Operation(
         summary=f"{summary}: see /asyncapi.json",
         roles=(role,),
-        parameters=_PARAMETERS,
+        parameters=(*_PARAMETERS, _EXTENSIONS) if is_compressible else _PARAMETERS,
         answers=(
             Answer(
                 101,
                 "the socket is open",
-                headers=(Header("Sec-WebSocket-Accept", str, "Proves it.", "pUT60XG5EmqGrt7Zo2TJ8nWq0Is="),),
+                headers=(_ACCEPT, _EXTENSIONS_ANSWER) if is_compressible else (_ACCEPT,),
             ),
         ),
         refusals=(
@@ -122,6 +140,7 @@ CONNECT = handshake(
                 "a newer socket took over, no pong came, or it was unused for long",
             ),
             (CloseCode.PROTOCOL_ERROR, "what came is not WebSocket"),
+            (CloseCode.INVALID_DATA, "text that is not UTF-8, or compressed data that is not DEFLATE"),
             (CloseCode.POLICY, "the key was revoked"),
             (CloseCode.TOO_BIG, "a message came that is larger than clients have any need of"),
             (CloseCode.INTERNAL, "no WebSocket channel is registered, or the dispatcher failed"),
@@ -130,4 +149,5 @@ CONNECT = handshake(
         ),
     ),
     TooManyRequests("account 'acme' has 100 sockets and polls open; close some first", retry_after_s=10),
+    is_compressible=True,
 )

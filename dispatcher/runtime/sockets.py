@@ -14,6 +14,7 @@ from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket import WebSocketSink
 from dispatcher.deliver.websocket_buffers import SendBuffers
 from dispatcher.deliver.websocket_connection import CloseReason, WebSocketConnection
+from dispatcher.deliver.websocket_deflate import Deflater
 from dispatcher.errors import CloseCode, NotFound
 from dispatcher.model import AccessKey, Application, ChannelType, Position
 from dispatcher.observe.log import LogEvent, log
@@ -23,6 +24,7 @@ from dispatcher.runtime.channel_task import confirm
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.registrations import Registrations
 from dispatcher.runtime.supervisor import Supervisor, detach
+from dispatcher.wire.ws_extensions import DeflateTerms, agree_on_deflate
 
 
 class Sockets:
@@ -37,7 +39,9 @@ class Sockets:
         queue: ChannelQueue,
         supervisor: Supervisor,
         new_counter: Callable[[], int],
+        deflate_bytes_per_s: int,
     ) -> None:
+        """``deflate_bytes_per_s`` 0: nothing is compressed, and no client is told that it may."""
         self._nursery = nursery
         self._directory = directory
         self._registrations = registrations
@@ -46,12 +50,22 @@ class Sockets:
         self._new_counter = new_counter
         self._open: dict[WebSocketConnection, tuple[AccessKey, ActiveChannel]] = {}
         self._buffers = SendBuffers()
+        self._deflater = Deflater(deflate_bytes_per_s) if deflate_bytes_per_s else None
         self._is_stopping = False
 
+    def agree_on_deflate(self, offered: str | None) -> DeflateTerms | None:
+        """What a handshake is to answer to this ``Sec-WebSocket-Extensions``; None: nothing."""
+        return None if self._deflater is None else agree_on_deflate(offered)
+
     async def serve(
-        self, key: AccessKey, application: Application, stream: trio.abc.Stream, leftover: bytes
+        self,
+        key: AccessKey,
+        application: Application,
+        stream: trio.abc.Stream,
+        leftover: bytes,
+        deflate: DeflateTerms | None,
     ) -> None:
-        """Serve one socket from the end of its handshake to its end."""
+        """Serve one socket from the end of its handshake to its end; ``deflate`` is what that agreed on."""
         try:
             channel = self._registrations.channel(application, ChannelType.WEB_SOCKET)
         except NotFound:
@@ -63,10 +77,17 @@ class Sockets:
             await WebSocketConnection.refuse(stream, leftover, CloseCode.RESTART, "restarting")
             return
         connection = WebSocketConnection(
-            stream, leftover, limits=channel.row.limits, random_counter=self._new_counter()
+            stream,
+            leftover,
+            limits=channel.row.limits,
+            random_counter=self._new_counter(),
+            deflate=deflate,
         )
         sink = WebSocketSink(
-            connection, lambda position: self._confirmed(channel, position), buffers=self._buffers
+            connection,
+            lambda position: self._confirmed(channel, position),
+            buffers=self._buffers,
+            deflater=self._deflater,
         )
         self._attach(key, channel, connection, sink)
         offered_bytes = channel.limits().bytes_max  # what this socket's client may refuse
@@ -134,7 +155,12 @@ class Sockets:
         channel.sink = sink
         channel.sent = None
         channel.disconnected_since_s = None
-        log(logging.INFO, LogEvent.SOCKET_OPENED, channel=channel.row.id)
+        log(
+            logging.INFO,
+            LogEvent.SOCKET_OPENED,
+            channel=channel.row.id,
+            compression="none" if connection.deflate is None else "permessage-deflate",
+        )
         self._supervisor.wake(channel)
 
     def _confirmed(self, channel: ActiveChannel, position: Position) -> None:

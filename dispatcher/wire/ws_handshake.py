@@ -1,9 +1,8 @@
 """The server's half of a WebSocket opening handshake (RFC 6455, section 4.2), as values.
 
 Who may connect, and which subprotocol is answered, is decided elsewhere; ``Origin``
-is not looked at, because most clients that are not browsers send none.  No
-extension is ever negotiated: batches are written straight from the queue, and
-compressing them would cost a copy and a context per socket.
+is not looked at, because most clients that are not browsers send none.  Extensions
+are ``ws_extensions``'.
 """
 
 from __future__ import annotations

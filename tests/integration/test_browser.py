@@ -23,7 +23,7 @@ HTML = """\
 <script>
 const HOST = "%(host)s", KEY = "%(key)s";
 let blockMs = %(block_ms)d;
-const seen = { sizes: [], numbers: [], closed: null, protocol: null };
+const seen = { sizes: [], numbers: [], closed: null, protocol: null, extensions: null };
 const waiting = [];
 const wake = () => waiting.splice(0).forEach((check) => check());
 const until = (condition) => new Promise((resolve) => {
@@ -33,7 +33,7 @@ const until = (condition) => new Promise((resolve) => {
 
 const socket = new WebSocket("ws://%(host)s/v2/notification/websocket-connect", ["wss", "pelion_" + KEY]);
 
-socket.onopen = () => { seen.protocol = socket.protocol; wake(); };
+socket.onopen = () => { seen.protocol = socket.protocol; seen.extensions = socket.extensions; wake(); };
 socket.onclose = (close) => { seen.closed = [close.code, close.reason]; wake(); };
 socket.onmessage = (message) => {
   const end = performance.now() + blockMs;
@@ -87,6 +87,7 @@ async def test_a_browser_receives_small_messages_and_one_of_ten_thousand_events(
         seen = await received(page, 10_003)
         assert seen["sizes"] == [1, 1, 1, 10_000]
         assert seen["numbers"] == list(range(10_003))
+        assert seen["extensions"].startswith("permessage-deflate;")
         assert (await tenant.application.send("DELETE", "/v2/notification/websocket")).status == 204
         seen = await page.evaluate("until(() => seen.closed !== null)")
         assert seen["closed"][0] == 1000

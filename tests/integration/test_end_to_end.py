@@ -53,6 +53,23 @@ async def test_ten_thousand_events_arrive_as_one_websocket_message(daemon: Daemo
         await application.stay_silent(QUIET_S)
 
 
+@pytest.mark.parametrize("offers_deflate", [True, False])
+async def test_a_socket_is_compressed_when_its_client_offers_it_and_only_then(
+    daemon: Daemon, offers_deflate: bool
+) -> None:
+    tenant = await websocket_tenant(daemon)
+    key = key_of(tenant.application)
+    async with open_websocket(daemon.port, key, offers_deflate=offers_deflate) as application:
+        assert application.is_deflated is offers_deflate
+        for first in (0, 1_000, 1_001):
+            last = 1_000 if first == 0 else first + 1
+            await tenant.gateway.post_events([small(n) for n in range(first, last)])
+        found = [n for message in await application.messages_of(1_002) for n in numbers(message)]
+        assert found == list(range(1_002))
+        await until_queue_is_empty(tenant.application)
+    assert (application.bytes_received < 20_000) is offers_deflate
+
+
 async def test_ten_thousand_events_arrive_as_one_callback(daemon: Daemon) -> None:
     async with open_receiver() as receiver:
         tenant = await callback_tenant(daemon, receiver)

@@ -6,6 +6,9 @@ Each also with a program that works long on its first message: aiohttp,
 websocket-client and Node ws answer our ping only when the program comes back, which
 must cost nothing.  At the end every event was received once and in order, every
 one was confirmed, and the library saw the close code 1000.
+
+Node ws and websockets offer permessage-deflate by themselves, aiohttp when it is told
+to, and websocket-client never: what is large then comes compressed to those who offered.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from support.ws_test_server import ServedSocket, channel_limits, serve_websocket
 
 from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket import WebSocketSink
+from dispatcher.deliver.websocket_connection import WebSocketConnection
+from dispatcher.deliver.websocket_deflate import Deflater
 from dispatcher.model import Position
 
 SUBPROTOCOLS = ["wss", "pelion_ak_test"]
@@ -106,7 +111,7 @@ async def aiohttp_client(url: str, busy_s: float) -> Received:
         program = SlowStart(busy_s)
         async with (
             aiohttp.ClientSession() as session,
-            session.ws_connect(url, protocols=SUBPROTOCOLS) as connection,
+            session.ws_connect(url, protocols=SUBPROTOCOLS, compress=15) as connection,
         ):
             async for message in connection:
                 await asyncio.sleep(program.take(message.data))
@@ -144,6 +149,9 @@ def batches() -> list[ListedBatch]:
     return [*small, large, middle, *last]
 
 
+MESSAGES_BYTES = sum(batch.bytes_count for batch in batches())
+
+
 class Sender:
     """Sends all batches to each socket, sees them confirmed, stays for a while, closes with 1000."""
 
@@ -154,13 +162,26 @@ class Sender:
 
     async def serve(self, socket: ServedSocket) -> None:
         self.sockets.append(socket)
-        sink = WebSocketSink(socket.connection, self.confirmed.append)
+        sink = WebSocketSink(socket.connection, self.confirmed.append, deflater=Deflater(10**12))
         for batch in batches():
             await sink.send(batch)
         await sink.drained()
         await trio.sleep(self._idle_s)
         socket.connection.close_soon(1000, "done")
         await trio.sleep_forever()
+
+
+def watch_writes(monkeypatch) -> list[int]:
+    """The lengths of all that our ends write from now on."""
+    written: list[int] = []
+    write = WebSocketConnection.write
+
+    async def watched(connection: WebSocketConnection, data: memoryview) -> None:
+        written.append(len(data))
+        await write(connection, data)
+
+    monkeypatch.setattr(WebSocketConnection, "write", watched)
+    return written
 
 
 def assert_all_arrived(received: Received) -> None:
@@ -171,10 +192,13 @@ def assert_all_arrived(received: Received) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: getattr(client, "__name__", None))
 @pytest.mark.parametrize("busy_s", [0.0, 1.5])
-async def test_a_client_library_gets_everything_and_stays_while_its_program_works(client, busy_s):
+async def test_a_client_library_gets_everything_and_stays_while_its_program_works(
+    client, busy_s, monkeypatch
+):
+    written = watch_writes(monkeypatch)
     sender = Sender(idle_s=0.6)
     settings = channel_limits(ping_interval_s=0.2, pong_timeout_s=0.5)
-    async with serve_websockets(sender.serve, settings) as port:
+    async with serve_websockets(sender.serve, settings, may_deflate=True) as port:
         with trio.fail_after(30):
             received = await client(f"ws://127.0.0.1:{port}/", busy_s)
             await sender.sockets[0].ended.wait()
@@ -182,6 +206,9 @@ async def test_a_client_library_gets_everything_and_stays_while_its_program_work
     assert sender.confirmed[-1] == Position(1, 12_120)
     assert sender.confirmed == sorted(set(sender.confirmed))
     assert (sender.sockets[0].reason.code, sender.sockets[0].reason.text) == (1000, "done")
+    is_offered = client is not websocket_client
+    assert (sender.sockets[0].connection.deflate is not None) is is_offered
+    assert (sum(written) < MESSAGES_BYTES / 5) is is_offered
 
 
 @pytest.mark.slow

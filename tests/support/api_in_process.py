@@ -18,7 +18,14 @@ from typing import Any
 import trio
 from support.documented import Documented
 
-from dispatcher.config import BUILT_IN_TIERS, LimitSettings, Settings, StorageSettings, TierSettings
+from dispatcher.config import (
+    BUILT_IN_TIERS,
+    LimitSettings,
+    ServerSettings,
+    Settings,
+    StorageSettings,
+    TierSettings,
+)
 from dispatcher.errors import DispatcherError
 from dispatcher.http.api import public_api
 from dispatcher.http.message import (
@@ -173,10 +180,12 @@ async def open_house(
     folder: Path | None = None,
     unix_s: float = UNIX_S,
     tiers: Mapping[str, TierSettings] = BUILT_IN_TIERS,
+    server: ServerSettings | None = None,
 ) -> AsyncIterator[House]:
     """A dispatcher in memory, on the mock clock; ``registry`` or ``folder`` are those of an earlier one."""
     began_s = trio.current_time()
     settings = Settings(
+        server=server or ServerSettings(),
         storage=StorageSettings(data=str(folder or ""), durability=Durability.MEMORY),
         limits=LimitSettings(startup_grace_s=grace_s),
         tiers=dict(tiers),

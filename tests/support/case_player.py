@@ -129,7 +129,8 @@ class Player:
             check_body(wanted.body, found.body, self._variables)
         if found.status == 101:
             assert found.headers["sec-websocket-accept"] == _ACCEPT
-            line.socket = CaseSocket(line.client.stream, bytes(line.client.received))
+            extensions = found.headers.get("sec-websocket-extensions")
+            line.socket = CaseSocket(line.client.stream, bytes(line.client.received), extensions)
 
     async def _callback(self, step: Step) -> None:
         text = filled(step.text, self._variables)

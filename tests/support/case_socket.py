@@ -13,6 +13,7 @@ import trio
 from support.case_patterns import Variables, check_body, check_no_null
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.extensions import PerMessageDeflate
 
 _PING_BYTES = 4
 
@@ -20,9 +21,13 @@ _PING_BYTES = 4
 class CaseSocket:
     """One open socket, from the client's side."""
 
-    def __init__(self, stream: trio.abc.Stream, received: bytes) -> None:
+    def __init__(self, stream: trio.abc.Stream, received: bytes, extensions: str | None) -> None:
+        """``extensions`` is what the server answered to those that the case has offered."""
         self._stream = stream
-        self._protocol = Connection(ConnectionType.CLIENT, trailing_data=received)
+        deflate = PerMessageDeflate()
+        if extensions is not None:
+            deflate.finalize(extensions)  # without it the extension is not enabled
+        self._protocol = Connection(ConnectionType.CLIENT, [deflate], received)
         self._events: list[Event] = list(self._protocol.events())
         self._answers_pings = True
 

@@ -23,6 +23,7 @@ from wsproto.events import (
     RejectData,
     Request,
 )
+from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.utilities import LocalProtocolError
 
 CONNECT_PATH = "/v2/notification/websocket-connect"
@@ -45,10 +46,15 @@ class PlainWebSocket:
     A task of its own reads it, so that pings are answered whatever the test does.
     """
 
-    def __init__(self, stream: trio.SocketStream, *, answers_pings: bool) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, *, answers_pings: bool, offers_deflate: bool = False
+    ) -> None:
         self.stream = stream
         self.answers_pings = answers_pings
         self.subprotocol: str | None = None
+        self.is_deflated = False  # it was offered, and the server has agreed
+        self.bytes_received = 0  # as they came over the wire
+        self._offers: list[Extension] = [PerMessageDeflate()] if offers_deflate else []
         self.pings: list[bytes] = []
         self.closed_with: tuple[int, str] | None = None  # 1006: the connection ended without a Close frame
         self._protocol = WSConnection(ConnectionType.CLIENT)
@@ -114,12 +120,14 @@ class PlainWebSocket:
             host=f"127.0.0.1:{port}",
             target=CONNECT_PATH,
             subprotocols=list(subprotocols),
+            extensions=self._offers,
             extra_headers=[(name.encode(), value.encode()) for name, value in headers],
         )
         await self.stream.send_all(self._protocol.send(request))
         answer, body = await self._next_event(), b""
         if isinstance(answer, AcceptConnection):
             self.subprotocol = answer.subprotocol
+            self.is_deflated = bool(answer.extensions)
             return
         if answer is None:
             raise trio.BrokenResourceError("the server went away during the handshake")
@@ -177,6 +185,7 @@ class PlainWebSocket:
                 data = b""
             if not data:
                 return None
+            self.bytes_received += len(data)
             self._protocol.receive_data(bytes(data))
             self._events += self._protocol.events()
         return self._events.pop(0)
@@ -190,6 +199,7 @@ async def open_websocket(
     subprotocols: Sequence[str] | None = None,
     headers: Sequence[tuple[str, str]] = (),
     answers_pings: bool = True,
+    offers_deflate: bool = False,
 ) -> AsyncIterator[PlainWebSocket]:
     """Connect as an application; ``key`` goes as the documented subprotocols unless others are given.
 
@@ -197,7 +207,7 @@ async def open_websocket(
     """
     offered = subprotocols if subprotocols is not None else ["wss", f"pelion_{key}"]
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        socket = PlainWebSocket(stream, answers_pings=answers_pings)
+        socket = PlainWebSocket(stream, answers_pings=answers_pings, offers_deflate=offers_deflate)
         with trio.fail_after(WAIT_S):
             await socket.open(port, headers, offered)
         async with trio.open_nursery() as nursery:
