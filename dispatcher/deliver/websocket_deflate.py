@@ -12,7 +12,9 @@ compressed at once, longer ones in a thread.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import trio
 
@@ -25,11 +27,16 @@ _TOKEN_BYTES = limits.KIB
 _EVERYBODY = 0
 
 
+Count = Callable[[Literal["in", "out", "over_rate"], int], None]
+"""Told the bytes of messages that are compressed, what came of them, and what went as it is for the rate."""
+
+
 class Deflater:
     """One of it serves the whole process."""
 
-    def __init__(self, bytes_per_s: int) -> None:
+    def __init__(self, bytes_per_s: int, count: Count) -> None:
         """``bytes_per_s`` of messages, as they are before, in the long run; at least 1."""
+        self._count = count
         tokens_per_s = bytes_per_s / _TOKEN_BYTES
         burst = max(1, round(tokens_per_s * limits.WEBSOCKET_DEFLATE_BURST_S))
         self._allowance = allowance(tokens_per_s, burst)
@@ -46,17 +53,20 @@ class Deflater:
         assert self._allowance is not None
         now_ns = int(trio.current_time() * 1e9)
         if self._buckets.wait_ns(_EVERYBODY, self._allowance, now_ns):
+            self._count("over_rate", message_bytes)
             return None
+        self._count("in", message_bytes)
         self._buckets.take(_EVERYBODY, self._allowance, -(-message_bytes // _TOKEN_BYTES), now_ns)
         is_short = message_bytes <= limits.WEBSOCKET_DEFLATE_LOOP_BYTES_MAX
-        return MessageDeflater(window_bits, None if is_short else self._threads)
+        return MessageDeflater(window_bits, None if is_short else self._threads, self._count)
 
 
 class MessageDeflater:
     """The compressor of one message; made by ``Deflater.begin``."""
 
-    def __init__(self, window_bits: int, threads: trio.CapacityLimiter | None) -> None:
+    def __init__(self, window_bits: int, threads: trio.CapacityLimiter | None, count: Count) -> None:
         """``threads`` None: at once, beside no other work."""
+        self._count = count
         self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -window_bits)
         self._threads = threads
 
@@ -66,7 +76,10 @@ class MessageDeflater:
         Cancellation waits for the step, which takes a millisecond: ``part`` is read in it.
         """
         step = partial(self._step, part, is_last)
-        return step() if self._threads is None else await trio.to_thread.run_sync(step, limiter=self._threads)
+        is_short = self._threads is None
+        data = step() if is_short else await trio.to_thread.run_sync(step, limiter=self._threads)
+        self._count("out", len(data))
+        return data
 
     def _step(self, part: memoryview, is_last: bool) -> bytes:
         data = self._compressor.compress(part)

@@ -27,6 +27,7 @@ class BoundedInflate(Extension):
     Messages that are not compressed pass as they are, without a bound.
     """
 
+    __slots__ = ("_inflate", "_is_control", "_left_bytes", "_message_bytes_max")
     name = NAME
 
     def __init__(self, message_bytes_max: int) -> None:

@@ -181,6 +181,13 @@ class Metrics:
         self.batch_events = Histogram(
             "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
         )
+        self.websocket_deflate_bytes = Counter(
+            "dispatcher_websocket_deflate_bytes",
+            "Of messages that may be compressed: what was, what came of it, and what was over the rate",
+            ["stage"],
+            unit="bytes",
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -190,6 +197,8 @@ class Metrics:
                 self.attempts.labels(type_.value, outcome)
         for outcome in ("delivered", "dropped"):
             self.operator_warnings.labels(outcome)
+        for stage in ("in", "out", "over_rate"):
+            self.websocket_deflate_bytes.labels(stage)
         for kind in ("queue", "removal"):
             for percent in WARNING_PERCENTS:
                 self.warnings.labels(kind, percent)

@@ -246,6 +246,7 @@ class Parts:
             supervisor=self.supervisor,
             new_counter=lambda: int.from_bytes(self.random_bytes(4), "big"),
             deflate_bytes_per_s=self.settings.server.websocket_deflate_bytes_per_s,
+            metrics=self.metrics,
         )
 
     @cached_property

@@ -18,6 +18,7 @@ from dispatcher.deliver.websocket_deflate import Deflater
 from dispatcher.errors import CloseCode, NotFound
 from dispatcher.model import AccessKey, Application, ChannelType, Position
 from dispatcher.observe.log import LogEvent, log
+from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.channel_task import confirm
@@ -40,6 +41,7 @@ class Sockets:
         supervisor: Supervisor,
         new_counter: Callable[[], int],
         deflate_bytes_per_s: int,
+        metrics: Metrics,
     ) -> None:
         """``deflate_bytes_per_s`` 0: nothing is compressed, and no client is told that it may."""
         self._nursery = nursery
@@ -50,7 +52,12 @@ class Sockets:
         self._new_counter = new_counter
         self._open: dict[WebSocketConnection, tuple[AccessKey, ActiveChannel]] = {}
         self._buffers = SendBuffers()
-        self._deflater = Deflater(deflate_bytes_per_s) if deflate_bytes_per_s else None
+        counter = metrics.websocket_deflate_bytes
+        self._deflater = (
+            Deflater(deflate_bytes_per_s, lambda stage, count: counter.labels(stage).inc(count))
+            if deflate_bytes_per_s
+            else None
+        )
         self._is_stopping = False
 
     def agree_on_deflate(self, offered: str | None) -> DeflateTerms | None:

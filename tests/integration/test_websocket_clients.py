@@ -162,7 +162,9 @@ class Sender:
 
     async def serve(self, socket: ServedSocket) -> None:
         self.sockets.append(socket)
-        sink = WebSocketSink(socket.connection, self.confirmed.append, deflater=Deflater(10**12))
+        sink = WebSocketSink(
+            socket.connection, self.confirmed.append, deflater=Deflater(10**12, lambda stage, count: None)
+        )
         for batch in batches():
             await sink.send(batch)
         await sink.drained()

@@ -43,9 +43,20 @@ def text_of(batch: ListedBatch) -> tuple[str, ...]:
     return tuple(b"".join(message.records).decode() for message in batch.messages)
 
 
-def sink_on(pair, confirmed=None, *, rate=PLENTY, buffers=None) -> WebSocketSink:
+class Books:
+    """What a deflater has told of its work."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {"in": 0, "out": 0, "over_rate": 0}
+
+    def count(self, stage: str, bytes_count: int) -> None:
+        self.bytes[stage] += bytes_count
+
+
+def sink_on(pair, confirmed=None, *, rate=PLENTY, buffers=None, books=None) -> WebSocketSink:
     told = [] if confirmed is None else confirmed
-    return WebSocketSink(pair.connection, told.append, buffers=buffers, deflater=Deflater(rate))
+    deflater = Deflater(rate, (books or Books()).count)
+    return WebSocketSink(pair.connection, told.append, buffers=buffers, deflater=deflater)
 
 
 def noise(count: int) -> bytes:
@@ -222,7 +233,8 @@ async def test_over_the_rate_messages_go_as_they_are_until_time_has_passed(autoj
     burst = int(rate * WEBSOCKET_DEFLATE_BURST_S)
     batch = ListedBatch([[b"x" * 10 * KIB]], last=1)
     async with connected_pair(deflate=TERMS) as pair:
-        sink = sink_on(pair, rate=rate)
+        books = Books()
+        sink = sink_on(pair, rate=rate, books=books)
         compressed = []
 
         async def send():
@@ -238,10 +250,14 @@ async def test_over_the_rate_messages_go_as_they_are_until_time_has_passed(autoj
         for _ in range(6):
             await send()
         assert compressed == [True] * 4 + [False] * 2
+    taken = burst // (10 * KIB) + 4
+    assert books.bytes["in"] == taken * 10 * KIB
+    assert books.bytes["over_rate"] == 5 * 10 * KIB
+    assert 10 * taken < books.bytes["out"] < 1_000 * taken
 
 
 async def test_a_message_larger_than_the_burst_has_its_turn_and_is_paid_back(autojump_clock):
-    deflater = Deflater(100 * KIB)
+    deflater = Deflater(100 * KIB, Books().count)
     assert deflater.begin(200 * KIB, 15) is not None
     await trio.sleep(1.5)
     assert deflater.begin(2 * KIB, 15) is None

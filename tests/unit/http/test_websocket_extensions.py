@@ -46,6 +46,13 @@ async def receive_one(house: House, upgrade: object, payload: str) -> tuple[byte
     return data[:1], text
 
 
+async def counted(house: House, stage: str) -> float:
+    """What the metrics page has of it."""
+    page = (await house.app.send("GET", "/metrics")).body.decode()
+    name = f'dispatcher_websocket_deflate_bytes_total{{stage="{stage}"}} '
+    return float(next(line for line in page.splitlines() if line.startswith(name)).removeprefix(name))
+
+
 async def prepare(house: House) -> None:
     await house.app.send("PUT", "/v2/notification/websocket")
     await house.app.send("PUT", "/v2/subscriptions", [{"endpoint-name": "*"}])
@@ -64,6 +71,8 @@ async def test_what_was_agreed_on_is_what_is_sent(
         upgrade = await house.app.ask("GET", CONNECT, **HANDSHAKE, **offer)
         assert extensions_of(upgrade) == (DeflateTerms().answer() if offer else None)
         found, text = await receive_one(house, upgrade, payload)
+        assert await counted(house, "in") == (len(text) if first_byte == b"\xc1" else 0)
+        assert await counted(house, "over_rate") == 0
     assert found == first_byte
     assert payload in text
 
