@@ -12,7 +12,7 @@ from bench.results import TargetRun, load_targets, make_target_run, record_targe
 from bench.row import FULL, QUICK, Row, Scale, measure
 from bench.table import markdown, report
 from bench.targets.rows import ROWS
-from bench.topology import ingest_to_callback, ingest_to_websocket
+from bench.topology import ingest_to_callback, ingest_to_deflated_websocket, ingest_to_websocket
 from bench.topology.measure import command as topology_command
 from bench.topology.measure import first_of
 
@@ -73,7 +73,11 @@ for row in ROWS:
     bench.add_command(_command(row.command, [row]))
 bench.add_command(_command("all", ROWS))
 bench.add_command(table)
-for topology in (ingest_to_websocket.TOPOLOGY, ingest_to_callback.TOPOLOGY):
+for topology in (
+    ingest_to_websocket.TOPOLOGY,
+    ingest_to_deflated_websocket.TOPOLOGY,
+    ingest_to_callback.TOPOLOGY,
+):
     bench.add_command(topology_command([topology]), topology.name)
 bench.add_command(recovery)
 

@@ -73,7 +73,7 @@ class WebSocketSink:
             elif first == PING:
                 pongs += pong_frame(memory[start:end])
             else:
-                raise SinkFailed(_unexpected(first, memory[start:end]))
+                raise SinkFailed(unexpected(first, memory[start:end]))
             self._parsed_end = end
         return pongs
 
@@ -100,15 +100,19 @@ def payload_bytes(memory: mmap | bytearray, frame: int) -> int:
     return int(struct.unpack_from(layout, memory, frame + 2)[0])
 
 
-def _unexpected(first: int, payload: bytes) -> str:
+def unexpected(first: int, payload: bytes) -> str:
+    """What to say of a frame that a reader does not know."""
     if first == _CLOSE:
         return f"the daemon closed with {int.from_bytes(payload[:2])}: {payload[2:].decode()}"
     return f"a frame that begins with {first:#x}"
 
 
-async def shake_hands(stream: trio.SocketStream, path: str, key: str) -> None:
-    """Open a WebSocket on a fresh connection, and read no byte further; raises ``SinkFailed``."""
-    await stream.send_all(handshake(path, key))
+async def shake_hands(stream: trio.SocketStream, path: str, key: str, extensions: str = "") -> bytes:
+    """Open a WebSocket on a fresh connection, and read no byte further than the head of the answer.
+
+    Nothing is compressed unless ``extensions`` offers it.  Raises ``SinkFailed``.
+    """
+    await stream.send_all(handshake(path, key, extensions))
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES_MAX:
         await trio.lowlevel.wait_readable(stream.socket)
@@ -119,9 +123,10 @@ async def shake_hands(stream: trio.SocketStream, path: str, key: str) -> None:
         head += await stream.socket.recv(len(seen) if end < 0 else end + 4 - len(head))
     if not head.startswith(b"HTTP/1.1 101"):
         raise SinkFailed(f"no WebSocket: {head!r}")
+    return head
 
 
-def handshake(path: str, key: str) -> bytes:
+def handshake(path: str, key: str, extensions: str = "") -> bytes:
     """A client's request for a WebSocket."""
     headers = {
         "Connection": "Upgrade",
@@ -130,4 +135,6 @@ def handshake(path: str, key: str) -> bytes:
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Protocol": f"wss, pelion_{key}",
     }
+    if extensions:
+        headers["Sec-WebSocket-Extensions"] = extensions
     return render("GET", path, headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ import trio.testing
 
 from bench.load.arrivals import Arrivals
 from bench.load.callback_sink import CallbackSink
+from bench.load.deflated_sink import DeflatedSink
 from bench.load.fleet import BodyForm, Fleet, NotProven
 from bench.load.generator import Generator, Refused
 from bench.load.websocket_sink import SinkFailed, WebSocketSink
@@ -52,7 +54,9 @@ async def read_head(stream: trio.SocketStream) -> bytes:
 class ServedFrames:
     """A daemon that upgrades and then writes prepared bytes, some at a time."""
 
-    def __init__(self, content: bytes, piece_bytes: int, pong_bytes: int = 0) -> None:
+    def __init__(self, content: bytes, piece_bytes: int, pong_bytes: int = 0, answer: str = "") -> None:
+        self._answer = answer
+        self.head = b""
         self._content = content
         self._piece_bytes = piece_bytes
         self._pong_bytes = pong_bytes
@@ -60,8 +64,8 @@ class ServedFrames:
         self.done = trio.Event()
 
     async def handle(self, stream: trio.SocketStream) -> None:
-        await read_head(stream)
-        await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self.head = await read_head(stream)
+        await stream.send_all(f"HTTP/1.1 101 Switching Protocols\r\n{self._answer}\r\n".encode())
         for start in range(0, len(self._content), self._piece_bytes):
             await stream.send_all(self._content[start : start + self._piece_bytes])
         while len(self.answered) < self._pong_bytes:
@@ -84,6 +88,44 @@ async def test_frames_are_stored_and_proven_however_they_are_cut(piece_bytes: in
             nursery.cancel_scope.cancel()
     arrivals.prove(FLEET)
     assert arrivals.last_at_s > 0
+
+
+@pytest.mark.parametrize("piece_bytes", [7, 4096, 10**6])
+async def test_compressed_frames_are_stored_as_they_were_before(piece_bytes: int) -> None:
+    content = b""
+    for number, message in enumerate(messages()):
+        compressor = zlib.compressobj(1, zlib.DEFLATED, -15)
+        data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        match number % 3:
+            case 0:
+                content += frame(0xC1, data)
+            case 1:
+                content += frame(0x41, data[:100]) + frame(0x00, data[100:200]) + frame(0x80, data[200:])
+            case _:
+                content += frame(0x81, message)
+    arrivals = Arrivals(FLEET.events)
+    arrivals.begin(FLEET.events)
+    served = ServedFrames(content, piece_bytes, answer="Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            port = await serve(nursery, served.handle)
+            await nursery.start(DeflatedSink(arrivals).run, port, "ak_x")
+            await arrivals.wait_complete()
+            nursery.cancel_scope.cancel()
+    arrivals.prove(FLEET)
+    assert b"Sec-WebSocket-Extensions: permessage-deflate" in served.head
+
+
+async def test_a_sink_that_wants_compression_fails_without_and_the_others_never_offer_it() -> None:
+    served = ServedFrames(b"", 1)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            port = await serve(nursery, served.handle)
+            await nursery.start(WebSocketSink(Arrivals(1)).run, port, "ak_x")
+            assert b"Sec-WebSocket-Extensions" not in served.head
+            with pytest.raises(SinkFailed, match="compresses nothing"):
+                await DeflatedSink(Arrivals(1)).run(port, "ak_x")
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_round_begins_at_the_front_while_the_sink_waits() -> None:
