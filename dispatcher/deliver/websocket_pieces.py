@@ -26,7 +26,7 @@ from dispatcher.wire.ws_frames import (
 )
 
 Begin = Callable[[int], MessageDeflater | None]
-"""Called with the length of each message, perhaps twice while it is None: how to compress it, if at all."""
+"""Called once with the length of each message: how to compress it, if at all."""
 
 
 class Pieces:
@@ -85,6 +85,7 @@ class DeflatedPieces(Pieces):
         super().__init__(batch, buffer)
         self._begin = begin
         self._buffers = buffers
+        self._judged = 0  # how many messages were left when one of them was last judged
         self._deflater: MessageDeflater | None = None
         self._source = bytearray()
         self._ready = bytearray()  # compressed, and not put into the buffer
@@ -95,14 +96,14 @@ class DeflatedPieces(Pieces):
         return super().is_done and self._first_byte is None
 
     async def _put(self, filled: int) -> tuple[int, bool]:
-        if not self._unread and self._first_byte is None:
+        if not self._unread and self._first_byte is None and self._judged != len(self._messages):
             self._begin_message()
         if self._first_byte is None:
             return await super()._put(filled)
         return await self._put_deflated(filled, self._first_byte)
 
     def _begin_message(self) -> None:
-        size = self._messages[-1]
+        size, self._judged = self._messages[-1], len(self._messages)
         self._deflater = self._begin(size)
         if self._deflater is not None:
             self._unread = self._messages.pop()

@@ -256,6 +256,16 @@ async def test_over_the_rate_messages_go_as_they_are_until_time_has_passed(autoj
     assert 10 * taken < books.bytes["out"] < 1_000 * taken
 
 
+async def test_a_message_over_the_rate_is_counted_once_wherever_it_is_put(mock_clock):
+    async with connected_pair(deflate=TERMS) as pair:
+        books = Books()
+        sink = sink_on(pair, rate=1, books=books)
+        batch = ListedBatch([[b"x" * 200_000]] * 4, last=4)
+        await sink.send(batch)
+        assert await pair.client.next_message() == text_of(batch)
+    assert (books.bytes["in"], books.bytes["over_rate"]) == (200_000, 600_000)
+
+
 async def test_a_message_larger_than_the_burst_has_its_turn_and_is_paid_back(autojump_clock):
     deflater = Deflater(100 * KIB, Books().count)
     assert deflater.begin(200 * KIB, 15) is not None
