@@ -29,6 +29,8 @@ _HEADERS = (
     "nd_restore.h",
     "nd_secure.h",
     "nd_logged_append.h",
+    "nd_channels.h",
+    "nd_publish.h",
     "nd_cleaner.h",
     "nd_scan.h",
     "nd_routes.h",

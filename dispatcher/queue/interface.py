@@ -23,13 +23,13 @@ blocks or awaits; state never changes across an ``await`` of a caller.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from dispatcher.core.idempotency import IdempotencyTable, KeyScope
+from dispatcher.core.routes import Route as Route
 from dispatcher.model import Form as Form
 from dispatcher.model import Kind, Overflow, Position, RecordBlock, RecordMetas
 from dispatcher.model import SliceLimits as SliceLimits
@@ -74,16 +74,6 @@ class Records(msgspec.Struct, frozen=True):
 
     block: RecordBlock
     meta: RecordMetas
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Which records of a request go to one channel; ``indices`` None: all of them.
-
-    Indices rise strictly (type code 'I').  A channel stands in at most one route of a request.
-    """
-
-    channel: int
-    indices: array[int] | None = None
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ Trio thread.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from dispatcher import limits
 from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.core.idempotency import IdempotencyTable, KeptAnswer, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
+from dispatcher.core.routes import Routes
 from dispatcher.errors import ChannelGone, MemoryFull, StorageUnreadable, Unavailable
 from dispatcher.model import Position
 from dispatcher.queue._core import ffi, lib
@@ -48,7 +48,6 @@ from dispatcher.queue.native_ring import ChannelRing, made, open_ring
 from dispatcher.queue.native_slices import Slicer
 from dispatcher.queue.segment_books import Contents
 
-_ROUTES_AT_FIRST = 16
 _HEADER_BYTES = 32  # FORMAT.md, the record
 _EVERYTHING = 2**64 - 1  # as a seq to go up to
 
@@ -87,10 +86,12 @@ class NativeQueue:
         self._on_lost: Callable[[Loss], None] = self._tell_later
         self._removed = ffi.new("nd_removed *")
         self._ring_stats = ffi.new("nd_ring_stats_t *")
-        self._routes = ffi.new("nd_route[]", _ROUTES_AT_FIRST)
-        self._sum = ffi.new("nd_routes_sum_t *")  # of the append just done
+        self._published = ffi.new("nd_published *")  # what the append just done did
         self._pool = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
         try:
+            self._rings = ffi.gc(
+                made("nd_channels *", lib.nd_channels_open, lib.nd_io_posix()), lib.nd_channels_close
+            )
             self._slicer = Slicer(self._pool, epoch, isolate=self._isolate, changed=self._changed)
         except MemoryFull:
             lib.nd_pool_close(self._pool)
@@ -123,7 +124,7 @@ class NativeQueue:
             return
         if channel in self._channels:
             raise ValueError(f"channel {channel} is open")
-        self._channels[channel] = opened = open_ring(self._pool, channel, self.epoch, options)
+        opened = self._open_ring(channel, self.epoch, options)
         if self.log is not None:
             lib.nd_ring_show(opened.ring, 0)
             self.log.changed(opened)
@@ -141,6 +142,7 @@ class NativeQueue:
         stats = self._stats(found)
         records: int = stats.records
         self._ledger.deleted(records, stats.bytes)
+        lib.nd_channels_remove(self._rings, channel)
         lib.nd_ring_close(found.ring)
         found.ring = None
         del self._channels[channel]
@@ -164,7 +166,7 @@ class NativeQueue:
 
     def recover_channel(self, channel: int, options: QueueOptions) -> ChannelRing:
         """A channel of an earlier run, which waits for its ``open_channel``; its ring is yet to be filled."""
-        self._channels[channel] = recovered = open_ring(self._pool, channel, 0, options)
+        recovered = self._open_ring(channel, 0, options)
         self._recovered.add(channel)
         return recovered
 
@@ -233,83 +235,79 @@ class NativeQueue:
         self._received_unix_ms = max(self._received_unix_ms, received_unix_ms)
         borrowed: list[Any] = []  # views of the caller's arrays, given back before we return
         try:
-            self._fill_routes(routes, borrowed)
-            block = records.block
-            if not isinstance(block, bytes):
-                block = _view("uint8_t[]", block, borrowed)
-            meta = _view("uint64_t[]", records.meta, borrowed)
-            arguments = (block, len(records.block), meta, len(records.meta), self._received_unix_ms)
-            while (status := self._append_now(routes, arguments, keep)) == lib.ND_ERR_FULL:
+            arguments = self._arguments(records, Routes.of(routes, len(records.meta)), borrowed)
+            while (status := self._publish(arguments, len(routes), keep)) == lib.ND_ERR_FULL:
                 self._relieve(records, routes)
         finally:
             for view in borrowed:
                 ffi.release(view)
+        if status == lib.ND_EMPTY:
+            self._channel(self._published.unknown)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
-        lib.nd_routes_sum(self._routes, len(routes), self._sum)
         self._note_memory()
-        appended, ticket = self._take_results(routes), self._ticket(routes)
+        appended, ticket = self._take_results(routes), self._ticket()
         return appended, ticket if keep is None else self._keep(keep, appended)
 
-    def _append_now(self, routes: Sequence[Route], arguments: tuple[Any, ...], keep: Keep | None) -> int:
+    def _arguments(self, records: Records, routes: Routes, borrowed: list[Any]) -> tuple[Any, ...]:
+        """Of ``nd_publish``, from ``numbers`` to ``received_unix_ms``."""
+        block = records.block
+        return (
+            _view("uint64_t[]", routes.channels, borrowed),
+            len(routes.channels),
+            ffi.NULL if routes.ends is None else _view("uint32_t[]", routes.ends, borrowed),
+            _view("uint32_t[]", routes.indices, borrowed) if routes.indices else ffi.NULL,
+            block if isinstance(block, bytes) else _view("uint8_t[]", block, borrowed),
+            len(block),
+            _view("uint64_t[]", records.meta, borrowed),
+            len(records.meta),
+            self._received_unix_ms,
+        )
+
+    def _publish(self, arguments: tuple[Any, ...], routes_count: int, keep: Keep | None) -> int:
         if self.log is not None:
-            return self.log.append(self._pool, self._routes, routes, arguments, has_answer=keep is not None)
-        status: int = lib.nd_rings_append(self._pool, self._routes, len(routes), *arguments)
+            return self.log.publish(
+                self._rings, self._pool, arguments, self._published, has_answer=keep is not None
+            )
+        status: int = lib.nd_publish(
+            self._rings, self._pool, ffi.NULL, *arguments, self.epoch, 0, self._published
+        )
         return status
 
-    def _ticket(self, routes: Sequence[Route]) -> Ticket:
+    def _ticket(self) -> Ticket:
         """The ticket of the append just done."""
-        if self.log is None:
+        done = self._published
+        if self.log is None or not done.stored_count:
             return _TICKET
-        last_seqs = {}
-        for at, route in enumerate(routes):
-            entry = self._routes[at]
-            if entry.queued_count:
-                last_seqs[route.channel] = entry.last_seq
-            if self._sum.odd_routes and (entry.dropped.count or entry.superseded.count):
-                self.log.changed(self._channels[route.channel])
-        return self.log.appended(last_seqs) if last_seqs else _TICKET
+        return self.log.appended(
+            zip(
+                ffi.unpack(done.stored, done.stored_count),
+                ffi.unpack(done.last_seqs, done.stored_count),
+                strict=True,
+            )
+        )
 
     def _keep(self, keep: Keep, appended: Appended) -> Ticket:
         """Keep the answer to the append just done; the ticket for both."""
         kept = self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
         return _TICKET if self.log is None else self.log.answered(keep.scope, kept)
 
-    def _fill_routes(self, routes: Sequence[Route], borrowed: list[Any]) -> None:
-        """Write the routes down for the core, all indices in one array: a view of each would cost more."""
-        if len(routes) > len(self._routes):
-            self._routes = ffi.new("nd_route[]", max(len(routes), 2 * len(self._routes)))
-        indices = array("I", (0,))  # never empty, for a route without an address means all records
-        for route in routes:
-            if route.indices is not None:
-                indices.extend(route.indices)
-        view, end = _view("uint32_t[]", indices, borrowed), 1
-        for at, route in enumerate(routes):
-            entry = self._routes[at]
-            entry.ring = self._channel(route.channel).ring
-            if route.indices is None:
-                entry.indices = ffi.NULL
-            else:
-                entry.indices = view + end
-                entry.indices_count = len(route.indices)
-                end += len(route.indices)
-
     def _take_results(self, routes: Sequence[Route]) -> Appended:
         """Take what the append did into the books.  Cost: constant, but for routes that lost something."""
-        losses, rejected, done = self.take_losses(), 0, self._sum
+        losses, rejected, done = self.take_losses(), 0, self._published.sum
         self._ledger.queued(done.queued_count, done.queued_bytes)
         for at, route in enumerate(routes if done.odd_routes else ()):
-            entry = self._routes[at]
+            entry, channel = self._published.routes[at], self._channels[route.channel]
             if entry.superseded.count:
-                loss = loss_of(route.channel, "superseded", entry.superseded)
-                losses.append(self._lost(loss, self._channels[route.channel]))
+                losses.append(self._lost(loss_of(route.channel, "superseded", entry.superseded), channel))
             if entry.dropped.count:
-                loss = loss_of(route.channel, "overflow", entry.dropped)
-                losses.append(self._lost(loss, self._channels[route.channel]))
+                losses.append(self._lost(loss_of(route.channel, "overflow", entry.dropped), channel))
+            if entry.dropped.count or entry.superseded.count:
+                self._changed(channel)
             if entry.rejected_count:
                 rejected += entry.rejected_count
                 losses.append(rejection_of(route.channel, entry, self._received_unix_ms))
-                self._keep_gap(losses[-1], self._channels[route.channel])
+                self._keep_gap(losses[-1], channel)
         self._ledger.rejected(rejected)
         return Appended(queued=done.queued_count, rejected=rejected, losses=tuple(losses))
 
@@ -499,6 +497,14 @@ class NativeQueue:
         self._pool = None
 
     # --- inside -----------------------------------------------------------------------
+
+    def _open_ring(self, number: int, epoch: int, options: QueueOptions) -> ChannelRing:
+        opened = open_ring(self._pool, number, epoch, options)
+        if lib.nd_channels_put(self._rings, number, opened.ring) != lib.ND_OK:
+            lib.nd_ring_close(opened.ring)
+            raise MemoryFull("the machine has no memory left for the queue; lower storage.memory_bytes")
+        self._channels[number] = opened
+        return opened
 
     def _check_open(self) -> None:
         if self._pool is None:

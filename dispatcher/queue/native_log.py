@@ -7,7 +7,7 @@ the group is sealed; a restart then finds rings exactly as the last durable grou
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ from dispatcher.errors import BodyTooLarge, JournalBehind
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import Group, GroupCommit
-from dispatcher.queue.interface import Route
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_ring import ChannelRing
 from dispatcher.queue.native_space import Fetch, JournalSpace
@@ -67,7 +66,6 @@ class QueueLog:
         self._changed: dict[int, ChannelRing] = {}
         self._holes: list[_Hole] = []
         self._deleted: list[ChannelRing] = []
-        self._numbers = ffi.new("uint64_t[]", 16)
         self._stats = ffi.new("nd_ring_stats_t *")
         self.damaged_groups = 0  # found when the journal was opened
         self._on_shown: Callable[[int], None] = _nobody
@@ -99,16 +97,10 @@ class QueueLog:
         if failure is not None:
             raise failure
 
-    def append(
-        self,
-        pool: Any,
-        raw_routes: Any,
-        routes: Sequence[Route],
-        records: tuple[Any, ...],
-        *,
-        has_answer: bool,
+    def publish(
+        self, rings: Any, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool
     ) -> int:
-        """``nd_logged_append``; ``records`` are its arguments from ``block`` to the received time.
+        """``nd_publish`` with its ``arguments`` from ``numbers`` to ``received_unix_ms``.
 
         Leaves room for the request's answer, if it has one.  Raises ``JournalBehind`` and
         ``BodyTooLarge`` with nothing stored.
@@ -116,20 +108,9 @@ class QueueLog:
         self.check_accepting()
         if self._space.is_behind(self.commit.group):
             raise _journal_behind()
-        if len(routes) > len(self._numbers):
-            self._numbers = ffi.new("uint64_t[]", 2 * len(routes))
-        for at, route in enumerate(routes):
-            self._numbers[at] = route.channel
         reserved_bytes = _ANSWER_BYTES if has_answer else 0
-        status: int = lib.nd_logged_append(
-            self._journal.raw,
-            pool,
-            raw_routes,
-            self._numbers,
-            len(routes),
-            *records,
-            self._epoch,
-            reserved_bytes,
+        status: int = lib.nd_publish(
+            rings, pool, self._journal.raw, *arguments, self._epoch, reserved_bytes, published
         )
         if status == lib.ND_NO_ROOM:
             self.commit.request()
@@ -137,10 +118,10 @@ class QueueLog:
         if status == lib.ND_ERR_POISONED:
             self.check_accepting()
         if status == lib.ND_ERR_ARGUMENT:
-            _check_size(len(routes), records, self._disk.sizes.group_bytes_max)
+            _check_size(arguments, self._disk.sizes.group_bytes_max)
         return status
 
-    def appended(self, last_seqs: Mapping[int, int]) -> Group:
+    def appended(self, last_seqs: Iterable[tuple[int, int]]) -> Group:
         """Records went into channels, up to these seqs; the ticket for them."""
         group = self.commit.group
         group.last_seqs.update(last_seqs)
@@ -276,10 +257,10 @@ def _nobody(_: Any) -> None:
     """Nobody asked to be told."""
 
 
-def _check_size(routes_count: int, records: tuple[Any, ...], group_bytes_max: int) -> None:
+def _check_size(arguments: tuple[Any, ...], group_bytes_max: int) -> None:
     """Tell a request that no group can hold from one whose arguments disagree."""
-    _, block_bytes, _, records_count, _ = records
-    entries = routes_count * records_count
-    request_bytes = lib.nd_journal_request_bytes(block_bytes, records_count, routes_count, entries)
+    _, channels_count, _, _, _, block_bytes, _, records_count, _ = arguments
+    entries = channels_count * records_count
+    request_bytes = lib.nd_journal_request_bytes(block_bytes, records_count, channels_count, entries)
     if request_bytes * 2 > group_bytes_max:
         raise BodyTooLarge("these events reach too many channels for one request; post fewer at a time")
