@@ -110,6 +110,7 @@ SUBSCRIPTIONS_PER_ACCOUNT_MAX = 1_000_000
 DEVICE_TYPES_MAX = 1_000_000  # devices whose type is remembered, over all accounts
 SHARED_PROFILE_PATHS_MAX = 16  # subscribed paths of a device up to which it shares them with devices like it
 ROUTES_BYTES_MAX = 16_384 * MIB  # of subscriptions and what is remembered, over all accounts
+ROUTE_CHANNELS_MAX = 262_144  # channels of audiences that are remembered, per account: 8 bytes each
 ROUTE_CACHE_MAX = 1_000_000  # devices and paths whose audiences are remembered, per account: 60 bytes each
 
 # --- devices --------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class ChosenAudiences:
     def __init__(self, new_table: Callable[[], RouteTable], edges_max: int) -> None:
         self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}  # by application
         self.version = 0  # moves with each change
+        self.beginnings = 0  # moves when an audience's number may come to stand for another
         self._new_table = new_table
         self._edges_max = edges_max
         self._matchers: dict[int, Matcher] = {}
@@ -102,6 +103,7 @@ class ChosenAudiences:
 
     def _begin(self) -> None:
         """Remember nothing."""
+        self.beginnings += 1
         self.table = self._new_table()
         self._audiences: list[tuple[int, ...]] = [()]
         self._audience_numbers: dict[tuple[int, ...], int] = {}

@@ -42,6 +42,7 @@ class ManualSubscriptions:
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
+        self.version = 0  # moves when an audience's number may come to stand for another
         self._profiles: _Numbered[_Profile] = _Numbered()
         self._shared: dict[_Key, _Profile] = {}
         self._audiences: _Numbered[tuple[int, ...]] = _Numbered()
@@ -161,6 +162,7 @@ class ManualSubscriptions:
         held[1] -= 1
         if not held[1]:
             self._audiences.remove(held[0])
+            self.version += 1
             del self._audience_numbers[applications]
         self.table.remove(profile.number, text_of(path))
 

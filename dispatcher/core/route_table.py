@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from dispatcher.core.routes import RoutePlan, fan_out_plainly
 from dispatcher.model import RecordBlock, RecordMetas
 
 ROOT = 0
@@ -27,6 +28,7 @@ ROOT = 0
 Resolve = Callable[[bytes, bytes], int]
 """Says to which number an ep and a path lead, when a table does not know."""
 
+_KEY_SHIFT, _KEY_MASK = 32, (1 << 32) - 1
 _BODY_HEAD_BYTES = len('{"ep":"')
 _BETWEEN_BYTES = len('","path":"')
 _BODY_MASK, _EP_SHIFT, _EP_MASK = (1 << 24) - 1, 40, (1 << 16) - 1  # of a meta: ``wire.canonical``
@@ -63,11 +65,27 @@ class RouteTable(Protocol):
 class Groups(msgspec.Struct, frozen=True):
     """A request's events by audience: the pairs found, in the order in which they come up.
 
-    ``of`` has the place in ``pairs`` for each event; it is empty when all have the first.
+    A pair is one number, its key.  ``of`` has the place in ``keys`` for each event; it is
+    empty when all have the first.
     """
 
-    pairs: Sequence[tuple[int, int]]
+    keys: Sequence[int]
     of: array[int]  # type code 'I'
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs as such."""
+        return [pair_of(key) for key in self.keys]
+
+
+def key_of(one: int, other: int) -> int:
+    """The key of a pair: what the first table leads to in the lower half, the second in the upper."""
+    return one | other << _KEY_SHIFT
+
+
+def pair_of(key: int) -> tuple[int, int]:
+    """The pair that has a key."""
+    return key & _KEY_MASK, key >> _KEY_SHIFT
 
 
 class RouteFinder(Protocol):
@@ -94,8 +112,11 @@ class RouteFinder(Protocol):
         """
         ...
 
-    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
-        """The indices of each part, rising: those of all the groups that have it as a member."""
+    def fan_out(self, of: array[int], channels_of: Sequence[array[int]]) -> RoutePlan:
+        """Who gets which events, when those of a group go to these channels (type code 'Q'), each once.
+
+        Channels stand in the order in which events reach them: the same request, the same plan.
+        """
         ...
 
 
@@ -138,7 +159,7 @@ class PlainFinder:
         resolve: Resolve,
     ) -> Groups:
         """See ``RouteFinder``."""
-        places: dict[tuple[int, int], int] = {}
+        places: dict[int, int] = {}
         of = array("I")
         at = 0
         for each in meta:
@@ -151,22 +172,13 @@ class PlainFinder:
             if chosen is not None:
                 device = chosen_from or chosen.get(ROOT, ep)
                 second = (chosen.get(device, path) if device else 0) or resolve(ep, path)
-            of.append(places.setdefault((first, second), len(places)))
+            of.append(places.setdefault(key_of(first, second), len(places)))
             at = end
         return Groups(list(places), of if len(places) > 1 else array("I"))
 
-    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
+    def fan_out(self, of: array[int], channels_of: Sequence[array[int]]) -> RoutePlan:
         """See ``RouteFinder``."""
-        return split_plainly(of, members, parts)
-
-
-def split_plainly(of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
-    """See ``RouteFinder.split``."""
-    split = [array("I") for _ in range(parts)]
-    for index, group in enumerate(of):
-        for part in members[group]:
-            split[part].append(index)
-    return split
+        return fan_out_plainly(of, channels_of)
 
 
 def _texts(body: bytes, meta: int) -> tuple[bytes, bytes]:

@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
+import msgspec
+
 
 class Route(NamedTuple):
     """Which records of a request go to one channel; ``indices`` None: all of them.
@@ -80,3 +82,22 @@ class Routes(Sequence[Route]):
             return Route(self.channels[index])
         begin, end = self.ends[index - 1] if index else 0, self.ends[index]
         return Route(self.channels[index], None if end - begin == self.records else self.indices[begin:end])
+
+
+class RoutePlan(msgspec.Struct, frozen=True):
+    """Where a request's events go: each channel once."""
+
+    routes: Routes
+    unrouted: int  # events that reach no channel
+
+
+def fan_out_plainly(of: Sequence[int], channels_of: Sequence[array[int]]) -> RoutePlan:
+    """See ``route_table.RouteFinder.fan_out``."""
+    indices: dict[int, array[int]] = {}
+    unrouted = 0
+    for index, group in enumerate(of):
+        channels = channels_of[group]
+        unrouted += not channels
+        for channel in channels:
+            indices.setdefault(channel, array("I")).append(index)
+    return RoutePlan(Routes.of([Route(*item) for item in indices.items()], len(of)), unrouted)

@@ -21,12 +21,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from dispatcher import limits
 from dispatcher.core.chosen_audiences import ChosenAudiences
 from dispatcher.core.manual_subscriptions import ManualSubscriptions
-from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, text_of
+from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, pair_of, text_of
+from dispatcher.core.routes import RoutePlan as RoutePlan
+from dispatcher.core.routes import Routes
 from dispatcher.model import (
     AsyncAnswer,
     DeviceChange,
@@ -36,6 +36,8 @@ from dispatcher.model import (
     RecordMetas,
     Subscription,
 )
+
+_PAIR_COST = 24  # of what is remembered of a pair, in channels
 
 Audience = tuple[int, ...]
 """Applications that get the same events, rising."""
@@ -63,17 +65,11 @@ class RoutableEvents(Protocol):
     def async_answers(self) -> Sequence[AsyncAnswer]: ...
 
 
-class RoutePlan(msgspec.Struct, frozen=True):
-    """Where a request's events go: each channel once, with its indices (rising; None: all)."""
-
-    routes: list[tuple[int, array[int] | None]]
-    unrouted: int  # events that reach no channel
-
-
 class Router:
     """The routing snapshot of all accounts.  Every change holds from the next event on.
 
-    Memory: ``limits.ROUTE_CACHE_MAX`` remembered devices and paths per account,
+    Memory: ``limits.ROUTE_CACHE_MAX`` remembered devices and paths per account, and the channels of
+    their audiences, ``limits.ROUTE_CHANNELS_MAX``;
     ``limits.DEVICE_TYPES_MAX`` device types in all, besides the subscriptions themselves.
     """
 
@@ -82,11 +78,13 @@ class Router:
         finder: RouteFinder | None = None,
         *,
         route_cache_max: int = limits.ROUTE_CACHE_MAX,
+        route_channels_max: int = limits.ROUTE_CHANNELS_MAX,
         device_types_max: int = limits.DEVICE_TYPES_MAX,
     ) -> None:
         """``finder`` None: the plain one, in Python."""
         self._finder = PlainFinder() if finder is None else finder
         self._route_cache_max = route_cache_max
+        self._route_channels_max = route_channels_max
         self._device_types_max = device_types_max
         self._accounts: dict[int, _Account] = {}
         self._device_types: OrderedDict[tuple[int, str], str] = OrderedDict()  # oldest first
@@ -203,12 +201,12 @@ class Router:
         account = self._accounts.get(account_id)
         if account is None:
             return ()
-        return account.channels_of(account.compute(ep, path, self.device_type(account_id, ep)))
+        return tuple(account.channels_of(account.compute(ep, path, self.device_type(account_id, ep))))
 
     def life_cycle_channels(self, account_id: int) -> tuple[int, ...]:
         """The channels that get life-cycle events: all of the account."""
         account = self._accounts.get(account_id)
-        return account.channels_of(account.everyone()) if account else ()
+        return tuple(account.channels_of(account.everyone())) if account else ()
 
     def plan_routes(
         self, account_id: int, events: RoutableEvents, askers: Sequence[int | None] = ()
@@ -221,19 +219,22 @@ class Router:
         count = len(events.meta)
         account = self._accounts.get(account_id)
         if account is None or not count:
-            return RoutePlan([], count)
+            return RoutePlan(Routes(count, array("Q")), count)
         if account.chosen:
             account.chosen.make_room()
         if events.device_changes or events.async_answers:
             audiences, of = _grouped(self._audiences_of_mixed(account_id, account, events, askers))
+            channels_of = [account.channels_of(audience) for audience in audiences]
         else:
-            audiences, of = self._audiences_of_notifications(account_id, account, events)
-        return _plan(self._finder, [account.channels_of(audience) for audience in audiences], of, count)
+            channels_of, of = self._channels_of_notifications(account_id, account, events)
+        if of:
+            return self._finder.fan_out(of, channels_of)
+        return RoutePlan(Routes(count, channels_of[0]), 0 if channels_of[0] else count)
 
-    def _audiences_of_notifications(
+    def _channels_of_notifications(
         self, account_id: int, account: _Account, events: RoutableEvents
-    ) -> tuple[list[Audience], array[int]]:
-        """The different audiences, and which each event has; empty: all have the first."""
+    ) -> tuple[list[array[int]], array[int]]:
+        """The channels of each group of events, and which group each event has; empty: all have the first."""
         manual, chosen = account.manual, account.chosen
         ept = partial(self.device_type, account_id)
         groups = self._finder.find(
@@ -244,9 +245,7 @@ class Router:
             events.meta,
             lambda ep, path: chosen.number(ep, path, ept),
         )
-        return [
-            _union(manual.audience(one), chosen.audience(other)) for one, other in groups.pairs
-        ], groups.of
+        return account.channels_of_pairs(groups.keys), groups.of
 
     def _audiences_of_mixed(
         self,
@@ -280,7 +279,9 @@ class Router:
     def _account(self, account_id: int) -> _Account:
         account = self._accounts.get(account_id)
         if account is None:
-            account = self._accounts[account_id] = _Account(self._finder, self._route_cache_max)
+            account = self._accounts[account_id] = _Account(
+                self._finder, self._route_cache_max, self._route_channels_max
+            )
         return account
 
 
@@ -304,29 +305,18 @@ def _grouped(audiences: Iterable[Audience]) -> tuple[list[Audience], array[int]]
     return list(places), of if len(places) > 1 else array("I")
 
 
-def _plan(
-    finder: RouteFinder, channels_of: Sequence[tuple[int, ...]], of: array[int], count: int
-) -> RoutePlan:
-    """``channels_of`` has the channels of each group, ``of`` the group of each event; empty: all are one."""
-    if not of:
-        channels = channels_of[0]
-        return RoutePlan([(channel, None) for channel in channels], 0 if channels else count)
-    places: dict[int, int] = {}  # in the order of the events: the same request, the same plan
-    members = [[places.setdefault(channel, len(places)) for channel in channels] for channels in channels_of]
-    nobody = len(places)  # is a part too: of the events that reach no channel
-    parts = finder.split(of, [group or (nobody,) for group in members], nobody + 1)
-    routes = [(channel, None if len(parts[at]) == count else parts[at]) for channel, at in places.items()]
-    return RoutePlan(routes, len(parts[nobody]))
-
-
 class _Account:
     """One account's part of the snapshot."""
 
-    def __init__(self, finder: RouteFinder, route_cache_max: int) -> None:
+    def __init__(self, finder: RouteFinder, route_cache_max: int, route_channels_max: int) -> None:
         self.manual = ManualSubscriptions(finder.new_table())
         self.chosen = ChosenAudiences(finder.new_table, route_cache_max)
         self._channels: dict[int, int] = {}  # by application
         self._everyone: Audience | None = None
+        self._channels_max = route_channels_max
+        self._found: dict[int, array[int]] = {}  # the channels of pairs of audiences, by key
+        self._found_channels = 0
+        self._found_with = (0, 0)  # the versions of numbers that pairs are made of
 
     def set_channel(self, application_id: int, channel_id: int | None) -> None:
         if channel_id is None:
@@ -334,6 +324,7 @@ class _Account:
         else:
             self._channels[application_id] = channel_id
         self._everyone = None
+        self._forget_found()
 
     def compute(self, ep: str, path: str, ept: str | None, *, is_registered: bool = False) -> Audience:
         """Who gets a notification, from the subscriptions themselves.
@@ -349,7 +340,27 @@ class _Account:
             self._everyone = tuple(sorted(self._channels))
         return self._everyone
 
-    def channels_of(self, audience: Audience) -> tuple[int, ...]:
+    def channels_of(self, audience: Audience) -> array[int]:
         """The channels of those in an audience who have one."""
         channels = self._channels
-        return tuple([channels[id_] for id_ in audience if id_ in channels])
+        return array("Q", [channels[id_] for id_ in audience if id_ in channels])
+
+    def channels_of_pairs(self, keys: Sequence[int]) -> list[array[int]]:
+        """The same for pairs of audiences, just found, by their keys.  Not to be changed by the caller."""
+        versions = (self.manual.version, self.chosen.beginnings)
+        if versions != self._found_with or self._found_channels > self._channels_max:
+            self._forget_found()
+            self._found_with = versions
+        found = self._found
+        return [found[key] if key in found else self._find(key) for key in keys]
+
+    def _find(self, key: int) -> array[int]:
+        one, other = pair_of(key)
+        channels = self.channels_of(_union(self.manual.audience(one), self.chosen.audience(other)))
+        self._found[key] = channels
+        self._found_channels += len(channels) + _PAIR_COST
+        return channels
+
+    def _forget_found(self) -> None:
+        self._found = {}
+        self._found_channels = 0

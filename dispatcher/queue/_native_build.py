@@ -34,6 +34,7 @@ _HEADERS = (
     "nd_cleaner.h",
     "nd_scan.h",
     "nd_routes.h",
+    "nd_fan.h",
 )
 _REGION = re.compile(r"/\* cffi: begin.*?\*/(.*?)/\* cffi: end \*/", re.DOTALL)
 _TOP = Path(__file__).parent.parent.parent

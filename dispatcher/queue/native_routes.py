@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate
 from typing import Any
 
 from dispatcher import limits
-from dispatcher.core.route_table import Groups, Resolve, RouteTable, split_plainly
-from dispatcher.errors import MemoryFull
+from dispatcher.core.route_table import Groups, Resolve, RouteTable
+from dispatcher.core.routes import RoutePlan, Routes, fan_out_plainly
+from dispatcher.errors import BodyTooLarge, MemoryFull
 from dispatcher.model import RecordBlock, RecordMetas
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.native_ring import made
 
 _EVENTS_AT_FIRST = 64
 _EVENTS_KEPT_MAX = 16_384  # working memory for more is given back after the request
-_SPLIT_PLAINLY_MAX = 32  # events; for so few the core is not worth the call
-_HALF = (1 << 32) - 1
+_FAN_OUT_PLAINLY_MAX = 16  # events; for so few the core is not worth the call
 _INDEX_BYTES = 4
+_CHANNEL_BYTES = 8
 
 
 class NativeTable:
@@ -122,36 +123,48 @@ class NativeFinder:
 
     def _grouped(self, buffers: _Buffers, count: int) -> Groups:
         if count == 1:
-            return Groups([(buffers.pairs[0] & _HALF, buffers.pairs[0] >> 32)], array("I"))
+            return Groups((buffers.pairs[0],), array("I"))
         distinct, groups, slots = buffers.distinct, buffers.groups, buffers.slots
         found = lib.nd_routes_group(buffers.pairs, count, groups, distinct, slots, len(slots))
         of = array("I")
         if found > 1:
             of.frombytes(ffi.buffer(groups, count * _INDEX_BYTES))
-        return Groups([(pair & _HALF, pair >> 32) for pair in ffi.unpack(distinct, found)], of)
+        return Groups(ffi.unpack(distinct, found), of)
 
-    def split(self, of: array[int], members: Sequence[Sequence[int]], parts: int) -> list[array[int]]:
-        """See ``RouteFinder``."""
-        if len(of) <= _SPLIT_PLAINLY_MAX:
-            return split_plainly(of, members, parts)
-        groups = ffi.from_buffer("uint32_t[]", of)
-        sizes = ffi.new("uint32_t[]", len(members))
-        lib.nd_routes_count(groups, len(of), sizes)
-        counts = [0] * parts
-        for group, size in zip(members, sizes, strict=True):
-            for part in group:
-                counts[part] += size
-        ends = list(accumulate(counts, initial=0))
-        indices = array("I", bytes(ends[-1] * _INDEX_BYTES))
-        lib.nd_routes_split(
-            groups,
-            len(of),
-            ffi.new("uint32_t[]", list(accumulate(map(len, members), initial=0))),
-            ffi.new("uint32_t[]", list(chain.from_iterable(members))),
-            ffi.new("uint32_t[]", ends),
-            ffi.from_buffer("uint32_t[]", indices),
-        )
-        return [indices[begin:end] for begin, end in pairwise(ends)]
+    def fan_out(self, of: array[int], channels_of: Sequence[array[int]]) -> RoutePlan:
+        """See ``RouteFinder``.  Raises ``BodyTooLarge`` when 2^32 records would not be enough."""
+        if len(of) <= _FAN_OUT_PLAINLY_MAX:
+            return fan_out_plainly(of, channels_of)
+        ends = array("I", accumulate(map(len, channels_of)))
+        entries = ends[-1]
+        channels = array("Q", bytes(entries * _CHANNEL_BYTES))
+        route_ends, indices = array("I", bytes(entries * _INDEX_BYTES)), array("I")
+        with (
+            ffi.from_buffer("uint32_t[]", of) as groups,
+            ffi.from_buffer("uint64_t[]", b"".join(channels_of)) as members,
+            ffi.from_buffer("uint32_t[]", ends) as member_ends,
+            ffi.from_buffer("uint64_t[]", channels) as routes,
+            ffi.from_buffer("uint32_t[]", route_ends) as routes_end,
+        ):
+            slots = ffi.new("uint32_t[]", 2 << entries.bit_length())
+            places = ffi.new("uint32_t[]", entries)
+            fan = ffi.new(
+                "nd_fan *",
+                (
+                    *(groups, len(of)),
+                    *(members, member_ends, len(channels_of)),
+                    *(routes, routes_end, places, slots, len(slots)),
+                ),
+            )
+            if lib.nd_fan_plan(fan) != lib.ND_OK:
+                raise BodyTooLarge(
+                    "these events reach too many channels for one request; post fewer at a time"
+                )
+            indices.frombytes(bytes(fan.indices_count * _INDEX_BYTES))
+            with ffi.from_buffer("uint32_t[]", indices) as parts:
+                lib.nd_fan_fill(fan, parts)
+        del channels[fan.routes_count :], route_ends[fan.routes_count :]
+        return RoutePlan(Routes(len(of), channels, route_ends, indices), fan.unrouted)
 
     def _buffers_for(self, events: int) -> _Buffers:
         if events <= self._buffers.events_max:

@@ -6,6 +6,7 @@ unit under one snapshot of the subscriptions.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -14,11 +15,12 @@ import trio
 from dispatcher import limits
 from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.request_book import Judged
+from dispatcher.core.routes import Routes
 from dispatcher.core.routing import Router
 from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
 from dispatcher.observe.tracing import Tracing
-from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Route, Ticket
+from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Ticket
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
@@ -132,14 +134,14 @@ class Publisher:
         """
         channel = self._directory.channel_of(application.id)
         if channel is None:
-            return self._append(parsed, (), parsed.events, scope)
+            return self._append(parsed, Routes(parsed.events, array("Q")), parsed.events, scope)
         records = Records(parsed.block, parsed.meta)
         if not self._queue.has_room(channel.row.id, records):
             raise QueueFull(
                 f"the queue of {application.name!r} is full; try again when its receiver has caught up",
                 retry_after_s=channel.row.limits.retry_initial_s,
             )
-        return self._append(parsed, (Route(channel.row.id),), 0, scope)
+        return self._append(parsed, Routes(parsed.events, array("Q", (channel.row.id,))), 0, scope)
 
     def _route(
         self,
@@ -149,12 +151,9 @@ class Publisher:
         scope: KeyScope | None = None,
     ) -> Receipt:
         plan = self._router.plan_routes(account_id, parsed, askers)
-        routes = [Route(channel, indices) for channel, indices in plan.routes]
-        return self._append(parsed, routes, plan.unrouted, scope)
+        return self._append(parsed, plan.routes, plan.unrouted, scope)
 
-    def _append(
-        self, parsed: Parsed, routes: Sequence[Route], unrouted: int, scope: KeyScope | None
-    ) -> Receipt:
+    def _append(self, parsed: Parsed, routes: Routes, unrouted: int, scope: KeyScope | None) -> Receipt:
         events = parsed.events
 
         def accepted(appended: Appended) -> Accepted:
@@ -178,24 +177,24 @@ class Publisher:
             self._note_traced(traced)
         now_s = trio.current_time()
         came_bytes = len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events  # to each at most
-        for route in routes:
-            channel = self._directory.channel(route.channel)
+        for number in routes.channels:
+            channel = self._directory.channel(number)
             channel.last_event_s = now_s
             channel.room_bytes -= came_bytes
             if channel.room_bytes < 0:
-                self._observer.queue_grew(channel, self._queue.stats(route.channel))
+                self._observer.queue_grew(channel, self._queue.stats(number))
             if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
         self._tell(appended.losses)
         self._observer.accepted(events, unrouted)
         return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
 
-    def _last_seqs(self, tracing: Tracing, routes: Sequence[Route]) -> dict[int, int]:
+    def _last_seqs(self, tracing: Tracing, routes: Routes) -> dict[int, int]:
         """Of the channels in which a traced request is followed, how far they were before it."""
         if not tracing.is_noting:
             return {}
-        followed = routes[: limits.TRACE_CHANNELS_PER_REQUEST_MAX]
-        return {route.channel: self._queue.stats(route.channel).last_seq for route in followed}
+        followed = routes.channels[: limits.TRACE_CHANNELS_PER_REQUEST_MAX]
+        return {number: self._queue.stats(number).last_seq for number in followed}
 
     def _note_traced(self, before: dict[int, int]) -> None:
         assert self._tracing is not None

@@ -130,24 +130,6 @@ nd_status nd_routes_find(nd_route_walk *walk, const uint8_t *block, uint64_t blo
 uint64_t nd_routes_group(const uint64_t *pairs, uint64_t count, uint32_t *groups, uint64_t *distinct,
                          uint32_t *slots, uint64_t slots_count);
 
-/* Count the records of each group.  Sizes begin with zeros.
- *
- *   Cost    O(count).
- */
-void nd_routes_count(const uint32_t *groups, uint64_t count, uint32_t *sizes);
-
-/* Write down for each route which records go to it.  Group g goes to the routes
- * members[firsts[g]] up to, not including, members[firsts[g + 1]].
- *
- *   Owns    indices is only written to.  places has for each route where its part of indices
- *           begins, and afterwards where it ends; the caller has counted, and each part has
- *           room for its records.
- *   Blocks  no.
- *   Cost    O(count and all parts).
- */
-void nd_routes_split(const uint32_t *groups, uint64_t count, const uint32_t *firsts, const uint32_t *members,
-                     uint32_t *places, uint32_t *indices);
-
 /* cffi: end */
 
 #endif /* ND_ROUTES_H */

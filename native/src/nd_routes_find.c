@@ -187,18 +187,3 @@ uint64_t nd_routes_group(const uint64_t *pairs, uint64_t count, uint32_t *groups
     }
     return found;
 }
-
-void nd_routes_count(const uint32_t *groups, uint64_t count, uint32_t *sizes)
-{
-    for (uint64_t i = 0; i < count; i++) sizes[groups[i]]++;
-}
-
-void nd_routes_split(const uint32_t *groups, uint64_t count, const uint32_t *firsts, const uint32_t *members,
-                     uint32_t *places, uint32_t *indices)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        for (uint32_t m = firsts[groups[i]]; m < firsts[groups[i] + 1]; m++) {
-            indices[places[members[m]]++] = (uint32_t)i;
-        }
-    }
-}

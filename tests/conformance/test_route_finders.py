@@ -8,6 +8,7 @@ import pytest
 from support.routing import FINDERS, Request
 
 from dispatcher.core.route_table import ROOT, RouteFinder, RouteTable, name_of, text_of
+from dispatcher.core.routes import Route
 from dispatcher.model import Kind
 
 
@@ -171,10 +172,30 @@ def test_what_is_no_notification_is_refused(finder: RouteFinder, kind: Kind) -> 
         finder.find(finder.new_table(), None, ROOT, request.block, request.meta, never)
 
 
-def test_parts_have_the_events_of_all_their_groups_in_order(finder: RouteFinder) -> None:
-    of = array("I", [0, 1, 2, 0, 1, 3])
-    parts = finder.split(of, [(0, 1), (1,), (), (2, 0)], 4)
-    assert parts == [array("I", [0, 3, 5]), array("I", [0, 1, 3, 4]), array("I", [5]), array("I")]
+@pytest.mark.parametrize("times", [1, 100])
+def test_channels_get_the_events_of_all_their_groups_in_order(finder: RouteFinder, times: int) -> None:
+    of = array("I", [0, 1, 2, 0, 1, 3] * times)
+    plan = finder.fan_out(of, [array("Q", channels) for channels in ([70, 7], [7], [], [2**64 - 1, 70])])
+    expected = {70: (0, 3, 5), 7: (0, 1, 3, 4), 2**64 - 1: (5,)}
+    assert list(plan.routes) == [
+        Route(channel, array("I", [6 * turn + index for turn in range(times) for index in indices]))
+        for channel, indices in expected.items()
+    ]
+    assert plan.unrouted == times
+
+
+@pytest.mark.parametrize("events", [3, 300])
+def test_a_channel_of_all_groups_has_no_indices(finder: RouteFinder, events: int) -> None:
+    of = array("I", [index % 3 for index in range(events)])
+    plan = finder.fan_out(of, [array("Q", channels) for channels in ([5], [6, 5], [5, 6])])
+    assert (plan.routes[0], plan.routes[1].channel, plan.unrouted) == (Route(5), 6, 0)
+    assert plan.routes[1].indices == array("I", [index for index in range(events) if index % 3])
+
+
+@pytest.mark.parametrize("events", [2, 200])
+def test_events_of_groups_without_channels_go_nowhere(finder: RouteFinder, events: int) -> None:
+    plan = finder.fan_out(array("I", [index % 2 for index in range(events)]), [array("Q"), array("Q")])
+    assert (list(plan.routes), plan.unrouted) == ([], events)
 
 
 @pytest.mark.parametrize("events", [1, 63, 64, 65, 1000, 20_000])
