@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 import trio
 
 from dispatcher.limits import SEND_NOW_BYTES_MAX
+
+T = TypeVar("T")
 
 
 def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
@@ -37,6 +40,18 @@ def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
         _raise_as_stream(error)
 
 
+async def receive_into(stream: trio.abc.ReceiveStream, room: memoryview) -> int:
+    """Receive to the front of ``room``: how many bytes, 0 at the end; a checkpoint in any case.
+
+    Cancellation: nothing is lost.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        data = await stream.receive_some(len(room))
+        room[: len(data)] = data
+        return len(data)
+    return await _when_readable(stream, lambda file: os.readv(file, (room,)))
+
+
 async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
     """What ``receive_some`` does; a checkpoint in any case.
 
@@ -44,12 +59,16 @@ async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
     """
     if not isinstance(stream, trio.SocketStream):
         return bytes(await stream.receive_some(bytes_max))
+    return await _when_readable(stream, lambda file: os.read(file, bytes_max))
+
+
+async def _when_readable(stream: trio.SocketStream, read: Callable[[int], T]) -> T:
     while True:  # a wakeup without bytes is rare, and ends in another wait
         if (file := stream.socket.fileno()) < 0:
             raise trio.ClosedResourceError("this stream was closed")
         await trio.lowlevel.wait_readable(file)
         try:
-            return os.read(file, bytes_max)
+            return read(file)
         except BlockingIOError:
             continue
         except OSError as error:

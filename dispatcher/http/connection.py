@@ -171,7 +171,11 @@ class _Connection:
             await self._send_response(refusal(error, request_id), request_id, is_last=True)
             return _Then.LINGER
         body = RequestBody(
-            self._inbox, head, budget=self._service.bodies, send_continue=lambda: self._send(CONTINUE)
+            self._inbox,
+            head,
+            budget=self._service.bodies,
+            buffers=self._service.body_buffers,
+            send_continue=lambda: self._send(CONTINUE),
         )
         try:
             answer = await self._ask(self._request(head, body, request_id))

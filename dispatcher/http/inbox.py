@@ -7,7 +7,7 @@ import re
 import trio
 
 from dispatcher import limits
-from dispatcher.deliver.direct_io import receive
+from dispatcher.deliver.direct_io import receive, receive_into
 from dispatcher.errors import BadRequest, HeaderTooLarge
 
 # Two line ends in a row.  Bare line feeds are found too, so that they are refused
@@ -36,6 +36,14 @@ class Inbox:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.is_reset = True
             return b""
+
+    async def receive_into(self, room: memoryview) -> int:
+        """The same, to the front of ``room``: how many bytes; 0 when no more will come."""
+        try:
+            return await receive_into(self.stream, room)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.is_reset = True
+            return 0
 
     async def fill(self, bytes_max: int = limits.REQUEST_HEAD_RECEIVE_BYTES) -> bool:
         """Receive once into the buffer; false when no more will come."""

@@ -36,6 +36,7 @@ from dispatcher.runtime.publishing import Receipt
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.ingest import BodyForm, Parsed, Parsing, parse
 from dispatcher.wire.message_shapes import MESSAGE_EXAMPLE, NotificationMessage
+from dispatcher.wire.staging import Text
 
 _FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
 _PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
@@ -52,7 +53,7 @@ class Intake:
         self.replays = Replays(hub.parts.queue.answers, hub.parts.now_unix_ms)
         self._new_staging = hub.parts.new_staging
 
-    async def parse(self, body: bytes, form: BodyForm) -> Parsed:
+    async def parse(self, body: Text, form: BodyForm) -> Parsed:
         """Parse in steps, so that a large body does not hold everyone else up.
 
         A JSON message is one step however large; a large one is parsed on a thread: the native
@@ -122,7 +123,7 @@ class IngestApi:
         key, account = key_of(caller), account_of(caller)
         self._parts.budgets.check_events(account)
         with self._intake.gate.passing(key, request):
-            body = await request.body(limits.REQUEST_BODY_BYTES_MAX)
+            body = await request.body_in_place(limits.REQUEST_BODY_BYTES_MAX)
             if idempotency_key is None:
                 return Response(202, await self._store(body, form, account, publish, trace, None), JSON)
             answer = partial(self._store, body, form, account, publish, trace)
@@ -132,7 +133,7 @@ class IngestApi:
 
     async def _store(
         self,
-        body: bytes,
+        body: Text,
         form: BodyForm,
         account: Account,
         publish: Publish,

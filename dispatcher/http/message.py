@@ -70,6 +70,8 @@ class BodySource(Protocol):
 
     async def read(self, bytes_max: int) -> bytes: ...
 
+    async def read_in_place(self, bytes_max: int) -> bytes | memoryview: ...
+
 
 class ReadyBody:
     """A body that is there already."""
@@ -90,6 +92,10 @@ class ReadyBody:
         if len(self._data) > bytes_max:
             raise body_too_large(bytes_max)
         return self._data
+
+    async def read_in_place(self, bytes_max: int) -> bytes:
+        """The same."""
+        return await self.read(bytes_max)
 
 
 class Request:
@@ -166,6 +172,10 @@ class Request:
         the answer.
         """
         return await self._body.read(bytes_max)
+
+    async def body_in_place(self, bytes_max: int) -> bytes | memoryview:
+        """The same where it was received, without a copy: its memory is another body's after the answer."""
+        return await self._body.read_in_place(bytes_max)
 
     def query_params(self) -> dict[str, str]:
         """The query's parameters, decoded; raises ``BadRequest`` for one given twice or unreadable."""

@@ -1,7 +1,7 @@
 """Reads one request's body: within a size, within a time, and once.
 
-A body of known length goes from the stream into pieces that are joined once; h11
-sees only chunked ones.
+A body of known length goes from the stream into a buffer that is used again, or into pieces
+that are joined once; h11 sees only chunked ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout
+from dispatcher.http.body_buffers import BodyBuffers
 from dispatcher.http.inbox import Inbox
 from dispatcher.http.message import body_too_large
 from dispatcher.http.request_head import Head
@@ -28,17 +29,25 @@ class RequestBody:
     """
 
     def __init__(
-        self, inbox: Inbox, head: Head, *, budget: BodyBudget, send_continue: Callable[[], Awaitable[None]]
+        self,
+        inbox: Inbox,
+        head: Head,
+        *,
+        budget: BodyBudget,
+        buffers: BodyBuffers,
+        send_continue: Callable[[], Awaitable[None]],
     ) -> None:
         self._inbox = inbox
         self._parser = head.parser
         self._budget = budget
+        self._buffers = buffers
+        self._buffer: bytearray | None = None  # taken for this body
         self._send_continue = send_continue
         self._remaining = head.content_length  # None: chunked, and its end not seen
         self._is_waited_for = head.expects_continue and head.content_length != 0
         self._has_body = head.content_length != 0
         self._bytes_held = 0
-        self._data: bytes | None = None if self._has_body else b""
+        self._data: bytes | memoryview | None = None if self._has_body else b""
         self._refusal: DispatcherError | None = None
 
     @property
@@ -63,6 +72,10 @@ class RequestBody:
 
         Cancellation: what came is lost, and the connection cannot be used again.
         """
+        return bytes(await self.read_in_place(bytes_max))  # no copy of bytes
+
+    async def read_in_place(self, bytes_max: int) -> bytes | memoryview:
+        """What ``Request.body_in_place`` promises; cancellation as in ``read``."""
         if self._refusal is not None:
             raise self._refusal
         if self._data is None:
@@ -90,8 +103,11 @@ class RequestBody:
         self._budget.give_back(self._bytes_held)
         self._bytes_held = 0
         self._data = None
+        if self._buffer is not None:
+            self._buffers.give_back(self._buffer)
+            self._buffer = None
 
-    async def _read(self, bytes_max: int) -> bytes:
+    async def _read(self, bytes_max: int) -> bytes | memoryview:
         if self._remaining is not None and self._remaining > bytes_max:
             raise body_too_large(bytes_max)
         await self._invite()
@@ -102,6 +118,9 @@ class RequestBody:
         with trio.CancelScope() as scope:
             patience = _Patience(scope, deadline)
             if self._remaining is not None:
+                self._buffer = self._buffers.take(self._remaining)
+                if self._buffer is not None:
+                    return await self._read_into(memoryview(self._buffer)[: self._remaining], patience)
                 return await self._read_length(self._remaining, patience)
             assert self._parser is not None
             return await self._read_chunks(self._parser, bytes_max, patience)
@@ -113,6 +132,29 @@ class RequestBody:
             self._is_waited_for = False
             if not self._inbox.buffer:
                 await self._send_continue()
+
+    async def _read_into(self, room: memoryview, patience: _Patience) -> memoryview:
+        at = 0
+        while at < len(room):
+            patience.renew()
+            received = await self._next_piece_into(room[at : at + limits.REQUEST_BODY_RECEIVE_BYTES])
+            if not received:
+                raise _broken_off()
+            self._hold(received)
+            at += received
+        return room
+
+    async def _next_piece_into(self, room: memoryview) -> int:
+        """What ``_next_piece`` does, to the front of ``room``; 0 when no more will come."""
+        assert self._remaining is not None
+        if self._inbox.buffer:
+            piece = self._inbox.take(len(room))
+            room[: len(piece)] = piece
+            received = len(piece)
+        else:
+            received = await self._inbox.receive_into(room)
+        self._remaining -= received
+        return received
 
     async def _read_length(self, count: int, patience: _Patience) -> bytes:
         gathered = _Gathered()

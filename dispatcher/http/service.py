@@ -10,6 +10,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.errors import Unavailable
+from dispatcher.http.body_buffers import BodyBuffers
 from dispatcher.http.message import Handle
 
 _ID_DIGITS = 16
@@ -113,5 +114,6 @@ class Service:
         self.handle = handle
         self.new_request_id = RequestIds() if new_request_id is None else new_request_id
         self.bodies = BodyBudget() if bodies is None else bodies
+        self.body_buffers = BodyBuffers()
         self.drain = Drain()
         self.traffic = Traffic()

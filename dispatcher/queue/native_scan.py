@@ -14,7 +14,7 @@ from dispatcher import limits
 from dispatcher.errors import MemoryFull
 from dispatcher.queue._core import ffi, lib
 from dispatcher.wire.canonical import Record
-from dispatcher.wire.staging import Staged, Taken
+from dispatcher.wire.staging import Staged, Taken, Text
 
 _RULES = ffi.new(
     "nd_scan_rules *",
@@ -81,14 +81,14 @@ class NativeStaging:
         count: int = self._staged.records_count
         return count
 
-    def take_message(self, text: bytes, records_max: int, *, may_be_named: bool) -> Taken:
+    def take_message(self, text: Text, records_max: int, *, may_be_named: bool) -> Taken:
         """Take a text that is one message, or nothing of it.  Raises ``MemoryFull``."""
-        status = lib.nd_scan_message(self._staging, text, len(text), records_max, may_be_named)
+        status = lib.nd_scan_message(self._staging, _bytes_of(text), len(text), records_max, may_be_named)
         return self._taken(status, text)
 
-    def take_lines(self, text: bytes, start: int, end: int, records_max: int, lines_max: int) -> Taken:
+    def take_lines(self, text: Text, start: int, end: int, records_max: int, lines_max: int) -> Taken:
         """Take messages in lines, up to the first odd one.  Raises ``MemoryFull``."""
-        status = lib.nd_scan_lines(self._staging, text, start, end, records_max, lines_max)
+        status = lib.nd_scan_lines(self._staging, _bytes_of(text), start, end, records_max, lines_max)
         return self._taken(status, text)
 
     def add(self, record: Record, *, is_lasting: bool) -> None:
@@ -121,11 +121,11 @@ class NativeStaging:
         held = ffi.gc(memory, lambda _: staging)  # to hold the staging is all that it is for
         return memoryview(ffi.buffer(held, bytes_count))
 
-    def _taken(self, status: int, text: bytes) -> Taken:
+    def _taken(self, status: int, text: Text) -> Taken:
         if status == lib.ND_ERR_FULL:
             raise _memory_full()
         staged = self._staged
-        name = text[staged.name_at : staged.name_at + staged.name_bytes] if staged.name_bytes else None
+        name = bytes(text[staged.name_at : staged.name_at + staged.name_bytes]) if staged.name_bytes else None
         return Taken(staged.next, staged.lines_count, staged.messages_count, name)
 
 
@@ -135,6 +135,11 @@ def _numbers(typecode: str, memory: Any, count: int) -> array[int]:
     if count:
         numbers.frombytes(ffi.buffer(memory, count * numbers.itemsize))
     return numbers
+
+
+def _bytes_of(text: Text) -> Any:
+    """What a call of the core takes, without a copy."""
+    return text if isinstance(text, bytes) else ffi.from_buffer("uint8_t[]", text)
 
 
 def _open() -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -25,11 +26,12 @@ from dispatcher.errors import BadRequest, FieldError, ValidationError
 from dispatcher.model import KIND_NAMES, AsyncAnswer, DeviceChange, Kind, RecordBlock, RecordMetas
 from dispatcher.wire import canonical, event_fields, strict_json
 from dispatcher.wire.event_fields import BadField
-from dispatcher.wire.staging import NewStaging, Staging, StrictStaging
+from dispatcher.wire.staging import NewStaging, Staging, StrictStaging, Text
 
 MESSAGE_ID = "message-id"
 """The member by which a message on a gateway's socket is named, like ``Idempotency-Key``."""
 
+_LINE_FEED = re.compile(rb"\n")
 _BLANKS = b" \t\r"  # JSON's white space within a line
 _LINE_COST_BYTES = 100  # of an odd line, however short: so many bytes of a long one cost as much
 _KIND_BY_NAME = {name: Kind(number) for number, name in enumerate(KIND_NAMES)}
@@ -84,7 +86,7 @@ class Parsing:
     ``limits.INGEST_STEP_ODD_BYTES``; a JSON message is one step.
     """
 
-    def __init__(self, body: bytes, form: BodyForm, new_staging: NewStaging = StrictStaging) -> None:
+    def __init__(self, body: Text, form: BodyForm, new_staging: NewStaging = StrictStaging) -> None:
         self._body = body
         self._form = form
         self._next_byte = 0  # of the body: those before are behind us
@@ -109,7 +111,7 @@ class Parsing:
         return self._collected.parsed()
 
     def _take_lines(self) -> None:
-        end = self._body.find(b"\n", self._next_byte + limits.INGEST_STEP_BYTES - 1) + 1 or len(self._body)
+        end = self._line_end(self._next_byte + limits.INGEST_STEP_BYTES - 1, len(self._body))
         odd_bytes_left = limits.INGEST_STEP_ODD_BYTES
         while self._next_byte < end and odd_bytes_left > 0:
             lines_max = limits.EVENTS_PER_REQUEST_MAX - self._lines
@@ -127,16 +129,21 @@ class Parsing:
     def _take_odd_line(self, end: int) -> int:
         """One line by the strict path; returns its length."""
         start = self._next_byte
-        self._next_byte = self._body.find(b"\n", start, end) + 1 or end
+        self._next_byte = self._line_end(start, end)
         self._lines += 1
-        line = self._body[start : self._next_byte].removesuffix(b"\n")
+        line = bytes(self._body[start : self._next_byte]).removesuffix(b"\n")
         if line.strip(_BLANKS):
             self._has_message = True
             _take_strictly(line, self._lines, self._collected)
         return len(line)
 
+    def _line_end(self, start: int, end: int) -> int:
+        """Behind the first line feed from ``start`` on, or ``end``."""
+        found = _LINE_FEED.search(self._body, start, end)
+        return end if found is None else found.end()
 
-def parse(body: bytes, form: BodyForm, new_staging: NewStaging = StrictStaging) -> Parsed:
+
+def parse(body: Text, form: BodyForm, new_staging: NewStaging = StrictStaging) -> Parsed:
     """The events of a whole body; raises as ``Parsing.step`` does."""
     parsing = Parsing(body, form, new_staging)
     while (parsed := parsing.step()) is None:
@@ -286,10 +293,10 @@ def _take_run(lines: list[bytes], first_index: int, collected: _Collected) -> No
             start, at = start + len(lines[at]) + 1, at + 1
 
 
-def _take_message(text: bytes, collected: _Collected, place: str = "", *, may_be_named: bool = False) -> None:
+def _take_message(text: Text, collected: _Collected, place: str = "", *, may_be_named: bool = False) -> None:
     taken = collected.staging.take_message(text, limits.EVENTS_PER_REQUEST_MAX, may_be_named=may_be_named)
     if not taken.messages:
-        _take_strictly(text, None, collected, place, may_be_named=may_be_named)
+        _take_strictly(bytes(text), None, collected, place, may_be_named=may_be_named)
     elif taken.name is not None:
         try:
             collected.message_id = _message_id(json.loads(taken.name))

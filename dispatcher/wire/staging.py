@@ -19,6 +19,9 @@ import msgspec
 from dispatcher.model import RecordBlock, RecordMetas
 from dispatcher.wire.canonical import Record
 
+Text = bytes | memoryview
+"""What a gateway posted; its memory is somebody else's once it is parsed."""
+
 
 class Taken(msgspec.Struct, frozen=True):
     """What a staging took of a text."""
@@ -45,7 +48,7 @@ class Staging(Protocol):
         """How many there are."""
         ...
 
-    def take_message(self, text: bytes, records_max: int, *, may_be_named: bool) -> Taken:
+    def take_message(self, text: Text, records_max: int, *, may_be_named: bool) -> Taken:
         """Take a text that is one message, or nothing of it.
 
         ``records_max`` is how many records there may be in all.  With ``may_be_named`` the
@@ -53,7 +56,7 @@ class Staging(Protocol):
         """
         ...
 
-    def take_lines(self, text: bytes, start: int, end: int, records_max: int, lines_max: int) -> Taken:
+    def take_lines(self, text: Text, start: int, end: int, records_max: int, lines_max: int) -> Taken:
         """Take messages in lines, up to the first odd one.  ``start`` and ``end`` are ends of lines."""
         ...
 
@@ -82,11 +85,11 @@ class StrictStaging:
         """How many there are."""
         return len(self._meta)
 
-    def take_message(self, text: bytes, records_max: int, *, may_be_named: bool) -> Taken:
+    def take_message(self, text: Text, records_max: int, *, may_be_named: bool) -> Taken:
         """Take nothing."""
         return Taken(0)
 
-    def take_lines(self, text: bytes, start: int, end: int, records_max: int, lines_max: int) -> Taken:
+    def take_lines(self, text: Text, start: int, end: int, records_max: int, lines_max: int) -> Taken:
         """Take nothing."""
         return Taken(start)
 
