@@ -97,6 +97,8 @@ VERIFICATION_TIMEOUT_S = 10.0
 VERIFICATIONS_PER_MINUTE_MAX = 10  # per application
 RETRY_AFTER_S_MAX = 120.0
 GAPS_PER_CHANNEL_MAX = 64  # kept apart until they are confirmed; over it the closest of one reason are joined
+SUPERSEDED_AHEAD_SHARE = 64  # of a full queue that keeps the latest, made free ahead (nd_supersede.h)
+SUPERSEDED_AHEAD_BYTES_MAX = 1 * MIB  # by one append in all its channels: a millisecond; as in the core
 GAP_BYTES_MAX = 200  # of one gap in a message: five numbers and their names
 
 # --- memory of all queues -------------------------------------------------------------

@@ -120,7 +120,7 @@ class Overflow(StrEnum):
 
     DROP_OLDEST = "drop-oldest"
     REJECT = "reject"
-    KEEP_LATEST = "keep-latest"  # of each device's resource the newest notification; then as drop-oldest
+    KEEP_LATEST = "keep-latest"  # first what newer values of the same resource followed, then as drop-oldest
 
 
 class RefusedEvents(StrEnum):

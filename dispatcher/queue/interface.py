@@ -35,8 +35,6 @@ from dispatcher.model import Kind, Overflow, Position, RecordBlock, RecordMetas
 from dispatcher.model import SliceLimits as SliceLimits
 from dispatcher.model import Ticket as Ticket
 
-SWEEP_BYTES = 8  # native/src/nd_supersede.h says why
-
 
 class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a channel's queue is made with."""
@@ -238,12 +236,13 @@ class ChannelQueue(Protocol):
         is in flight, never out of it; when a channel has nothing left to drop, the new
         record itself is the loss.
 
-        Policy ``keep-latest`` first looks through the notifications that are not in
-        flight, new ones included: of each device's resource the newest stays, the others
-        are superseded and leave holes.  Only then, and only if there still is no room,
-        the oldest are dropped.  Looking through so many stored bytes must have been paid
-        for: each byte that comes in pays for ``SWEEP_BYTES`` others, saved up to twice
-        the queue, which a new channel has; until then the oldest are dropped at once.
+        With policy ``keep-latest`` a notification is old once a newer one of the same
+        device and resource came.  A full queue first lets old ones go that are not in
+        flight, those of the request among them: they are superseded, from the oldest on,
+        until there is room, and leave holes.  Only if that is not enough the oldest of all
+        are dropped; if it is, the next old ones of the queue go ahead of what comes later, up
+        to ``limits.SUPERSEDED_AHEAD_SHARE`` and, in all channels of the request in the order
+        of its routes, ``SUPERSEDED_AHEAD_BYTES_MAX``.
 
         ``received_unix_ms`` must not fall; a smaller value is replaced by the last.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
+from dispatcher import limits
 from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.core.idempotency import IdempotencyTable
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
@@ -93,7 +94,10 @@ class MemoryQueue:
         parsed = parse(records, self._received_unix_ms)
         while True:
             copies = {route.channel: self._channel(route.channel).copy() for route in routes}
-            outcomes = [copies[route.channel].append(_picked(route, parsed)) for route in routes]
+            ahead_bytes_max, outcomes = limits.SUPERSEDED_AHEAD_BYTES_MAX, []
+            for route in routes:
+                outcomes.append(copies[route.channel].append(_picked(route, parsed), ahead_bytes_max))
+                ahead_bytes_max -= min(ahead_bytes_max, outcomes[-1].ahead_bytes)
             if sum(c.record_bytes for c in (self._channels | copies).values()) <= self._memory_bytes_max:
                 break
             self._relieve()
@@ -103,7 +107,7 @@ class MemoryQueue:
             number = route.channel
             self._channels[number].records = copies[number].records
             self._channels[number].last_seq = copies[number].last_seq
-            self._channels[number].sweep_credit = copies[number].sweep_credit
+            self._channels[number].old = copies[number].old
             self._ledger.queued(len(outcome.queued), sum(record.stored_bytes for record in outcome.queued))
             queued += len(outcome.queued)
             rejected += len(outcome.refused)

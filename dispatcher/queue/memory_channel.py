@@ -6,9 +6,10 @@ import json
 
 import msgspec
 
+from dispatcher import limits
 from dispatcher.core.gap_list import GapList
 from dispatcher.model import Kind, Overflow
-from dispatcher.queue.interface import SWEEP_BYTES, QueueOptions, Records
+from dispatcher.queue.interface import QueueOptions, Records
 
 _HEADER_BYTES = 32
 
@@ -43,10 +44,11 @@ class Outcome(msgspec.Struct):
     superseded: list[MemoryRecord] = []
     dropped: list[MemoryRecord] = []
     refused: list[MemoryRecord] = []
+    ahead_bytes: int = 0  # superseded besides
 
 
 class MemoryChannel:
-    """A queue as a list.  Every rule is applied to one record at a time, but for superseding."""
+    """A queue as a list.  Every rule is applied to one record at a time; what is old, to a request's."""
 
     def __init__(self, number: int, options: QueueOptions) -> None:
         self.number = number
@@ -55,7 +57,7 @@ class MemoryChannel:
         self.last_seq = 0
         self.in_flight_seq = 0
         self.gaps = GapList() if options.keeps_gaps else None
-        self.sweep_credit = 2 * options.queue_bytes  # that may be looked through for superseded records
+        self.old: set[int] = set()  # seqs of notifications behind which a newer one of the resource came
         self.is_open = True
 
     def copy(self) -> MemoryChannel:
@@ -63,7 +65,7 @@ class MemoryChannel:
         other.records = list(self.records)
         other.last_seq = self.last_seq
         other.in_flight_seq = self.in_flight_seq
-        other.sweep_credit = self.sweep_credit
+        other.old = set(self.old)
         return other
 
     @property
@@ -84,10 +86,10 @@ class MemoryChannel:
             dropped.append(self.records.pop(at))
         return dropped
 
-    def append(self, new: list[MemoryRecord]) -> Outcome:
-        """Store what one request brings."""
+    def append(self, new: list[MemoryRecord], ahead_bytes_max: int = 0) -> Outcome:
+        """Store what one request brings; so much may be superseded ahead of those that come next."""
         outcome = Outcome()
-        going = self._superseded_by(new)
+        going, outcome.ahead_bytes = self._superseded_by(new, ahead_bytes_max)
         outcome.superseded += [record for record in self.records if record.seq in going]
         self.records = [record for record in self.records if record.seq not in going]
         for record in new:
@@ -112,25 +114,38 @@ class MemoryChannel:
         outcome.dropped += self.drop_oldest(excess)
         self.records.append(record)
 
-    def _superseded_by(self, new: list[MemoryRecord]) -> set[int]:
-        """The seqs of notifications whose place newer ones take when these come in."""
+    def _superseded_by(self, new: list[MemoryRecord], ahead_bytes_max: int) -> tuple[set[int], int]:
+        """The seqs of notifications that give way when these come in, and how much of it is ahead."""
         if self.options.overflow is not Overflow.KEEP_LATEST:
-            return set()
+            return set(), 0
         room = self.options.queue_bytes - self.held_bytes
         given = [msgspec.structs.replace(r, seq=seq) for seq, r in enumerate(new, self.last_seq + 1)]
         fitting = [record for record in given if record.stored_bytes <= room]
-        coming_bytes = sum(record.stored_bytes for record in fitting)
-        waiting_bytes = self.record_bytes - self.held_bytes
-        credit = self.sweep_credit + SWEEP_BYTES * coming_bytes
-        self.sweep_credit = min(credit, 2 * self.options.queue_bytes)
-        is_full = self.record_bytes + coming_bytes > self.options.queue_bytes
-        if not is_full or self.sweep_credit < waiting_bytes:
-            return set()
-        self.sweep_credit -= waiting_bytes
-        waiting = [record for record in self.records if record.seq > self.in_flight_seq]
-        notifications = [record for record in waiting + fitting if record.resource is not None]
-        newest = {record.resource: record.seq for record in notifications}
-        return {record.seq for record in notifications} - set(newest.values())
+        newest: dict[tuple[str, str], int] = {}
+        for record in self.records + fitting:
+            if record.resource in newest:
+                self.old.add(newest[record.resource])
+            if record.resource is not None:
+                newest[record.resource] = record.seq
+        excess = self.record_bytes + sum(r.stored_bytes for r in fitting) - self.options.queue_bytes
+        if excess <= 0:
+            return set(), 0
+        ahead_max = min(ahead_bytes_max, self.options.queue_bytes // limits.SUPERSEDED_AHEAD_SHARE)
+        going: set[int] = set()
+        ahead_bytes = 0
+        for record in self.records + fitting:
+            is_new = record.seq > self.last_seq
+            if record.seq <= self.in_flight_seq or record.seq not in self.old:
+                continue
+            if excess > 0:
+                excess -= record.stored_bytes
+                ahead_bytes = 0 if is_new else max(0, -excess)
+            elif is_new or ahead_bytes + record.stored_bytes > ahead_max:
+                break
+            else:
+                ahead_bytes += record.stored_bytes
+            going.add(record.seq)
+        return going, ahead_bytes
 
     def _numbered(self, record: MemoryRecord) -> MemoryRecord:
         self.last_seq += 1

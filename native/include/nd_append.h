@@ -58,10 +58,9 @@ typedef struct {
  * are not in flight.  A new record that would not fit even then takes a seq and is
  * dropped itself, leaving the others alone.  Policy reject refuses it instead.
  *
- * With policy keep-latest, of the notifications not in flight, new ones included, all
- * are first superseded but the newest of each ep and path, if that is paid for
- * (nd_supersede.h); then the oldest are dropped if there still is no room.  New records
- * that would not fit at all have no part in that.
+ * With policy keep-latest notifications that are not in flight, and behind which newer ones
+ * of the same ep and path came, go first, from the oldest on; then the oldest of all if there
+ * still is no room (nd_supersede.h).  New records that would not fit at all have no part in that.
  *
  * Entries, where a route has room for them, say for each seq that was given which
  * record it went to, or ND_LOST.

@@ -29,7 +29,7 @@ typedef struct nd_cleaner nd_cleaner;
 typedef struct {
     uint64_t       channel;
     uint64_t       incarnation;
-    const nd_ring *ring;
+    nd_ring *ring;
 } nd_live_channel;
 
 /* An account of which answers are kept: those given at a moment or later. */

@@ -114,7 +114,7 @@ void nd_batch_rewind(nd_batch *batch);
  *           (batch->next_seq is damaged): what was written before is then half a
  *           message, and the batch is of no use.
  */
-nd_status nd_batch_write(const nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
+nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
 /* cffi: end */
 

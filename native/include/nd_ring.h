@@ -9,13 +9,13 @@
  * keep-latest also from anywhere behind that.  They lie side by side in chunks of the
  * pool, and each keeps its offset in its chunk, unless others were superseded
  * (nd_supersede.h).  The ring itself keeps only *runs*: stretches of one chunk that hold
- * nothing but records, with seqs that rise, so there are no dead records to step over, and
+ * nothing but records, with seqs that rise, so that nobody steps over dead ones, and
  * a record's offset can be remembered across calls and checked when it is used again.
  *
  * A chunk may be *cold*: its bytes lie in the scratch file, and no function here looks at
  * them (nd_residency.h).  What needs them returns ND_COLD; what removes records gives a
  * cold chunk up as a whole, or keeps the place of what is gone until it is back.  Of rings
- * that keep the latest, what is in a cold chunk is known, and records leave it one by one.
+ * that keep the latest every record is known, and leaves by itself.
  *
  * The bytes of a record are described in dispatcher/docs/FORMAT.md.
  *
@@ -179,7 +179,7 @@ void nd_ring_stats(const nd_ring *ring, nd_ring_stats_t *out);
  *   Cost    O(records).
  *   Returns ND_OK or ND_ERR_CORRUPT.
  */
-nd_status nd_ring_check(const nd_ring *ring);
+nd_status nd_ring_check(nd_ring *ring);
 
 /* cffi: end */
 
@@ -250,7 +250,7 @@ typedef struct {
  *   Cost    O(log chunks); without a good hint also the records of one chunk.
  *   Returns ND_OK, ND_EMPTY (no record has this seq or a later one), ND_COLD, ND_ERR_CORRUPT.
  */
-nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out);
+nd_status nd_ring_span(nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out);
 
 /* cffi: end */
 

@@ -41,7 +41,6 @@ typedef struct {
     uint64_t drop_bytes;        /* of old records */
     uint64_t stored_count, stored_bytes;
     nd_superseded superseded;
-    uint64_t sweep_credit;      /* of the ring, afterwards */
     uint32_t runs_count;        /* as they were, for undoing */
     run      tail;
 } layout;
@@ -55,6 +54,12 @@ struct nd_append {
 };
 
 typedef enum { STORED, LOST, SUPERSEDED, REFUSED } fate;
+
+/* What superseding may still do, in all rings of an append together. */
+typedef struct {
+    uint64_t holes;
+    uint64_t ahead_bytes;
+} allowance;
 
 static uint64_t route_records(const nd_route *route, const request *r)
 {
@@ -75,51 +80,50 @@ static fate fate_of(const layout *l, nd_overflow overflow, uint64_t place, uint6
     return place >= l->keep_from && bytes <= l->room ? STORED : LOST;
 }
 
-/* Mark what newer records supersede in a ring that has no room for all, once that is paid
- * for.  False: no memory. */
-static int supersede(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
+/* Mark what newer records make old in a ring that keeps the latest, and when it has no room
+ * for all, choose what of it gives way.  False: no memory. */
+static int supersede(layout *l, const nd_route *route, const request *r, allowance *left)
 {
-    const nd_ring *ring = route->ring;
+    nd_ring *ring = route->ring;
     const uint64_t records = route_records(route, r);
-    uint64_t coming = 0;
+    if (!nd_supersede_begin(&l->superseded, ring, records)) return 0;
+    uint64_t coming = 0, block_at = 0;
     for (uint64_t place = 0; place < records; place++) {
-        const uint64_t bytes = meta_stored_bytes(r->meta[route_record(route, place)]);
-        if (bytes <= l->room) coming += bytes;
-    }
-    const uint64_t waiting_bytes = ring->bytes - ring->held_bytes;
-    l->sweep_credit = nd_sweep_credit(ring, ring->sweep_credit + coming * ND_SWEEP_BYTES);
-    if (ring->bytes + coming <= ring->queue_bytes || l->sweep_credit < waiting_bytes) return 1;
-
-    l->sweep_credit -= waiting_bytes;
-    nd_marking marking;
-    int has_memory = nd_marking_begin(&marking, ring, records, &l->superseded);
-    uint64_t block_at = 0;
-    for (uint64_t place = 0; place < records && has_memory; place++) {
         const uint64_t record = route_record(route, place), meta = r->meta[record];
         const uint64_t body_at = r->offsets != NULL ? r->offsets[record] : block_at;
-        block_at = body_at + nd_meta_body_bytes(meta);
-        has_memory = nd_marking_add(&marking, meta_stored_bytes(meta) <= l->room ? r->block + body_at : NULL, meta);
+        const uint32_t body_bytes = nd_meta_body_bytes(meta), bytes = nd_record_stored_bytes(body_bytes);
+        block_at = body_at + body_bytes;
+        if (bytes > l->room) continue;                          /* it will not be stored, and has no part in this */
+        coming += bytes;
+        nd_newcomer *one = &l->superseded.newcomers[place];
+        one->bytes = bytes;
+        one->hash = nd_resource_hash(ring, nd_meta_kind(meta), r->block + body_at, body_bytes, nd_meta_ep_bytes(meta));
     }
-    has_memory = nd_marking_end(&marking, *holes_left) && has_memory;
-    *holes_left -= l->superseded.holes;
-    return has_memory;
+    nd_supersede_mark(&l->superseded, ring);
+    if (ring->overflow != ND_OVERFLOW_KEEP_LATEST || ring->bytes + coming <= ring->queue_bytes) return 1;
+    const uint64_t excess = ring->bytes + coming - ring->queue_bytes, share = ring->queue_bytes / ND_AHEAD_SHARE;
+    nd_supersede_choose(&l->superseded, ring, excess, share < left->ahead_bytes ? share : left->ahead_bytes, left->holes);
+    const uint64_t ahead = l->superseded.bytes > excess ? l->superseded.bytes - excess : 0;
+    left->ahead_bytes -= ahead < left->ahead_bytes ? ahead : left->ahead_bytes;
+    left->holes -= l->superseded.holes;
+    return 1;
 }
 
 /* Decide which new records stay: with drop-oldest the newest that fit, as if each had
  * been appended and had dropped what was oldest then.  False: no memory. */
-static int decide(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
+static int decide(layout *l, const nd_route *route, const request *r, allowance *left)
 {
     const nd_ring *ring = route->ring;
-    *l = (layout){.sweep_credit = ring->sweep_credit};
+    *l = (layout){0};
     if (ring->overflow == ND_OVERFLOW_REJECT) {
         l->room = ring->queue_bytes - ring->bytes;
         return 1;
     }
     l->room = ring->queue_bytes - ring->held_bytes;
-    if (ring->overflow == ND_OVERFLOW_KEEP_LATEST && !supersede(l, route, r, holes_left)) return 0;
+    if (ring->keeps_latest && !supersede(l, route, r, left)) return 0;
     const uint64_t droppable = ring->bytes - ring->held_bytes - l->superseded.bytes;
     uint64_t bytes = 0;
-    if (route->indices == NULL && l->superseded.gone == NULL && r->stored_bytes <= l->room) {
+    if (route->indices == NULL && l->superseded.chosen_new == 0 && r->stored_bytes <= l->room) {
         bytes = r->stored_bytes;
     } else {
         for (uint64_t place = route_records(route, r); place > 0; place--) {
@@ -151,7 +155,9 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
                           uint64_t received_unix_ms)
 {
     run *tail = ring->count > 0 ? run_at(ring, ring->count - 1) : NULL;
-    if (tail != NULL && run_is_open(tail) && tail->chunk_bytes - tail->end >= bytes) {
+    const int is_near = tail != NULL && (tail->known == NULL || seq - tail->known->base_seq < ND_KNOWN_SEQS);
+    if (is_near && run_is_open(tail) && tail->chunk_bytes - tail->end >= bytes) {
+        if (ring->keeps_latest && !nd_run_know_more(ring, tail, tail->count + 1, seq)) return 0;
         tail->end += bytes;
         tail->count += 1;
         tail->last_seq = seq;
@@ -165,16 +171,20 @@ static int lay_out_record(nd_ring *ring, uint64_t seq, uint32_t bytes, uint64_t 
     };
     next.chunk = nd_run_take(ring, bytes, chunk_bytes_wanted(bytes_coming), &next.chunk_bytes);
     if (next.chunk == NULL) return 0;
+    if (ring->keeps_latest && !nd_run_know_more(ring, &next, 1, seq)) {
+        nd_run_give(ring, &next);
+        return 0;
+    }
     ring->runs[ring->head + ring->count] = next;
     ring->count++;
     return 1;
 }
 
 /* First pass over a ring: room for every record that will stay.  False: no memory. */
-static int lay_out(layout *l, const nd_route *route, const request *r, uint64_t *holes_left)
+static int lay_out(layout *l, const nd_route *route, const request *r, allowance *left)
 {
     nd_ring *ring = route->ring;
-    const int is_decided = decide(l, route, r, holes_left);
+    const int is_decided = decide(l, route, r, left);
     l->runs_count = ring->count;
     if (ring->count > 0) l->tail = *run_at(ring, ring->count - 1);
     if (!is_decided) return 0;
@@ -197,13 +207,19 @@ static int lay_out(layout *l, const nd_route *route, const request *r, uint64_t 
 
 static void undo_layout(layout *l, nd_ring *ring)
 {
-    nd_superseded_free(&l->superseded, ring->pool);
     for (uint32_t i = ring->count; i-- > l->runs_count;) {
-        const run *item = run_at(ring, i);
+        run *item = run_at(ring, i);
+        nd_run_forget(ring, item);
         if (i == 0 || !runs_share(run_at(ring, i - 1), item)) nd_run_give(ring, item);
         ring->count--;
     }
-    if (ring->count > 0) *run_at(ring, ring->count - 1) = l->tail;
+    if (ring->count > 0) {
+        run *tail = run_at(ring, ring->count - 1);
+        l->tail.known = tail->known;                            /* with more room, maybe */
+        *tail = l->tail;
+    }
+    nd_supersede_undo(&l->superseded, ring);
+    nd_superseded_free(&l->superseded, ring->pool);
     nd_runs_trim(ring);
 }
 
@@ -260,6 +276,20 @@ static nd_removed joined(nd_removed earlier, nd_removed later)
     };
 }
 
+/* A record was stored as the next one of a run whose records are known. */
+static void know_record(run *item, uint32_t index, const nd_newcomer *one, uint64_t seq, uint32_t offset)
+{
+    item->known->old += one->is_old;
+    known_record *record = known_at(item, index);
+    *record = (known_record){
+        .hash = one->hash,
+        .seq = (seq - item->known->base_seq) & (ND_KNOWN_SEQS - 1),
+        .at = (offset / 8) & 0x3ffff,
+        .bytes = (one->bytes / 8) & 0x7ffff,
+        .is_old = one->is_old & 1u,
+    };
+}
+
 /* Second pass over a ring: fill the room.  Cannot fail. */
 static void fill(const layout *l, nd_route *route, const request *r)
 {
@@ -267,6 +297,7 @@ static void fill(const layout *l, nd_route *route, const request *r)
     unsealed open = {.crc = nd_pool_crc(ring->pool)};
     uint32_t index = l->runs_count > 0 ? l->runs_count - 1 : 0;
     uint32_t offset = l->runs_count > 0 ? l->tail.end : 0;
+    uint32_t count = l->runs_count > 0 ? l->tail.count : 0;     /* of the run's records */
     uint64_t seq = ring->last_seq, stored_bytes = 0, block_at = 0;
 
     const uint64_t records = route_records(route, r);
@@ -297,7 +328,10 @@ static void fill(const layout *l, nd_route *route, const request *r)
         if (run_at(ring, index)->last_seq < seq) {
             index++;
             offset = run_at(ring, index)->begin;
+            count = 0;
         }
+        if (ring->keeps_latest) know_record(run_at(ring, index), count, &l->superseded.newcomers[place], seq, offset);
+        count++;
         write_record(run_at(ring, index)->chunk + offset, meta, r->block + body_at, seq,
                      r->received_unix_ms, &open);
         offset += bytes;
@@ -320,7 +354,6 @@ static void give_way(const layout *l, nd_route *route)
     nd_removed swept;
     nd_supersede_sweep(ring, &l->superseded, route->holes, &swept);
     route->superseded = joined(swept, route->superseded);
-    ring->sweep_credit = l->sweep_credit;
     if (l->drop_bytes > 0) {
         nd_removed old;
         nd_ring_drop_reserved(ring, l->drop_bytes, &old);
@@ -363,7 +396,8 @@ static nd_status lay_out_all(nd_append *append, uint64_t holes_max)
 {
     nd_route *routes = append->routes;
     nd_status status = ND_OK;
-    uint64_t begun = 0, holes_left = holes_max;
+    allowance left = {.holes = holes_max, .ahead_bytes = ND_AHEAD_BYTES_MAX};
+    uint64_t begun = 0;
     while (begun < append->routes_count && status == ND_OK) {   /* a route each turn */
         nd_ring *ring = routes[begun].ring;
         if (ring->is_appending) {
@@ -371,7 +405,7 @@ static nd_status lay_out_all(nd_append *append, uint64_t holes_max)
             break;
         }
         ring->is_appending = 1;
-        if (!lay_out(&append->layouts[begun], &routes[begun], &append->request, &holes_left)) status = ND_ERR_FULL;
+        if (!lay_out(&append->layouts[begun], &routes[begun], &append->request, &left)) status = ND_ERR_FULL;
         begun++;
     }
     for (uint64_t i = 0; i < begun; i++) {
@@ -417,6 +451,7 @@ nd_status nd_append_begin(nd_pool *pool, nd_route *routes, uint64_t routes_count
 
 void nd_append_commit(nd_append *append)
 {
+    uint32_t joins_left = ND_JOINS_MAX;
     for (uint64_t i = 0; i < append->routes_count; i++) {
         nd_route *route = &append->routes[i];
         layout *l = &append->layouts[i];
@@ -426,6 +461,7 @@ void nd_append_commit(nd_append *append)
         route->lost_count = route->dropped_upto_seq = 0;
         fill(l, route, &append->request);
         give_way(l, route);
+        if (route->ring->keeps_latest) nd_runs_join(route->ring, &joins_left);
         nd_superseded_free(&l->superseded, append->pool);
         nd_tenant_changed(route->ring);
         route->last_seq = route->ring->last_seq;

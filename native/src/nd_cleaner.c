@@ -329,7 +329,7 @@ nd_status nd_cleaner_copy(nd_cleaner *cleaner, nd_journal *journal, const nd_liv
                           uint64_t *seq, uint64_t upto_seq, uint64_t step_bytes)
 {
     if (cleaner == NULL || journal == NULL || channel == NULL || seq == NULL) return ND_ERR_ARGUMENT;
-    const nd_ring *ring = channel->ring;
+    nd_ring *ring = channel->ring;
     draft *d = begin_draft(cleaner, channel->channel, channel->incarnation, step_bytes);
     uint64_t at = *seq;
     nd_status status = ND_OK;

@@ -16,10 +16,29 @@ static void skip_to(const nd_ring *ring, nd_cut *at, const run *item, const nd_p
     at->before_seq = place->seq - 1;
 }
 
+/* Where records are known, none has to be walked over. */
+static void known_cut(const run *item, uint64_t seq, nd_cut *at)
+{
+    const uint32_t before = nd_run_known_before(item, seq);
+    if (before == 0) return;
+    const uint32_t bytes = (uint32_t)nd_run_known_bytes(item, before);
+    at->rest.bytes += bytes;
+    at->rest.bytes_count -= bytes;
+    at->rest.offset += bytes;
+    at->rest.records -= before;
+    if (before < item->count) at->rest.first_seq = known_seq(item, known_at(item, before));
+    at->before_seq = known_seq(item, known_at(item, before - 1));
+    at->before_unix_ms = nd_run_known_unix_ms(item, known_at(item, before - 1));
+}
+
 int nd_cut_at(const nd_ring *ring, const run *item, uint64_t seq, const nd_place *hint, nd_cut *out)
 {
     if (run_is_cold(item)) return 0;
     *out = nd_cut_of(item);
+    if (item->known != NULL) {
+        known_cut(item, seq, out);
+        return 1;
+    }
     if (hint != NULL && hint->seq <= seq) skip_to(ring, out, item, hint);
     while (out->rest.records > 0 && out->rest.first_seq < seq) {        /* at most the run's records */
         const nd_record *record = nd_span_next(&out->rest);

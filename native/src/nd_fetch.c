@@ -193,7 +193,8 @@ static int put(nd_ring *ring, const returning *item, uint64_t *gone_bytes)
         back->chunk = item->chunk;
         back->chunk_bytes = item->chunk_bytes;
         ring->tenant.runs_cold--;
-        has_moved |= nd_run_close_up(ring, back);
+        has_moved |= nd_run_close_gaps(ring, back);
+        nd_run_is_back(ring, back);
         if (back->gone > 0) *gone_bytes += step_over_gone(back);
     }
     ring->tenant.chunks++;

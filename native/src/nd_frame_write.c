@@ -203,7 +203,7 @@ static nd_status put_span(writer *w, nd_batch *batch, nd_span *span, uint8_t **a
 }
 
 /* Write records of the kind at hand until all are written, one has no room, or one is cold. */
-static nd_status put_records(writer *w, const nd_ring *ring, nd_batch *batch, uint8_t **at,
+static nd_status put_records(writer *w, nd_ring *ring, nd_batch *batch, uint8_t **at,
                              const uint8_t *end, uint64_t *needed)
 {
     *needed = 0;
@@ -218,7 +218,7 @@ static nd_status put_records(writer *w, const nd_ring *ring, nd_batch *batch, ui
     return ND_OK;
 }
 
-nd_status nd_batch_write(const nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
 {
     if (ring == NULL || batch == NULL || (buffer == NULL && capacity > 0)) return ND_ERR_ARGUMENT;
     batch->bytes_written = 0;

@@ -76,6 +76,16 @@ void nd_tenant_leave(nd_ring *ring)
     }
 }
 
+int nd_ring_is_leaving(const nd_ring *ring)
+{
+    const nd_residency *residency = nd_pool_residency(ring->pool);
+    if (residency == NULL || !residency->is_moving) return 0;
+    for (uint32_t i = 0; i < residency->leaving_count; i++) {   /* at most ND_OUT_CHUNKS_MAX */
+        if (residency->leaving[i].ring == ring) return 1;
+    }
+    return 0;
+}
+
 int nd_ring_is_warm(nd_ring *ring, uint64_t seq)
 {
     const uint32_t index = nd_run_reaching(ring, seq);
@@ -121,7 +131,7 @@ int nd_chunk_leave(nd_ring *ring, uint32_t first, uint32_t last)
     int can_leave = 1;
     for (uint32_t i = first; i <= last && can_leave; i++) can_leave = nd_run_know(ring, run_at(ring, i));
     if (!can_leave) {
-        for (uint32_t i = first; i <= last; i++) nd_run_forget(ring, run_at(ring, i));
+        for (uint32_t i = first; i <= last; i++) nd_run_is_back(ring, run_at(ring, i));
         return 0;
     }
     nd_pool_give(ring->pool, run_at(ring, first)->chunk);

@@ -59,9 +59,8 @@ int nd_chunk_leave(nd_ring *ring, uint32_t first, uint32_t last);
  * False: no memory, or the run is damaged, or its seqs are too far apart for it. */
 int nd_run_know(nd_ring *ring, run *item);
 
-/* A run is back: close up where known records went, and know no more.  Whether others moved
- * in the chunk, whose slot then is of no use. */
-int nd_run_close_up(nd_ring *ring, run *item);
+/* A run is in memory again, or stays there: what is known of it counts no more. */
+void nd_run_is_back(nd_ring *ring, run *item);
 
 /* A ring is being closed: no fetch and no step may meet it again. */
 void nd_fetches_forget(nd_residency *residency, const nd_ring *ring);

@@ -13,6 +13,7 @@
 
 #include "nd_assert.h"
 #include "nd_cut.h"
+#include "nd_latest.h"
 #include "nd_ring_inside.h"
 
 #define RUNS_MIN        4u
@@ -87,7 +88,8 @@ uint32_t nd_run_reaching(const nd_ring *ring, uint64_t seq)
 
 nd_span nd_run_span(const run *item)
 {
-    ND_ASSERT(!run_is_cold(item));                              /* nothing looks at what is not here */
+    ND_ASSERT(!run_is_cold(item));                              /* nothing looks at what is not here, */
+    ND_ASSERT(item->known == NULL || item->gone_bytes == 0);    /* nor at gaps */
     return (nd_span){
         .bytes = item->chunk + item->begin,
         .bytes_count = item->end - item->begin,
@@ -98,11 +100,12 @@ nd_span nd_run_span(const run *item)
     };
 }
 
-nd_status nd_ring_span(const nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out)
+nd_status nd_ring_span(nd_ring *ring, uint64_t seq, const nd_place *hint, nd_span *out)
 {
     const uint32_t index = nd_run_reaching(ring, seq);
     if (index == ring->count) return ND_EMPTY;
     if (run_is_cold(run_at(ring, index))) return ND_COLD;
+    nd_run_settle_down(ring, index);
     nd_cut at;
     const int is_found = nd_cut_at(ring, run_at(ring, index), seq, hint, &at);
     *out = at.rest;
@@ -115,7 +118,7 @@ static uint64_t count_in(const nd_ring *ring, const run *item, uint64_t first_se
 {
     if (run_is_dense(item)) return last_seq - first_seq + 1;
     if (first_seq == item->first_seq && last_seq == item->last_seq) return item->count;
-    if (run_is_cold(item)) return nd_run_known_before(item, last_seq + 1) - nd_run_known_before(item, first_seq);
+    if (item->known != NULL) return nd_run_known_before(item, last_seq + 1) - nd_run_known_before(item, first_seq);
     nd_cut from, to;
     if (!nd_cut_at(ring, item, first_seq, NULL, &from) || !nd_cut_at(ring, item, last_seq + 1, NULL, &to)) return 0;
     return from.rest.records - to.rest.records;
@@ -140,7 +143,7 @@ uint64_t nd_ring_next_seq(const nd_ring *ring, uint64_t seq)
     if (index == ring->count) return 0;
     const run *item = run_at(ring, index);
     if (seq <= item->first_seq) return item->first_seq;
-    if (item->known != NULL) return item->first_seq + item->known[nd_run_known_before(item, seq)].seq;
+    if (item->known != NULL) return known_seq(item, known_at(item, nd_run_known_before(item, seq)));
     nd_cut at;
     return run_is_dense(item) || !nd_cut_at(ring, item, seq, NULL, &at) ? seq : at.rest.first_seq;
 }
@@ -152,7 +155,7 @@ int nd_ring_has(const nd_ring *ring, uint64_t seq, nd_span *near)
         if (index == ring->count || run_at(ring, index)->first_seq > seq) return 0;
         const run *item = run_at(ring, index);
         if (run_is_dense(item)) return 1;
-        if (run_is_cold(item)) return nd_run_known_before(item, seq + 1) > nd_run_known_before(item, seq);
+        if (item->known != NULL) return nd_run_known_before(item, seq + 1) > nd_run_known_before(item, seq);
         *near = nd_run_span(item);
     }
     while (near->records > 0 && near->first_seq < seq) {        /* at most the run's records */
@@ -176,7 +179,6 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
     ring->epoch = epoch;
     ring->shown_seq = UINT64_MAX;
     ring->queue_bytes = queue_bytes;
-    ring->sweep_credit = nd_sweep_credit(ring, UINT64_MAX);
     (void)nd_ring_set_overflow(ring, overflow);
     *out = ring;
     return ND_OK;
@@ -186,7 +188,10 @@ nd_overflow nd_ring_set_overflow(nd_ring *ring, nd_overflow overflow)
 {
     const nd_overflow before = (nd_overflow)ring->overflow;
     ring->overflow = (uint8_t)overflow;
-    if (overflow == ND_OVERFLOW_KEEP_LATEST) ring->keeps_latest = 1;
+    if (overflow == ND_OVERFLOW_KEEP_LATEST && !ring->keeps_latest) {
+        ND_ASSERT(ring->count == 0);                            /* its records are known from the first on */
+        ring->keeps_latest = 1;
+    }
     return before;
 }
 
@@ -197,6 +202,7 @@ void nd_ring_close(nd_ring *ring)
     nd_tenant_leave(ring);
     if (ring->runs != NULL) nd_pool_release(ring->pool, ring->runs, ring->capacity * sizeof *ring->runs);
     nd_epochs_free(ring);
+    nd_latest_free(ring);
     nd_pool_release(ring->pool, ring, sizeof *ring);
 }
 
@@ -219,14 +225,6 @@ nd_place nd_ring_slice_end(const nd_ring *ring) { return ring->slice_end; }
 
 /* --- in flight ------------------------------------------------------------------- */
 
-/* Stored bytes of known records [from, to) of a cold run. */
-static uint64_t known_bytes(const run *item, uint32_t from, uint32_t to)
-{
-    uint64_t bytes = 0;
-    for (uint32_t i = from; i < to; i++) bytes += item->known[i].bytes;
-    return bytes;
-}
-
 /* Stored bytes of the records before a place; of a run in which it cannot be found, all. */
 static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
 {
@@ -236,7 +234,7 @@ static uint64_t bytes_before(const nd_ring *ring, const nd_place *place)
     if (reaching == ring->count) return bytes;
     const run *item = run_at(ring, reaching);
     if (item->first_seq >= place->seq) return bytes;
-    if (item->known != NULL) return bytes + known_bytes(item, 0, nd_run_known_before(item, place->seq));
+    if (item->known != NULL) return bytes + nd_run_known_bytes(item, nd_run_known_before(item, place->seq));
     nd_cut at;
     return bytes + (nd_cut_at(ring, item, place->seq, place, &at) ? at.rest.offset - item->begin : run_bytes(item));
 }
@@ -290,13 +288,9 @@ static void run_cut_front(run *item, const nd_cut *at, nd_removed *removed)
     item->oldest_unix_ms = nd_received_at(at->rest);
 }
 
-/* Take the records up to a seq, which is not the last, out of a cold run; what they take stays. */
+/* Take the records up to a seq, which is not the last, out of a cold run without holes; what they take stays. */
 static void run_forget_front(run *item, uint64_t upto_seq, nd_removed *removed)
 {
-    if (item->known != NULL) {
-        nd_run_remove_known(item, 0, nd_run_known_before(item, upto_seq + 1), removed);
-        return;
-    }
     const uint32_t count = (uint32_t)(upto_seq + 1 - item->first_seq);
     removed_add(removed, (leaving){.count = count, .first_seq = item->first_seq, .last_seq = upto_seq});
     item->gone += count;
@@ -324,7 +318,9 @@ nd_status nd_ring_settle(nd_ring *ring, uint64_t upto_seq, nd_removed *out)
     if (keep < ring->count && run_at(ring, keep)->first_seq <= upto_seq) {
         run *item = run_at(ring, keep);
         nd_cut at;
-        if (nd_cut_at(ring, item, upto_seq + 1, &ring->slice_end, &at)) {
+        if (item->known != NULL) {
+            nd_run_remove_known(ring, item, 0, nd_run_known_before(item, upto_seq + 1), out);
+        } else if (nd_cut_at(ring, item, upto_seq + 1, &ring->slice_end, &at)) {
             run_cut_front(item, &at, out);
         } else if (run_is_cold(item)) {
             run_forget_front(item, upto_seq, out);
@@ -375,6 +371,7 @@ nd_status nd_ring_expire(nd_ring *ring, uint64_t before_unix_ms, uint64_t upto_s
             ring->tenant.expire_unix_ms = before_unix_ms;
             break;
         }
+        nd_run_settle_down(ring, i);
         nd_span span = nd_run_span(item);
         while (span.records > 0) {                              /* at most the run's records */
             const nd_record *record = nd_span_next(&span);
@@ -417,15 +414,18 @@ static void remove_inside(nd_ring *ring, uint32_t index, const nd_cut *at, uint6
     item->newest_unix_ms = at->before_unix_ms;
 }
 
-/* Take known records out of a cold run, from a place on until bytes_min are gone or none is left
+/* Take known records out of a run, from a place on until bytes_min are gone or none is left
  * behind it.  False: all of the run would go. */
-static int remove_known(run *item, uint32_t from, uint64_t bytes_min, nd_removed *out)
+static int remove_known(nd_ring *ring, run *item, uint32_t from, uint64_t bytes_min, nd_removed *out)
 {
     uint32_t to = from;
     uint64_t bytes = 0;
-    while (to < item->count && bytes < bytes_min) bytes += item->known[to++].bytes;
+    while (to < item->count && bytes < bytes_min) {
+        bytes += known_bytes(known_at(item, to));
+        to++;
+    }
     if (to - from == item->count) return 0;
-    nd_run_remove_known(item, from, to, out);
+    nd_run_remove_known(ring, item, from, to, out);
     return 1;
 }
 
@@ -438,8 +438,10 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     if (from < ring->count && run_at(ring, from)->first_seq < seq) {
         run *item = run_at(ring, from);
         nd_cut at;
-        if (run_is_cold(item)) {        /* all of it counts as in flight, unless its records are known */
-            if (item->known != NULL) (void)remove_known(item, nd_run_known_before(item, seq), bytes_min, out);
+        if (item->known != NULL) {
+            (void)remove_known(ring, item, nd_run_known_before(item, seq), bytes_min, out);
+            from++;
+        } else if (run_is_cold(item)) { /* all of it counts as in flight */
             from++;
         } else if (nd_cut_at(ring, run_at(ring, from), seq, NULL, &at)) {
             remove_inside(ring, from, &at, bytes_min, out);
@@ -452,8 +454,8 @@ void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     }
     while (to < ring->count && out->bytes < bytes_min) {        /* a run each turn */
         run *item = run_at(ring, to);
-        if (item->known != NULL && remove_known(item, 0, bytes_min - out->bytes, out)) break;
-        if (run_bytes(item) > bytes_min - out->bytes && !run_is_cold(item)) {
+        if (item->known != NULL && remove_known(ring, item, 0, bytes_min - out->bytes, out)) break;
+        if (run_bytes(item) > bytes_min - out->bytes && !run_is_cold(item) && item->known == NULL) {
             nd_cut at = nd_cut_of(item);
             nd_cut_move(&at, item, bytes_min - out->bytes);
             if (at.rest.records > 0) {
@@ -478,6 +480,30 @@ nd_status nd_ring_drop(nd_ring *ring, uint64_t bytes_min, nd_removed *out)
     return ND_OK;
 }
 
+static void isolated(nd_ring *ring, nd_removed *out)
+{
+    ring->records -= out->count;
+    ring->bytes -= out->bytes;
+    nd_ring_recount_held(ring);
+    out->first_unix_ms = out->last_unix_ms = 0;         /* what is damaged says nothing of itself */
+}
+
+/* Where records are known, the others of a run can be found without the damaged one. */
+static nd_status isolate_known(nd_ring *ring, uint32_t index, uint64_t seq, nd_removed *out)
+{
+    run *item = run_at(ring, index);
+    const uint32_t at = nd_run_known_before(item, seq);
+    if (known_seq(item, known_at(item, at)) != seq) return ND_EMPTY;
+    if (item->count > 1) {
+        nd_run_remove_known(ring, item, at, at + 1, out);
+    } else {
+        run_count_whole(item, out);
+        runs_remove(ring, index, index + 1);
+    }
+    isolated(ring, out);
+    return ND_OK;
+}
+
 nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
 {
     *out = (nd_removed){0};
@@ -487,6 +513,7 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
     if (!nd_runs_reserve(ring, 1)) return ND_ERR_FULL;
 
     run *item = run_at(ring, index);
+    if (item->known != NULL) return isolate_known(ring, index, seq, out);
     nd_cut at;
     const int is_found = nd_cut_at(ring, item, seq, NULL, &at);
     if (is_found && at.rest.first_seq != seq) return ND_EMPTY;
@@ -500,9 +527,6 @@ nd_status nd_ring_isolate(nd_ring *ring, uint64_t seq, nd_removed *out)
         run_count_whole(item, out);
         runs_remove(ring, index, index + 1);
     }
-    ring->records -= out->count;
-    ring->bytes -= out->bytes;
-    nd_ring_recount_held(ring);
-    out->first_unix_ms = out->last_unix_ms = 0;         /* what is damaged says nothing of itself */
+    isolated(ring, out);
     return ND_OK;
 }

@@ -14,9 +14,12 @@
  *
  * A chunk lies in memory, or in a slot of the scratch file, or in both: it was brought
  * back, and is written to no more, so that it need not be written out again.  While it
- * lies in the slot alone its runs are cold.  Of a cold run with holes, and of every one in
- * a ring that keeps the latest, it is known which records it has, so that each can be
- * found, superseded and dropped without being read; the chunk closes up when it is back.
+ * lies in the slot alone its runs are cold.
+ *
+ * Of a cold run with holes, and of every run in a ring that keeps the latest, it is known
+ * which records it has, so that each can be found, superseded and dropped without being
+ * read.  Those that went from among others leave their bytes in a *gap*, until the run is
+ * read in memory, or joined with its neighbour (nd_known_run.c).
  */
 #ifndef ND_RING_INSIDE_H
 #define ND_RING_INSIDE_H
@@ -27,22 +30,47 @@
 #include "nd_ring.h"
 #include "nd_slabs.h"
 
-/* A record of a cold run. */
+/* A record of a run whose records are known. */
 typedef struct {
     uint64_t hash;              /* of its ep and path (nd_supersede.h); 0: nothing supersedes it */
-    uint32_t seq;               /* less the run's first_seq */
-    uint32_t bytes;             /* as stored */
-} cold_record;
+    uint64_t seq       : 25;    /* less the list's base_seq */
+    uint64_t at        : 18;    /* its offset in the chunk, and */
+    uint64_t bytes     : 19;    /* its stored bytes, both in eights */
+    uint64_t is_old    : 1;     /* a newer one of its ep and path came */
+    uint64_t is_chosen : 1;     /* by the append that is going on, to be superseded */
+} known_record;
+
+#define ND_KNOWN_SEQS (1ull << 25)      /* a known run spans fewer */
+
+/* The records of a run that are known: records[head ..], as many as the run's count. */
+typedef struct {
+    uint64_t     base_seq;
+    uint32_t     head, capacity;
+    uint32_t     old;           /* how many are */
+    uint32_t     is_counted;    /* among what is known of cold records (ND_KNOWN_SHARE) */
+    known_record records[];
+} known_list;
+
+/* What a ring that keeps the latest has besides: of each ep and path the seq of its newest
+ * notification (nd_latest.h), and where runs may be worth joining (nd_known_run.c). */
+typedef struct {
+    uint64_t *entries, *before; /* before: from which they are moving */
+    uint32_t  size, used;       /* of entries */
+    uint32_t  before_size, moved;
+    uint32_t  is_sparse;        /* few of those before are of use */
+    uint64_t  thin_seq;         /* the first run that may have become thin; UINT64_MAX: none */
+    uint64_t  join_seq;         /* how far those that had were looked at; UINT64_MAX: all were */
+} nd_latest;
 
 typedef struct {
     uint8_t  *chunk;            /* NULL: cold */
     uint64_t  slot;             /* in the scratch file; ND_NOWHERE: none */
-    cold_record *known;         /* of a cold run, each of count records; NULL: the run has no holes */
+    known_list *known;          /* NULL: nothing is, and a cold run then has no holes */
     uint32_t  chunk_bytes;
     uint32_t  begin, end;       /* offsets in the chunk */
     uint32_t  count;            /* of records; never 0 */
-    uint32_t  gone;             /* others that were removed while it was cold: when known is NULL, from begin on */
-    uint32_t  gone_bytes;       /* of these, in [begin, end), as far as the ring is smaller by them */
+    uint32_t  gone;             /* others, from begin on, that were removed while it was cold; 0 when known */
+    uint32_t  gone_bytes;       /* in [begin, end), of what is not in the ring any more */
     uint64_t  first_seq, last_seq;
     uint64_t  oldest_unix_ms;   /* when its first record was received; earlier when others went in the cold */
     uint64_t  newest_unix_ms;   /* when its last record was received; both unless a header is damaged */
@@ -74,7 +102,8 @@ struct nd_ring {
     run        *runs;           /* runs[head .. head + count) */
     uint32_t    head, count, capacity;
     uint8_t     overflow;
-    uint8_t     keeps_latest;   /* has, or had, that policy: what is cold has to be known */
+    uint8_t     keeps_latest;   /* has, or had, that policy: its records are known */
+    nd_latest  *latest;         /* NULL before the first record of a ring that keeps the latest */
     uint8_t     is_appending;   /* stands in a route of the append that is going on */
     uint64_t    incarnation;
     uint64_t    epoch;          /* of the records behind all past ones */
@@ -88,7 +117,6 @@ struct nd_ring {
     uint64_t    last_seq;
     uint64_t    newest_unix_ms;
     uint64_t    moved_seq;      /* records up to here may have moved: no place leads to them */
-    uint64_t    sweep_credit;   /* bytes that may be looked through for superseded records */
     nd_place    slice_end;
     nd_tenant   tenant;
 };
@@ -170,12 +198,6 @@ nd_span nd_run_span(const run *item);
 /* Count the records in flight anew, after a chunk of them left memory or came back. */
 void nd_ring_recount_held(nd_ring *ring);
 
-/* What of so many bytes can be saved up as sweep_credit (nd_supersede.h). */
-static inline uint64_t nd_sweep_credit(const nd_ring *ring, uint64_t bytes)
-{
-    return bytes < 2 * ring->queue_bytes ? bytes : 2 * ring->queue_bytes;
-}
-
 /* Drop records behind what is in flight, from the oldest, until bytes_min are gone or
  * none is left.  One run must be reserved. */
 void nd_ring_drop_reserved(nd_ring *ring, uint64_t bytes_min, nd_removed *out);
@@ -194,17 +216,60 @@ void nd_run_give(nd_ring *ring, const run *item);
  * going to be written to. */
 void nd_chunk_open(nd_ring *ring, uint32_t index);
 
-/* What is known of a cold run's records is needed no more. */
+/* --- runs whose records are known --- */
+
+static inline known_record *known_at(const run *item, uint32_t index)
+{
+    return &item->known->records[item->known->head + index];
+}
+
+static inline uint64_t known_seq(const run *item, const known_record *record)
+{
+    return item->known->base_seq + record->seq;
+}
+
+static inline uint32_t known_bytes(const known_record *record)
+{
+    return (uint32_t)record->bytes * 8;
+}
+
+static inline uint32_t known_offset(const known_record *record)
+{
+    return (uint32_t)record->at * 8;
+}
+
+/* Make room to know so many records of a run, the first with at least this seq.  False: no memory. */
+int nd_run_know_more(nd_ring *ring, run *item, uint32_t count, uint64_t first_seq);
+
+/* What is known of a run's records is needed no more. */
 void nd_run_forget(nd_ring *ring, run *item);
 
-/* So many known records, with so many bytes, were taken out of the list of a cold run. */
-void nd_run_known_changed(run *item, uint32_t count, uint64_t bytes);
-
-/* How many records of a cold run that are known have seqs before this one. */
+/* How many known records of a run have seqs before this one. */
 uint32_t nd_run_known_before(const run *item, uint64_t seq);
 
-/* Take known records [from, to) out of a cold run, which keeps others; what they take stays. */
-void nd_run_remove_known(run *item, uint32_t from, uint32_t to, nd_removed *removed);
+/* Stored bytes of known records [0, count) of a run. */
+uint64_t nd_run_known_bytes(const run *item, uint32_t count);
+
+/* When a known record was received; 0: it is cold, or damaged. */
+uint64_t nd_run_known_unix_ms(const run *item, const known_record *record);
+
+/* Records were taken off a run's list, which is not empty, and bytes of them were not: fit the run to it. */
+void nd_run_fit(nd_ring *ring, run *item, uint64_t bytes);
+
+/* Take known records [from, to) out of a run, which keeps others. */
+void nd_run_remove_known(nd_ring *ring, run *item, uint32_t from, uint32_t to, nd_removed *removed);
+
+/* Close the gaps in a known run, which is in memory.  Whether records moved: then its slot is of no use. */
+int nd_run_close_gaps(nd_ring *ring, run *item);
+
+/* Before a run of the ring is read in memory: close its gaps. */
+void nd_run_settle_down(nd_ring *ring, uint32_t index);
+
+/* Join runs that have become thin, as long as *left is not 0, and count it down by the runs joined. */
+void nd_runs_join(nd_ring *ring, uint32_t *left);
+
+/* Whether a chunk of a ring is being written out: its bytes are not to be used for others. */
+int nd_ring_is_leaving(const nd_ring *ring);
 
 /* A ring was written to, or other chunks of it are in memory than before. */
 void nd_tenant_changed(nd_ring *ring);

@@ -1,37 +1,29 @@
-/* nd_supersede.h -- in a full ring, of each device and resource the newest notification alone.
+/* nd_supersede.h -- a full ring lets notifications go that newer ones came behind, the oldest first.
  *
- * Policy keep-latest.  When an append finds no room, the notifications that are not in
- * flight are looked through, the new ones with them: of those with one ep and path the
- * newest stays, the others are *superseded*.  Records of other kinds, and what is in
- * flight, stay as they are.
+ * Policy keep-latest.  A notification is *old* once a newer one of its ep and path came.
+ * When an append finds no room, the old ones that are not in flight are *superseded*, from the
+ * oldest on, the new ones with them, until there is room; only if that is not enough do the
+ * oldest of all go.  Records of other kinds, and what is in flight, stay as they are.
+ * Once there is room, those that were there and are next go too, up to a part of the queue
+ * (ND_AHEAD_SHARE), so that not every append leaves a hole to be told.
  *
  *      waiting   a=1  b=1  a=2  reg  b=2  c=1        new   a=3
- *      marked     x    x    x
- *      swept     reg  b=2  c=1  a=3                  the seqs of the others are holes
+ *      old        x    x    x
+ *      is gone    x                                  its seq is a hole
  *
- * In two steps, as an append is.  *Marking* finds out what goes; it takes memory, may
- * fail, and changes nothing.  *Sweeping* takes it out and cannot fail.
+ * Which are old is known at any time: of each resource the newest is found in a table
+ * (nd_latest.h), and marked when a newer one comes.  So nothing is looked for when the ring
+ * is full: runs have counted their old ones, and the first of these runs are looked through,
+ * by their lists.  Marking takes memory and may fail; it is undone when the append is not made.
  *
- * Survivors close up in the chunks that they lie in, and chunks that are left over go
- * back: memory follows what the ring holds, and there are never more runs than before.
- * So records move, but none that is in flight; nd_ring.c does not use places of records
- * that may have moved.
+ * What is superseded is taken off its run's list (nd_known_run.c), in memory or cold.
  *
- * Cost: each byte that comes in pays for looking through ND_SWEEP_BYTES others, saved up
- * to twice the queue, which a new ring has; a full one is looked through when what is not
- * in flight is paid for, and drops its oldest until then.  So the long run costs
- * O(ND_SWEEP_BYTES) for each byte that comes in, whatever the depth, and nothing is dropped
- * while what cannot be superseded leaves an eighth of the room free: the next time that
- * there is none, an eighth has come in.  One time costs O(records not in flight).
+ * Cost: for each record that comes O(log records), and for each that goes at most the list
+ * of one run.  Over all rings of an append ND_AHEAD_BYTES_MAX bounds what goes besides, and
+ * ND_JOINS_MAX what is copied.
  *
- * What is cold (nd_residency.h) is not read for this.  Of each of its records the hash of ep
- * and path and the length are known (nd_ring_inside.h): one that goes is taken off that list,
- * and its chunk closes up when it is back.  Where one of two is cold, the hash under the
- * ring's incarnation, 64 bits, decides alone whether they are of one resource: among a million
- * resources two are mistaken for one with a chance of 1 in 30 million.
- *
- * Memory: while an append runs, a bit for each record and, until all are marked, 48 to
- * 96 bytes for each resource, and half of that again while the table of them grows.
+ * Memory: as long as a ring has this policy, 16 bytes for each record and 24 to 48 for each
+ * resource; while an append runs, 40 for each record that comes.
  */
 #ifndef ND_SUPERSEDE_H
 #define ND_SUPERSEDE_H
@@ -39,85 +31,74 @@
 #include <stdint.h>
 
 #include "nd_append.h"
-#include "nd_ring.h"
+#include "nd_ring_inside.h"
 
-#define ND_SWEEP_BYTES      8u
-#define ND_CANDIDATES_AHEAD 16u
+#define ND_JOINS_MAX       16u          /* runs joined by one append: 4 MiB copied at most */
+#define ND_AHEAD_SHARE     64u          /* of a queue, that is made free besides */
+#define ND_AHEAD_BYTES_MAX (1u << 20)   /* by one append: some ten thousand records, a millisecond */
 
-/* What a ring will lose.  Begin with zeros. */
+/* A new record. */
 typedef struct {
-    uint64_t *gone;             /* a bit for each record not in flight, then for each new one; NULL: none */
-    uint64_t  words;
-    uint64_t  waiting;          /* records not in flight */
-    uint64_t  bytes;            /* of those in the ring that go, as stored */
-    uint64_t  holes;            /* that they leave: stretches of neighbours */
+    uint64_t  hash;             /* of its ep and path; 0: it supersedes nothing */
+    uint64_t *entry;            /* of its resource, and what that was before */
+    uint64_t  before;
+    uint32_t  bytes;            /* as stored; 0: it will not be */
+    uint32_t  index, at;        /* of the known record that it made old, in its run; index UINT32_MAX: of none */
+    uint8_t   is_old, is_chosen;
+} nd_newcomer;
+
+/* What an append does to the old records of a ring.  Begin with zeros. */
+typedef struct {
+    nd_newcomer *newcomers;     /* NULL: the ring has another policy */
+    uint64_t     count;
+    uint64_t     chosen_new;    /* of the newcomers, to be superseded */
+    uint64_t     bytes;         /* of those in the ring that are */
+    uint64_t     holes;         /* that they leave: stretches of neighbours */
+    uint32_t     first, end;    /* runs in which some are chosen */
 } nd_superseded;
 
-static inline int nd_is_gone(const nd_superseded *s, uint64_t number)
-{
-    return (s->gone[number / 64] >> (number % 64) & 1) != 0;
-}
+/* A hash of a notification's ep and path; 0: it is of another kind, or has no path. */
+uint64_t nd_resource_hash(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
+                          uint32_t ep_bytes);
+
+/* So many records come to a ring of this policy.
+ *
+ *   Owns    the caller gives it back with nd_superseded_free.
+ *   Returns 1; 0: no memory.
+ */
+int nd_supersede_begin(nd_superseded *superseded, nd_ring *ring, uint64_t count);
+
+/* What comes was filled in (hash, bytes): note which records it makes old.
+ *
+ *   Cost    O(records that come * log records).
+ */
+void nd_supersede_mark(nd_superseded *superseded, nd_ring *ring);
+
+/* Choose old records from the oldest on until bytes are to go, and ahead_bytes more at most
+ * of those in the ring; at most so many holes.
+ *
+ *   Cost    O(runs), and the lists of those in which some are chosen.
+ */
+void nd_supersede_choose(nd_superseded *superseded, nd_ring *ring, uint64_t bytes, uint64_t ahead_bytes,
+                         uint64_t holes_max);
+
+/* The append is not made: what was marked and chosen is as it was. */
+void nd_supersede_undo(nd_superseded *superseded, nd_ring *ring);
+
+void nd_superseded_free(nd_superseded *superseded, nd_pool *pool);
+
+/* Take what is chosen out of the ring, behind which new records were stored meanwhile.
+ * This is the one place where superseded records leave.
+ *
+ *   Owns    holes: NULL, or room for superseded->holes.
+ *   Cost    O(runs), and the lists of those in which some were chosen.
+ */
+void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole *holes, nd_removed *out);
 
 /* Whether the place-th new record is superseded by a later one. */
 static inline int nd_new_is_gone(const nd_superseded *s, uint64_t place)
 {
-    return s->gone != NULL && nd_is_gone(s, s->waiting + place);
+    return s->chosen_new > 0 && s->newcomers[place].is_chosen;
 }
-
-/* A notification that may be the newest of its resource. */
-typedef struct {
-    const uint8_t *key;         /* its ep and path; NULL: it is cold */
-    uint64_t       hash;        /* of these; 0: it is no notification, or has no path */
-    uint32_t       key_bytes;
-    uint32_t       number;      /* from 0, the oldest not in flight */
-} nd_candidate;
-
-/* Of a record of this kind, with number 0.  The key stays the body's. */
-nd_candidate nd_candidate_of(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
-                             uint32_t ep_bytes);
-
-/* Marking, while it lasts. */
-typedef struct {
-    const nd_ring *ring;
-    nd_superseded *out;
-    nd_candidate  *entries;     /* the newest of each resource so far, by hash; at most half are filled */
-    uint32_t       size, filled;
-    uint32_t       ahead_count;
-    nd_candidate   ahead[ND_CANDIDATES_AHEAD];  /* whose entries are on their way from memory */
-    uint64_t       next;        /* the number of the next record */
-} nd_marking;
-
-/* Look through what is not in flight; new_count records will be added.  A damaged header
- * ends it with nothing marked: what cannot be walked cannot be swept.
- *
- *   Owns    the caller calls nd_marking_end, also when this fails, and gives back what is
- *           in out with nd_superseded_free.
- *   Cost    O(records not in flight, and those of one chunk that are).
- *   Returns 1; 0: no memory.
- */
-int nd_marking_begin(nd_marking *marking, const nd_ring *ring, uint64_t new_count, nd_superseded *out);
-
-/* The next new record; body NULL: it will not be stored, and supersedes nothing.
- *
- *   Returns 1; 0: no memory.
- */
-int nd_marking_add(nd_marking *marking, const uint8_t *body, uint64_t meta);
-
-/* All were added: count what goes, at most so many holes from the oldest on.
- *
- *   Cost    O(records not in flight).
- *   Returns 1; 0: no memory.
- */
-int nd_marking_end(nd_marking *marking, uint64_t holes_max);
-
-void nd_superseded_free(nd_superseded *superseded, nd_pool *pool);
-
-/* Take what is marked out of the ring, behind which new records were stored meanwhile.
- * This is the one place where superseded records leave.
- *
- *   Owns    holes: NULL, or room for superseded->holes.
- *   Cost    O(records not in flight).
- */
-void nd_supersede_sweep(nd_ring *ring, const nd_superseded *superseded, nd_hole *holes, nd_removed *out);
 
 #endif /* ND_SUPERSEDE_H */

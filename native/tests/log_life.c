@@ -86,7 +86,7 @@ static nd_journal_stats_t journal_stats(const log_life *life)
 
 /* --- pictures ------------------------------------------------------------------------ */
 
-static channel_picture draw(const nd_ring *ring, const channel_picture *now)
+static channel_picture draw(nd_ring *ring, const channel_picture *now)
 {
     const nd_ring_stats_t stats = stats_of(ring);
     channel_picture p = *now;

@@ -127,7 +127,7 @@ nd_status test_append(nd_pool *pool, nd_ring *ring, const test_request *request,
                            request->count, unix_ms);
 }
 
-char *test_read(const nd_ring *ring, nd_batch *batch, uint64_t piece_bytes)
+char *test_read(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes)
 {
     char *text = malloc(batch->bytes_count + 1);
     uint64_t at = 0, room = piece_bytes;

@@ -80,6 +80,6 @@ nd_status test_append(nd_pool *pool, nd_ring *ring, const test_request *request,
                       nd_route *route);
 
 /* All messages of a batch, end to end, read through pieces of at most piece_bytes; freed by the caller. */
-char *test_read(const nd_ring *ring, nd_batch *batch, uint64_t piece_bytes);
+char *test_read(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes);
 
 #endif /* ND_TEST_H */

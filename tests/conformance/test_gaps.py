@@ -180,11 +180,12 @@ async def test_values_that_newer_ones_took_the_place_of_are_told_before_what_sta
     queue: ChannelQueue,
 ) -> None:
     open_channel(queue, overflow=Overflow.KEEP_LATEST)
-    for turn, number in enumerate((1, 2, 1, 3, 1, 4), 1):
+    for turn, number in enumerate((1, 2, 1, 3, 1), 1):
         queue.append(records_of(notifications(1, first=number)), [Route(1)], NOW_MS + turn)
+    queue.append(records_of(notifications(2, first=4)), [Route(1)], NOW_MS + 6)
     _, message = await take(queue)
     assert message["gaps"] == [told(1, 3, count=2, reason="superseded")]
-    assert numbers(message) == [2, 3, 1, 4]
+    assert numbers(message) == [2, 3, 1, 4, 5]
 
 
 async def test_every_kind_has_its_message_and_the_first_begins_with_the_gaps(queue: ChannelQueue) -> None:

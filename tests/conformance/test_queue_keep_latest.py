@@ -33,7 +33,7 @@ def value(path: int, ep: str = "device") -> Item:
     return Item(Kind.NOTIFICATION, ep, path)
 
 
-async def test_policy_keep_latest_leaves_the_newest_of_each_resource(queue: ChannelQueue) -> None:
+async def test_policy_keep_latest_lets_old_values_go_from_the_oldest_on(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(6), overflow=Overflow.KEEP_LATEST)
     assert (await append(queue, [value(1), value(2), value(1), value(2), value(3), value(1)])).losses == ()
     appended = await append(queue, [value(2), value(4)])
@@ -42,16 +42,19 @@ async def test_policy_keep_latest_leaves_the_newest_of_each_resource(queue: Chan
         Loss(
             channel=1,
             reason="superseded",
-            count=4,
-            record_bytes=room_for(4),
+            count=2,
+            record_bytes=room_for(2),
             first_seq=1,
-            last_seq=4,
+            last_seq=2,
             from_unix_ms=NOW_MS,
             to_unix_ms=NOW_MS,
         ),
     )
-    assert await numbers_of(queue) == [3, 1, 2, 4]
-    assert queue.totals().superseded == 4
+    assert await numbers_of(queue) == [1, 2, 3, 1, 2, 4]
+    (loss,) = (await append(queue, [value(5), value(3), value(6)])).losses
+    assert (loss.reason, loss.count, loss.first_seq, loss.last_seq) == ("superseded", 3, 3, 5)
+    assert await numbers_of(queue) == [1, 2, 4, 5, 3, 6]
+    assert queue.totals().superseded == 5
     assert queue.totals().dropped == {}
     assert_balanced(queue)
 
@@ -83,10 +86,11 @@ async def test_life_cycle_events_and_async_responses_are_never_superseded(queue:
     open_channel(queue, queue_bytes=bytes_of_others + room_for(2), overflow=Overflow.KEEP_LATEST)
     await append(queue, [value(1, "a"), *others])
     await append(queue, [value(1, "a"), value(1, "a")])
+    await append(queue, [value(1, "a")] * 3)
     batch = await take(queue)
-    assert batch.events == len(others) + 1
+    assert batch.events == len(others) + 2
     assert batch.messages[0].kinds == (*(item.kind for item in others), Kind.NOTIFICATION)
-    assert queue.totals().superseded == 2
+    assert queue.totals().superseded == 4
 
 
 async def test_what_is_in_flight_is_never_superseded(queue: ChannelQueue) -> None:
@@ -96,9 +100,11 @@ async def test_what_is_in_flight_is_never_superseded(queue: ChannelQueue) -> Non
     before = batch.tobytes()
     await append(queue, [value(1)])
     assert batch.tobytes() == before
-    assert await numbers_of(queue) == [1, 2, 3, 1]
+    await append(queue, [value(1)] * 2)
+    assert batch.tobytes() == before
+    assert await numbers_of(queue) == [1, 2, 3, 1, 1]
     await append(queue, [value(4), value(1)])
-    assert await numbers_of(queue) == [2, 3, 4, 1]
+    assert await numbers_of(queue) == [2, 3, 1, 4, 1]
 
 
 async def test_when_all_values_are_the_newest_the_oldest_go(queue: ChannelQueue) -> None:
@@ -121,12 +127,25 @@ async def test_a_record_that_can_never_fit_supersedes_nothing(queue: ChannelQueu
     assert await numbers_of(queue) == [1, 2, 1]
 
 
+async def test_a_value_that_a_newer_one_followed_stays_old_when_that_was_dropped(queue: ChannelQueue) -> None:
+    open_channel(queue, queue_bytes=room_for(3), overflow=Overflow.KEEP_LATEST)
+    await append(queue, [value(1), value(2)])
+    await take(queue)
+    await append(queue, [value(1)])
+    await append(queue, [value(3)])  # 1 and 2 are in flight: the newer 1 goes, which is the newest
+    queue.release(1)
+    (loss,) = (await append(queue, [value(4)])).losses
+    assert (loss.reason, loss.first_seq) == ("superseded", 1)
+    assert await numbers_of(queue) == [2, 3, 4]
+    assert_balanced(queue)
+
+
 async def test_names_with_escapes_are_told_apart(queue: ChannelQueue) -> None:
     names = [("a", '/"'), ("a", '/"x'), ("a", "/\\"), ("a", "/\\\\"), ('a"', "/"), ("a\\", "/"), ("ä", "/")]
     records = [record_of(Notification(ep, path, b"", "", 0)) for ep, path in names]
     twice = Records(b"".join(r.body for r in records) * 2, array("Q", [r.meta for r in records] * 2))
     stored = sum(32 + (len(record.body) + 7) // 8 * 8 for record in records)
-    open_channel(queue, queue_bytes=2 * stored - 1, overflow=Overflow.KEEP_LATEST)
+    open_channel(queue, queue_bytes=stored, overflow=Overflow.KEEP_LATEST)
     (loss,) = (await store(queue, twice, Route(1))).losses
     assert (loss.reason, loss.count, loss.last_seq) == ("superseded", len(names), len(names))
     batch = await take(queue)
@@ -137,8 +156,8 @@ async def test_names_with_escapes_are_told_apart(queue: ChannelQueue) -> None:
 async def test_slices_and_rebuilt_batches_step_over_what_was_superseded(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(40), overflow=Overflow.KEEP_LATEST)
     await append(queue, [value(0 if number % 2 else number) for number in range(40)])
-    await append(queue, [value(0), value(41)])
-    expected = [*range(2, 40, 2), 0, 41]
+    await append(queue, [value(0)] * 21)
+    expected = [*range(2, 40, 2), *[0] * 21]
     first = await take(queue, events=7)
     second = await take(queue, first.last.seq, events=7)
     rest = await take(queue, second.last.seq)

@@ -140,15 +140,15 @@ async def test_what_was_superseded_in_the_cold_does_not_come_back_after_a_kill(t
         for values in (notifications(20), notifications(20)):
             await append_all(queue, values)
         cool(queue)
-        appended = await append_all(queue, notifications(5))
+        appended = await append_all(queue, notifications(20))
         assert [(loss.reason, loss.count, loss.last_seq) for loss in appended.losses] == [
-            ("superseded", 25, 25)
+            ("superseded", 20, 20)
         ]
         cool(queue)
         before = await contents(queue)
-        assert len(before) == 20
+        assert len(before) == 40
     async with folder.opened(known) as (queue, report):
-        assert report.records == 20
+        assert report.records == 40
         assert await contents(queue) == before
 
 
