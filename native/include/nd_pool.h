@@ -122,6 +122,11 @@ void nd_pool_release(nd_pool *pool, void *memory, size_t bytes);
  * live until the next call.  NULL when there is none. */
 void *nd_pool_scratch(nd_pool *pool, size_t bytes);
 
+/* What hashes of the names in this pool's records are made with: the random incarnation of
+ * the first ring that was opened, so that nobody outside can aim at a hash. */
+void nd_pool_key_once(nd_pool *pool, uint64_t random);
+uint64_t nd_pool_key(const nd_pool *pool);
+
 /* The checksum function chosen for this machine when the pool was opened. */
 nd_crc_function nd_pool_crc(const nd_pool *pool);
 

@@ -29,6 +29,7 @@ typedef struct {
     const uint8_t  *block;
     const uint64_t *meta;
     const uint32_t *offsets;            /* of bodies in block; NULL when no route has indices */
+    const uint64_t *hashes;             /* of eps and paths; NULL when no ring keeps the latest */
     uint64_t        records_count;
     uint64_t        stored_bytes;       /* of all records */
     uint64_t        received_unix_ms;
@@ -50,7 +51,7 @@ struct nd_append {
     nd_route *routes;
     uint64_t  routes_count;
     request   request;
-    layout    layouts[];        /* one for each route; then the offsets of bodies, if there are indices */
+    layout    layouts[];        /* one for each route; then hashes and offsets of bodies, if needed */
 };
 
 typedef enum { STORED, LOST, SUPERSEDED, REFUSED } fate;
@@ -87,17 +88,15 @@ static int supersede(layout *l, const nd_route *route, const request *r, allowan
     nd_ring *ring = route->ring;
     const uint64_t records = route_records(route, r);
     if (!nd_supersede_begin(&l->superseded, ring, records)) return 0;
-    uint64_t coming = 0, block_at = 0;
+    uint64_t coming = 0;
     for (uint64_t place = 0; place < records; place++) {
-        const uint64_t record = route_record(route, place), meta = r->meta[record];
-        const uint64_t body_at = r->offsets != NULL ? r->offsets[record] : block_at;
-        const uint32_t body_bytes = nd_meta_body_bytes(meta), bytes = nd_record_stored_bytes(body_bytes);
-        block_at = body_at + body_bytes;
+        const uint64_t record = route_record(route, place);
+        const uint32_t bytes = meta_stored_bytes(r->meta[record]);
         if (bytes > l->room) continue;                          /* it will not be stored, and has no part in this */
         coming += bytes;
         nd_newcomer *one = &l->superseded.newcomers[place];
         one->bytes = bytes;
-        one->hash = nd_resource_hash(ring, nd_meta_kind(meta), r->block + body_at, body_bytes, nd_meta_ep_bytes(meta));
+        one->hash = r->hashes[record];
     }
     nd_supersede_mark(&l->superseded, ring);
     if (ring->overflow != ND_OVERFLOW_KEEP_LATEST || ring->bytes + coming <= ring->queue_bytes) return 1;
@@ -362,19 +361,24 @@ static void give_way(const layout *l, nd_route *route)
     }
 }
 
-/* Check a request and find where its bodies begin. */
-static nd_status read_request(request *r, uint64_t block_bytes, uint32_t *offsets)
+/* Check a request, and find where its bodies begin and what they are of. */
+static nd_status read_request(const nd_pool *pool, request *r, uint64_t block_bytes, uint64_t *hashes, uint32_t *offsets)
 {
     uint64_t at = 0, stored = 0;
     for (uint64_t i = 0; i < r->records_count; i++) {
         const uint64_t meta = r->meta[i];
         if (!meta_is_possible(meta)) return ND_ERR_ARGUMENT;
         if (offsets != NULL) offsets[i] = (uint32_t)at;
+        if (nd_meta_body_bytes(meta) > block_bytes - at) return ND_ERR_ARGUMENT;
+        if (hashes != NULL) {
+            hashes[i] = nd_resource_hash(pool, nd_meta_kind(meta), r->block + at, nd_meta_body_bytes(meta), nd_meta_ep_bytes(meta));
+        }
         at += nd_meta_body_bytes(meta);
         stored += meta_stored_bytes(meta);
     }
     if (at != block_bytes) return ND_ERR_ARGUMENT;
     r->offsets = offsets;
+    r->hashes = hashes;
     r->stored_bytes = stored;
     return ND_OK;
 }
@@ -427,17 +431,22 @@ nd_status nd_append_begin(nd_pool *pool, nd_route *routes, uint64_t routes_count
 
     request r = {.block = block, .meta = meta, .records_count = records_count,
                  .received_unix_ms = received_unix_ms};
-    int any_indices = 0;
+    int any_indices = 0, any_latest = 0;
     for (uint64_t i = 0; i < routes_count; i++) {
         const nd_status status = check_route(&routes[i], &r);
         if (status != ND_OK) return status;
         any_indices |= routes[i].indices != NULL;
+        any_latest |= routes[i].ring->keeps_latest;
     }
     const size_t bytes = sizeof(nd_append) + routes_count * sizeof(layout);
-    uint8_t *scratch = nd_pool_scratch(pool, bytes + (any_indices ? records_count * sizeof(uint32_t) : 0));
+    const size_t hashes_bytes = any_latest ? records_count * sizeof(uint64_t) : 0;
+    const size_t offsets_bytes = any_indices ? records_count * sizeof(uint32_t) : 0;
+    uint8_t *scratch = nd_pool_scratch(pool, bytes + hashes_bytes + offsets_bytes);
     if (scratch == NULL) return ND_ERR_FULL;
 
-    nd_status status = read_request(&r, block_bytes, any_indices ? (uint32_t *)(void *)(scratch + bytes) : NULL);
+    uint64_t *hashes = any_latest ? (uint64_t *)(void *)(scratch + bytes) : NULL;
+    uint32_t *offsets = any_indices ? (uint32_t *)(void *)(scratch + bytes + hashes_bytes) : NULL;
+    nd_status status = read_request(pool, &r, block_bytes, hashes, offsets);
     if (status != ND_OK) return status;
     nd_append *append = (nd_append *)(void *)scratch;
     append->pool = pool;

@@ -76,7 +76,7 @@ static int write_down(const nd_ring *ring, run *item)
         const nd_record *record = nd_span_next(&span);
         if (record == NULL || !nd_header_is_possible(record)) return 0;
         *known_at(item, i) = (known_record){
-            .hash = nd_resource_hash(ring, record->kind, nd_record_body(record), record->body_bytes, record->ep_bytes),
+            .hash = nd_resource_hash(ring->pool, record->kind, nd_record_body(record), record->body_bytes, record->ep_bytes),
             .seq = (record->seq - item->known->base_seq) & (ND_KNOWN_SEQS - 1),
             .at = (offset / 8) & 0x3ffff,
             .bytes = (nd_record_stored_bytes(record->body_bytes) / 8) & 0x7ffff,

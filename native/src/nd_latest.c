@@ -57,6 +57,20 @@ void nd_latest_prefetch(const nd_ring *ring, uint64_t hash)
     __builtin_prefetch(&latest->entries[first_of(tag_of(hash), latest->size)]);
 }
 
+void nd_latest_prefetch_record(const nd_ring *ring, uint64_t hash, uint64_t seq)
+{
+    const nd_latest *latest = ring->latest;
+    const uint64_t tag = tag_of(hash);
+    uint32_t at = first_of(tag, latest->size);
+    while (latest->entries[at] != 0 && latest->entries[at] >> 32 != tag) at = (at + 1) & (latest->size - 1);
+    const uint64_t found = seq_of(latest->entries[at], seq);
+    if (latest->entries[at] == 0 || found > ring->last_seq) return;
+    const uint32_t index = nd_run_reaching(ring, found);
+    if (index == ring->count || run_at(ring, index)->first_seq > found) return;
+    const run *item = run_at(ring, index);
+    if (run_is_dense(item)) __builtin_prefetch(known_at(item, (uint32_t)(found - item->first_seq)), 1);
+}
+
 nd_latest_place nd_latest_find(nd_ring *ring, const nd_superseded *coming, uint64_t hash, uint64_t seq)
 {
     const nd_latest *latest = ring->latest;

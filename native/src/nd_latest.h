@@ -7,9 +7,8 @@
  * When the table is half used, what is still there moves to another, sized for what the ring
  * holds: a few entries for each record that comes, so that no append pays for all of it.
  *
- * Equal hashes of 64 bits, under the ring's incarnation, are taken for one resource: names
- * are not at hand in the cold.  Among a million resources two are mistaken for one with a
- * chance of 1 in 30 million.
+ * Equal hashes of 64 bits are taken for one resource: names are not at hand in the cold.
+ * Among a million resources two are mistaken for one with a chance of 1 in 30 million.
  */
 #ifndef ND_LATEST_H
 #define ND_LATEST_H
@@ -34,8 +33,9 @@ typedef struct {
  */
 int nd_latest_reserve(nd_ring *ring, uint64_t more);
 
-/* Fetch from memory where a resource will be looked for. */
+/* Fetch from memory where a resource will be looked for, and, once that is here, its record. */
 void nd_latest_prefetch(const nd_ring *ring, uint64_t hash);
+void nd_latest_prefetch_record(const nd_ring *ring, uint64_t hash, uint64_t seq);
 
 /* Find a resource.  The append that is going on has come to the record with this seq.
  *

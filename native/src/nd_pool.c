@@ -15,6 +15,8 @@ struct nd_pool {
     nd_slabs        slabs;
     uint64_t        reserve_bytes;
     nd_residency   *residency;
+    uint64_t        key;
+    int             has_key;
     void           *scratch;
     size_t          scratch_bytes;
 };
@@ -158,6 +160,18 @@ void *nd_pool_scratch(nd_pool *pool, size_t bytes)
     pool->scratch = memory;
     pool->scratch_bytes = larger;
     return memory;
+}
+
+void nd_pool_key_once(nd_pool *pool, uint64_t random)
+{
+    if (pool->has_key) return;
+    pool->key = random;
+    pool->has_key = 1;
+}
+
+uint64_t nd_pool_key(const nd_pool *pool)
+{
+    return pool->key;
 }
 
 nd_crc_function nd_pool_crc(const nd_pool *pool)

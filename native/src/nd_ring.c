@@ -174,6 +174,7 @@ nd_status nd_ring_open(nd_pool *pool, uint64_t incarnation, uint64_t epoch,
     if ((unsigned)overflow > ND_OVERFLOW_KEEP_LATEST) return ND_ERR_ARGUMENT;
     nd_ring *ring = nd_pool_allocate(pool, sizeof *ring);
     if (ring == NULL) return ND_ERR_FULL;
+    nd_pool_key_once(pool, incarnation);
     ring->pool = pool;
     ring->incarnation = incarnation;
     ring->epoch = epoch;

@@ -50,7 +50,7 @@ static nd_status check_known_record(const nd_ring *ring, const run *item, const 
     nd_pool_crc(ring->pool)(&lane, 1, &sum);
     if (record->crc32c != sum || record->received_unix_ms < s->newest_unix_ms) return ND_ERR_CORRUPT;
     s->newest_unix_ms = record->received_unix_ms;
-    const uint64_t hash = nd_resource_hash(ring, record->kind, nd_record_body(record), record->body_bytes, record->ep_bytes);
+    const uint64_t hash = nd_resource_hash(ring->pool, record->kind, nd_record_body(record), record->body_bytes, record->ep_bytes);
     return hash == known->hash ? ND_OK : ND_ERR_CORRUPT;
 }
 

@@ -9,7 +9,8 @@
 #include "nd_latest.h"
 #include "nd_mix.h"
 
-#define PATH_HEAD "\",\"path\":\""
+#define PATH_HEAD   "\",\"path\":\""
+#define MARKS_AHEAD 8u          /* records for which memory is on its way */
 
 /* Length of a notification's ep and path, and what stands between them, from the ep on.
  * Escapes are canonical, so two resources are the same when these bytes are.  0: no path. */
@@ -24,12 +25,12 @@ static uint32_t key_bytes_of(const uint8_t *body, uint32_t body_bytes, uint32_t 
     return at < body_bytes ? (uint32_t)at - key_at : 0;
 }
 
-uint64_t nd_resource_hash(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
+uint64_t nd_resource_hash(const nd_pool *pool, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
                           uint32_t ep_bytes)
 {
     const uint32_t key_bytes = kind == ND_KIND_NOTIFICATION ? key_bytes_of(body, body_bytes, ep_bytes) : 0;
     if (key_bytes == 0) return 0;
-    const uint64_t hash = nd_hash_bytes(body + ND_LITERAL_BYTES(ND_BODY_HEAD), key_bytes, ring->incarnation);
+    const uint64_t hash = nd_hash_bytes(body + ND_LITERAL_BYTES(ND_BODY_HEAD), key_bytes, nd_pool_key(pool));
     return hash > 0 ? hash : 1;
 }
 
@@ -74,11 +75,15 @@ static void mark_one(nd_superseded *superseded, nd_ring *ring, uint64_t place)
 
 void nd_supersede_mark(nd_superseded *superseded, nd_ring *ring)
 {
-    for (uint64_t i = 0; i < superseded->count; i++) {
-        if (superseded->newcomers[i].hash != 0) nd_latest_prefetch(ring, superseded->newcomers[i].hash);
-    }
-    for (uint64_t i = 0; i < superseded->count; i++) {
-        if (superseded->newcomers[i].hash != 0) mark_one(superseded, ring, i);
+    const nd_newcomer *newcomers = superseded->newcomers;
+    const uint64_t first_seq = ring->last_seq + 1, count = superseded->count;
+    for (uint64_t i = 0; i < count + 2 * MARKS_AHEAD; i++) {    /* a record each turn, in three places of the list */
+        if (i < count && newcomers[i].hash != 0) nd_latest_prefetch(ring, newcomers[i].hash);
+        const uint64_t near = i - MARKS_AHEAD, here = near - MARKS_AHEAD;
+        if (near < count && newcomers[near].hash != 0) {
+            nd_latest_prefetch_record(ring, newcomers[near].hash, first_seq + near);
+        }
+        if (here < count && newcomers[here].hash != 0) mark_one(superseded, ring, here);
     }
 }
 

@@ -58,7 +58,7 @@ typedef struct {
 } nd_superseded;
 
 /* A hash of a notification's ep and path; 0: it is of another kind, or has no path. */
-uint64_t nd_resource_hash(const nd_ring *ring, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
+uint64_t nd_resource_hash(const nd_pool *pool, uint32_t kind, const uint8_t *body, uint32_t body_bytes,
                           uint32_t ep_bytes);
 
 /* So many records come to a ring of this policy.
