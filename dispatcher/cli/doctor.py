@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from dispatcher import limits
 from dispatcher.cli.checkup import (
@@ -34,12 +35,14 @@ from dispatcher.cli.checkup import (
 )
 from dispatcher.cli.config import FILE_OPTION, load_settings
 from dispatcher.cli.progress import progress
-from dispatcher.config import ServerSettings, Settings, split_listen, split_proxy
-from dispatcher.errors import ConfigError
+from dispatcher.config import CallbackSettings, ServerSettings, Settings, split_listen, split_proxy
+from dispatcher.errors import ConfigError, DataFolderError
 from dispatcher.http.tls import server_context
 from dispatcher.registry.control import poke
-from dispatcher.registry.folder import DataFolder
+from dispatcher.registry.folder import DataFolder, open_folder
 from dispatcher.runtime.app import memory_bytes
+from dispatcher.runtime.parts import callback_tls
+from dispatcher.runtime.watch import first_to_end
 
 Resolve = Callable[[str], object]
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -87,16 +90,7 @@ def examine(settings: Settings, name: str | None, resolve: Resolve) -> Iterator[
         yield _name(name, resolve)
     if settings.callbacks.proxy:
         yield _proxy(settings.callbacks.proxy)
-    for setting, certificate, key in (
-        ("server.tls_certificate", settings.server.tls_certificate, settings.server.tls_key),
-        (
-            "callbacks.client_certificate",
-            settings.callbacks.client_certificate,
-            settings.callbacks.client_key,
-        ),
-    ):
-        if certificate:
-            yield _certificate(setting, Path(certificate), Path(key))
+    yield from _tls(settings)
     yield from _folder(Path(settings.storage.data), settings)
 
 
@@ -144,58 +138,64 @@ def _proxy(url: str) -> Finding:
     return Finding("callbacks.proxy", Level.OK, f"{host}:{port} takes connections")
 
 
-def _certificate(setting: str, certificate: Path, key: Path) -> Finding:
-    try:
-        server = server_context(certificate, key)  # both are there, and belong together
-    except ConfigError as error:
-        return Finding(setting, Level.FAIL, error.message, "put the files right, then reload (SIGHUP)")
-    try:
-        until_s = _not_after(server, certificate)
-    except ssl.SSLCertVerificationError as error:
-        if error.verify_code == _EXPIRED:
-            return judge_certificate(setting, 0.0)
-        return Finding(setting, Level.WARN, error.verify_message, "see whether clients accept it")
-    except ssl.SSLError as error:
-        return Finding(
-            setting, Level.WARN, f"cannot be looked into: {error.reason}", "use openssl x509 -dates"
+def _tls(settings: Settings) -> Iterator[Finding]:
+    """The files for TLS, read as the daemon reads them."""
+    server, callbacks = settings.server, settings.callbacks
+    if server.tls_certificate:
+        yield _certificate(
+            "server.tls_certificate",
+            server.tls_certificate,
+            lambda: server_context(Path(server.tls_certificate), Path(server.tls_key)),
         )
-    return judge_certificate(setting, until_s - time.time())
+    if callbacks.client_certificate:
+        yield _certificate(
+            "callbacks.client_certificate",
+            callbacks.client_certificate,
+            lambda: callback_tls(replace(callbacks, ca="")),
+        )
+    if callbacks.ca:
+        unusable = _unusable("callbacks.ca", lambda: callback_tls(CallbackSettings(ca=callbacks.ca)))
+        yield unusable or Finding("callbacks.ca", Level.OK, "can be read")
 
 
-_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+def _certificate(setting: str, path: str, use: Callable[[], object]) -> Finding:
+    try:
+        return _unusable(setting, use) or judge_certificate(setting, first_to_end(path).end_s - time.time())
+    except (OSError, ValueError) as error:
+        return Finding(setting, Level.WARN, f"its end cannot be read: {error}", "use openssl x509 -dates")
 
 
-def _not_after(server: ssl.SSLContext, certificate: Path) -> float:
-    """The end of a certificate, from a handshake in memory with a client that trusts it alone."""
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(certificate)
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = client.wrap_bio(to_client, to_server)
-    far = server.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(8):  # a handshake has four flights at most
-        for side in (near, far):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-        found = near.getpeercert() if near.version() else None
-        if found:
-            return float(ssl.cert_time_to_seconds(str(found["notAfter"])))
-    raise ssl.SSLError("the handshake does not end")
+def _unusable(setting: str, use: Callable[[], object]) -> Finding | None:
+    try:
+        use()
+    except ConfigError as error:
+        text = error.message.removeprefix(f"{setting}: ")
+        return Finding(setting, Level.FAIL, text, "put the files right, then reload (SIGHUP)")
+    return None
 
 
 def _folder(path: Path, settings: Settings) -> Iterator[Finding]:
-    if not path.is_dir():
-        yield Finding("data folder", Level.WARN, f"there is no {path}", "'dispatcher serve' makes it")
+    try:
+        is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        if not is_new:
+            open_folder(path, may_create=False)
+            yield _modes(path.resolve())  # systemd makes a link of its StateDirectory
+    except DataFolderError as error:
+        yield Finding("data folder", Level.FAIL, error.message, "no daemon starts on it before that")
         return
-    yield _modes(path.resolve())  # systemd makes a link of its StateDirectory
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}"
+        yield Finding("data folder", Level.FAIL, text, "run this as the daemon's user, or as root")
+        return
+    if is_new:
+        yield Finding("data folder", Level.WARN, f"nothing is in {path} yet", "'dispatcher serve' fills it")
+    if not path.exists():
+        return
     yield judge_disk(shutil.disk_usage(path).free, settings.storage.disk_bytes)
     try:
         yield judge_syncs(_sync_times(path))
     except OSError as error:
-        yield Finding("disk sync", Level.FAIL, f"{path}: {error.strerror}", "let this user write to it")
+        yield Finding("disk sync", Level.FAIL, f"{path}: {error.strerror}", "the daemon has to write to it")
     registry = path / "registry.sqlite"
     if registry.exists():
         yield _keys(registry)

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import msgspec
 import trio
 
-from dispatcher.config import Settings, port_range, split_proxy
+from dispatcher.config import CallbackSettings, Settings, port_range, split_proxy
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.device_requests import ASYNC_ID_RANDOM_BYTES
 from dispatcher.core.request_book import RequestBook
@@ -355,10 +355,7 @@ class Parts:
     # --- the way to other machines ------------------------------------------------------
 
     def _load_tls(self) -> ssl.SSLContext:
-        chosen = self.settings.callbacks
-        return self._world.tls or client_context(
-            ca=chosen.ca, certificate=chosen.client_certificate, key=chosen.client_key
-        )
+        return self._world.tls or callback_tls(self.settings.callbacks)
 
     def _address_policy(self) -> AddressPolicy:
         chosen = self.settings.callbacks
@@ -376,3 +373,8 @@ class Parts:
             proxy = EgressProxy(host=host, port=port, credentials=credentials)
             connect = ProxyTunnels(proxy, resolve=resolve, connect=connect)
         return Dialer(policy, tls, resolve=resolve, connect=connect)
+
+
+def callback_tls(chosen: CallbackSettings) -> ssl.SSLContext:
+    """What https callbacks are called with.  Reads files; raises ``ConfigError``."""
+    return client_context(ca=chosen.ca, certificate=chosen.client_certificate, key=chosen.client_key)

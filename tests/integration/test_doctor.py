@@ -15,6 +15,7 @@ from support.daemon import DISPATCHER, new_tenant, open_daemon
 from dispatcher.cli.checkup import Finding, Level
 from dispatcher.cli.doctor import examine
 from dispatcher.config import CallbackSettings, ServerSettings, Settings, StorageSettings
+from dispatcher.registry.folder import open_folder
 
 pytestmark = pytest.mark.slow
 
@@ -66,10 +67,9 @@ def test_a_secret_that_others_may_read_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o640, Level.FAIL)])
 def test_a_folder_behind_a_link_is_judged_by_what_it_holds(tmp_path: Path, mode: int, level: Level) -> None:
     """As systemd keeps it: the link is root's, and the folder is the service's."""
-    folder = tmp_path / "private"
-    folder.mkdir(mode=0o700)
-    (folder / "secret").touch(mode=mode)
-    for path in (folder, folder / "secret"):
+    folder = open_folder(tmp_path / "private").path
+    (folder / "registry.sqlite").touch(mode)
+    for path in (folder, *folder.iterdir()):
         os.chown(path, os.geteuid() or 4711, -1)
     (tmp_path / "data").symlink_to(folder)
     assert found(Settings(storage=StorageSettings(data=str(tmp_path / "data"))))["data folder"].level is level
@@ -86,13 +86,63 @@ def test_a_certificate_is_judged_by_its_end(tmp_path: Path, days: int, level: Le
     assert found(settings)["server.tls_certificate"].level is level
 
 
-def test_a_key_of_another_certificate_fails(tmp_path: Path) -> None:
+def test_a_key_of_another_certificate_fails_under_its_own_name(tmp_path: Path) -> None:
     ours, other = (Files(tmp_path / f"{n}.pem", tmp_path / f"{n}.key") for n in ("ours", "other"))
     for files in (ours, other):
         files.write(Authority().issue("localhost"))
-    server = ServerSettings(tls_certificate=str(ours.certificate), tls_key=str(other.key))
-    settings = Settings(server=server, storage=StorageSettings(data=str(tmp_path / "none")))
-    assert found(settings)["server.tls_certificate"].level is Level.FAIL
+    certificate, key = str(ours.certificate), str(other.key)
+    settings = Settings(
+        server=ServerSettings(tls_certificate=certificate, tls_key=key),
+        callbacks=CallbackSettings(client_certificate=certificate, client_key=key),
+        storage=StorageSettings(data=str(tmp_path / "none")),
+    )
+    findings = found(settings)
+    assert findings["server.tls_certificate"].level is Level.FAIL
+    assert findings["callbacks.client_certificate"].level is Level.FAIL
+    assert "server" not in findings["callbacks.client_certificate"].text
+
+
+def test_roots_that_do_not_read_fail_and_others_do_not(tmp_path: Path) -> None:
+    Authority().write_root(tmp_path / "roots.pem")
+    for name, level in (("roots.pem", Level.OK), ("none.pem", Level.FAIL)):
+        callbacks = CallbackSettings(ca=str(tmp_path / name))
+        settings = Settings(callbacks=callbacks, storage=StorageSettings(data=str(tmp_path / "none")))
+        assert found(settings)["callbacks.ca"].level is level
+
+
+def data_folder(path: Path) -> Finding:
+    return found(Settings(storage=StorageSettings(data=str(path))))["data folder"]
+
+
+def test_what_no_daemon_would_start_on_fails(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "data").path
+    (folder / "registry.sqlite").touch(0o600)
+    assert data_folder(folder).level is Level.OK
+    (folder / "backup.json").touch(0o600)
+    assert "is a backup" in data_folder(folder).text
+    (folder / "backup.json").unlink()
+    (folder / "journal").mkdir(0o700)
+    (folder / "journal" / "00000001.seg").touch(0o600)
+    (folder / "registry.sqlite").unlink()
+    assert "registry.sqlite is missing" in data_folder(folder).text
+    assert data_folder(folder / "secret").level is Level.FAIL  # a file
+    folder.chmod(0o777)
+    assert data_folder(folder).level is Level.FAIL
+
+
+def test_a_folder_to_come_is_no_failure(tmp_path: Path) -> None:
+    assert data_folder(tmp_path / "none").level is Level.WARN
+    assert data_folder(tmp_path).level is Level.WARN
+    assert not (tmp_path / "none").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_looked_into_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert data_folder(tmp_path).text == f"{tmp_path}: Permission denied"
 
 
 def test_a_name_that_does_not_resolve_and_a_proxy_that_is_not_there_fail(tmp_path: Path) -> None:
