@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -43,6 +44,9 @@ def fsck(data: Path, is_json: bool) -> None:
     """
     if not data.is_dir():
         raise DataFolderError(f"there is no folder {data}; name a data folder with --data")
+    for path in (data / REGISTRY_FILE, data / JOURNAL_FOLDER, *data.glob(f"{JOURNAL_FOLDER}/*.seg")):
+        if path.exists() and not os.access(path, os.R_OK):  # which is no damage
+            raise DataFolderError(f"{path}: not for this user to read; run this as its owner, or as root")
     with progress(is_wanted=not is_json) as bar:
         findings = folder_findings(data, bar)
     if is_json:

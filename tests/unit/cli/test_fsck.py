@@ -111,6 +111,17 @@ def test_a_folder_that_is_not_there_is_not_well(tmp_path: Path) -> None:
     assert "there is no folder" in done.exception.message
 
 
+@pytest.mark.parametrize("name", ["registry.sqlite", "journal", "00000001.seg"])
+async def test_what_may_not_be_read_is_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != name)
+    done = CliRunner().invoke(cli, ["fsck", "--data", str(folder)])
+    assert isinstance(done.exception, DataFolderError)
+    assert "run this as its owner" in done.exception.message
+    assert done.stdout == ""
+
+
 def test_an_unused_folder_has_nothing_wrong_with_it(tmp_path: Path) -> None:
     status, said = check(tmp_path)
     assert status == 0
