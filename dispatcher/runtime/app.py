@@ -29,6 +29,7 @@ from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.observer import FoundAtStart
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.parts import Ground, Parts
 from dispatcher.runtime.storage import (
@@ -62,7 +63,7 @@ async def open_dispatcher(
         settings = settings or Settings(storage=StorageSettings(durability=Durability.MEMORY))
         contents = await registry.load()
         clock.raise_floor(contents.life_times.unix_ms)
-        queue = await _open_queue(settings, folder, registry, contents, clock, world)
+        queue, found = await _open_queue(settings, folder, registry, contents, clock, world)
         stack.callback(queue.close)
         scanner = NativeScanner()
         stack.callback(scanner.close)
@@ -82,6 +83,7 @@ async def open_dispatcher(
             nursery=nursery,
         )
         parts = _assemble(ground, contents)
+        parts.observer.found_at_start(found)
         hub = Hub(parts)
         if isinstance(queue, NativeQueue) and queue.log is not None:
             writing = trio.CancelScope(shield=True)  # what is confirmed while the block ends is written too
@@ -135,10 +137,10 @@ async def _open_queue(
     contents: Contents,
     clock: WallClock,
     world: World,
-) -> ChannelQueue:
+) -> tuple[ChannelQueue, list[FoundAtStart]]:
     durability = settings.storage.durability
     if durability is Durability.MEMORY:
-        return await open_memory_queue(folder, registry, memory_bytes(settings), world.queue)
+        return await open_memory_queue(folder, registry, memory_bytes(settings), world.queue), []
     return await open_journal_queue(
         Path(settings.storage.data, JOURNAL_FOLDER) if folder is None else journal_folder(folder),
         registry,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import trio
@@ -35,6 +35,15 @@ class Counted(Protocol):
     def first(self) -> Position: ...
     @property
     def last(self) -> Position: ...
+
+
+FoundAtStart = tuple[LogEvent, str, Mapping[str, object]]
+"""What was warned of, what it is about among such events, and the fields of its log line."""
+
+
+def loss_subject(loss: Loss) -> str:
+    """What a loss is about: those of one channel for one reason are told as one."""
+    return f"{loss.channel} {loss.reason}"
 
 
 class Observer:
@@ -96,8 +105,9 @@ class Observer:
         if now_s - burst.told_s < limits.LOSS_LOG_INTERVAL_S:
             return
         self._tell(
+            logging.WARNING,
             LogEvent.CHANNEL_LOST_EVENTS,
-            f"{channel.row.id} {loss.reason}",
+            loss_subject(loss),
             {
                 "channel": channel.row.id,
                 "reason": loss.reason,
@@ -142,16 +152,32 @@ class Observer:
             )
         channel.deadline_level = (deadline.removal, level)
 
+    def parked(self, channel: Channel, position: Position, status: int) -> None:
+        """An event was set aside, which its callback refused alone with this status."""
+        fields = {"channel": channel.id, "epoch": position.epoch, "seq": position.seq, "status": status}
+        self._tell(logging.WARNING, LogEvent.EVENT_PARKED, str(channel.id), fields)
+
+    def not_parked(self, channel_id: int, reason: str) -> None:
+        """An event that was to be set aside stays, and all that is behind it."""
+        fields = {"channel": channel_id, "reason": reason}
+        self._tell(logging.WARNING, LogEvent.EVENT_NOT_PARKED, str(channel_id), fields)
+
+    def found_at_start(self, warnings: Iterable[FoundAtStart]) -> None:
+        """Have the operator's webhook told of what was logged before there was one."""
+        if self._webhook is not None:
+            for event, subject, fields in warnings:
+                self._webhook.note(event, subject, fields)
+
     def refusing(self, error: DispatcherError) -> None:
         """Nothing can be stored from now on."""
         self.metrics.is_accepting.set(0)
         fields = {"error_class": error.code, "reason": error.message}
-        self._tell(LogEvent.STORAGE_REFUSES, "storage", fields, logging.ERROR)
+        self._tell(logging.ERROR, LogEvent.STORAGE_REFUSES, "storage", fields)
 
     def accepting(self) -> None:
         """What could not be stored can be again."""
         self.metrics.is_accepting.set(1)
-        self._tell(LogEvent.STORAGE_ACCEPTS, "storage", {}, logging.INFO)
+        self._tell(logging.INFO, LogEvent.STORAGE_ACCEPTS, "storage", {})
 
     def certificate_read(self, side: str, end_s: float) -> None:
         """A certificate is in use, until ``end_s`` in Unix time."""
@@ -160,7 +186,7 @@ class Observer:
     def certificate_ends(self, side: str, left_s: float) -> None:
         """A certificate in use ends in ``left_s`` seconds, or has ended."""
         level = logging.WARNING if left_s > 0 else logging.ERROR
-        self._tell(LogEvent.CERTIFICATE_ENDS, side, {"of": side, "in_days": round(left_s / 86_400, 1)}, level)
+        self._tell(level, LogEvent.CERTIFICATE_ENDS, side, {"of": side, "in_days": round(left_s / 86_400, 1)})
 
     def task_failed(self, channel: Channel, error: Exception) -> None:
         """A channel's task ended with an exception that is a bug of ours."""
@@ -169,11 +195,9 @@ class Observer:
     def _warn(self, event: LogEvent, kind: str, level: float, **fields: object) -> None:
         percent = round(100 * level)
         self.metrics.warnings.labels(kind, str(percent)).inc()
-        self._tell(event, str(fields["channel"]), {"percent": percent, **fields})
+        self._tell(logging.WARNING, event, str(fields["channel"]), {"percent": percent, **fields})
 
-    def _tell(
-        self, event: LogEvent, subject: str, fields: Mapping[str, object], level: int = logging.WARNING
-    ) -> None:
+    def _tell(self, level: int, event: LogEvent, subject: str, fields: Mapping[str, object]) -> None:
         """Log it, and have the operator's webhook told; ``subject``: what it is about, among such events."""
         log(level, event, **fields)
         if self._webhook is not None:

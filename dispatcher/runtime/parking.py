@@ -7,7 +7,6 @@ back is appended to the same channel as a new record, and forgotten when that is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -17,10 +16,10 @@ from dispatcher import limits
 from dispatcher.core.batching import WHOLE
 from dispatcher.errors import DispatcherError, NotFound
 from dispatcher.model import ParkedCount, ParkedEvent, Position, SliceLimits
-from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.observer import Observer
 from dispatcher.wire.ingest import Parsed, encode_event
 
 _ONE = SliceLimits(events_max=1, bytes_max=1)
@@ -41,11 +40,13 @@ class Parking:
         registry: Registry,
         queue: ChannelQueue,
         counts: Mapping[int, ParkedCount],
+        observer: Observer,
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._queue = queue
         self._counts = dict(counts)
+        self._observer = observer
         self._now_unix_ms = now_unix_ms
         self._one_at_a_time = trio.Lock()  # or two operators would give the same event back twice
 
@@ -61,20 +62,13 @@ class Parking:
         """Set the oldest event of a channel aside, which was refused with this status.
 
         False: it stays, because so much is parked already, the registry cannot keep it, or it is
-        not there any more; the log says which of the first two.  Is not cancelled half way.
+        not there any more; it is told which of the first two.  Is not cancelled half way.
         Raises ``ChannelGone``.
         """
         with trio.CancelScope(shield=True):  # bounded: the registry gives up after REGISTRY_BUSY_S
             is_parked = await self._park(channel, position, status)
         if is_parked:
-            log(
-                logging.WARNING,
-                LogEvent.EVENT_PARKED,
-                channel=channel.row.id,
-                epoch=position.epoch,
-                seq=position.seq,
-                status=status,
-            )
+            self._observer.parked(channel.row, position, status)
         return is_parked
 
     async def events(self, channel: ActiveChannel, after_id: int, count_max: int) -> tuple[ParkedEvent, ...]:
@@ -135,7 +129,7 @@ class Parking:
         return self._queue.park(channel.row.id, position) is not None
 
     async def _keep(self, event: ParkedEvent) -> bool:
-        """See an event into the registry; False, and a line in the log, when it cannot be kept."""
+        """See an event into the registry; False, which is told, when it cannot be kept."""
         count, reason = self.count(event.channel_id), ""
         if (
             count.events >= limits.PARKED_EVENTS_PER_CHANNEL_MAX
@@ -149,7 +143,7 @@ class Parking:
             except DispatcherError as error:
                 reason = error.message
         if reason:
-            log(logging.WARNING, LogEvent.EVENT_NOT_PARKED, channel=event.channel_id, reason=reason)
+            self._observer.not_parked(event.channel_id, reason)
         return not reason
 
     def _changed(self, channel_id: int, events: int, message_bytes: int) -> None:

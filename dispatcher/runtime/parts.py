@@ -205,6 +205,7 @@ class Parts:
             registry=self.registry,
             queue=self.queue,
             counts=self._contents.parked_counts,
+            observer=self.observer,
             now_unix_ms=self.now_unix_ms,
         )
 

@@ -14,10 +14,11 @@ from dispatcher.observe.log import LogEvent, log
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import ChannelQueue, QueueOptions
 from dispatcher.queue.native import NativeQueue
-from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.queue.native_recovery import LostRecords, RecoveryReport, open_durable_queue
 from dispatcher.registry.folder import JOURNAL_FOLDER, DataFolder
 from dispatcher.registry.interface import Registry
 from dispatcher.runtime.directory import Directory
+from dispatcher.runtime.observer import FoundAtStart, loss_subject
 from dispatcher.runtime.supervisor import Supervisor
 
 
@@ -62,10 +63,11 @@ async def open_journal_queue(
     disk: Disk,
     random_bytes: Callable[[int], bytes],
     now_unix_ms: Callable[[], int],
-) -> NativeQueue:
+) -> tuple[NativeQueue, list[FoundAtStart]]:
     """A queue that is kept in the journal in a folder, with what an earlier run left there.
 
-    Raises ``DataFolderError`` when the disk does not give it back.
+    Also what the log was warned of, for those who cannot be told before all is open.  Raises
+    ``DataFolderError`` when the disk does not give it back.
     """
     queue, report = await open_durable_queue(
         path,
@@ -78,8 +80,7 @@ async def open_journal_queue(
         new_journal_id=lambda: int.from_bytes(random_bytes(8), "big"),
         now_unix_ms=now_unix_ms,
     )
-    _tell(report)
-    return queue
+    return queue, _tell(report)
 
 
 def deliver_recovered(queue: ChannelQueue, directory: Directory, supervisor: Supervisor) -> None:
@@ -101,36 +102,43 @@ def journal_folder(folder: DataFolder) -> Path:
     return path
 
 
-def _tell(report: RecoveryReport) -> None:
-    """One line on what was found, and one on each loss; warnings when something durable is missing.
+def _tell(report: RecoveryReport) -> list[FoundAtStart]:
+    """One line on what was found, and one on each loss; returns those that are warnings.
 
-    Where the log cannot say what a channel lost, ``silent_channels`` counts it.
+    Warned of is what was durable and is missing.  Where the log cannot say what a channel lost,
+    ``silent_channels`` counts it.
     """
     journal = report.journal
     listed = report.lost[: limits.RECOVERY_LOSSES_LOGGED_MAX]
-    log(
-        logging.WARNING if journal.is_damaged or report.lost else logging.INFO,
-        LogEvent.JOURNAL_RECOVERED,
-        records=report.records,
-        groups=journal.groups,
-        segments=journal.segments,
-        unknown_channels=report.unknown_channels,
-        lost_to_damage=report.lost_records("corrupt"),
-        lost_to_overflow=report.lost_records("overflow"),
-        losses_not_listed=len(report.lost) - len(listed),
-        silent_channels=report.silent_channels,
-        damaged_groups=journal.damaged_groups,
-        damaged_segments=journal.damaged_segments,
-        first_damaged=f"{journal.damaged_segment}/{journal.damaged_group}",
-    )
+    is_missing = journal.is_damaged or bool(report.lost)
+    found = {
+        "records": report.records,
+        "groups": journal.groups,
+        "segments": journal.segments,
+        "unknown_channels": report.unknown_channels,
+        "lost_to_damage": report.lost_records("corrupt"),
+        "lost_to_overflow": report.lost_records("overflow"),
+        "losses_not_listed": len(report.lost) - len(listed),
+        "silent_channels": report.silent_channels,
+        "damaged_groups": journal.damaged_groups,
+        "damaged_segments": journal.damaged_segments,
+        "first_damaged": f"{journal.damaged_segment}/{journal.damaged_group}",
+    }
+    log(logging.WARNING if is_missing else logging.INFO, LogEvent.JOURNAL_RECOVERED, **found)
+    warnings: list[FoundAtStart] = [(LogEvent.JOURNAL_RECOVERED, "", found)] if is_missing else []
     for one in listed:
-        log(
-            logging.WARNING,
-            LogEvent.CHANNEL_LOST_EVENTS,
-            channel=one.loss.channel,
-            reason=one.loss.reason,
-            count=one.loss.count,
-            first_seq=one.loss.first_seq,
-            last_seq=one.loss.last_seq,
-            is_exact=one.is_exact,
-        )
+        fields = _fields(one)
+        log(logging.WARNING, LogEvent.CHANNEL_LOST_EVENTS, **fields)
+        warnings.append((LogEvent.CHANNEL_LOST_EVENTS, loss_subject(one.loss), fields))
+    return warnings
+
+
+def _fields(one: LostRecords) -> dict[str, object]:
+    return {
+        "channel": one.loss.channel,
+        "reason": one.loss.reason,
+        "count": one.loss.count,
+        "first_seq": one.loss.first_seq,
+        "last_seq": one.loss.last_seq,
+        "is_exact": one.is_exact,
+    }

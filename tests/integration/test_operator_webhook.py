@@ -14,6 +14,9 @@ from support.daemon import log_shown, open_daemon
 from support.receiver import Receiver, Request, open_receiver
 from support.tenants import key_of, small, websocket_tenant
 
+import dispatcher
+from dispatcher.config import OperatorSettings, Settings, StorageSettings
+
 pytestmark = pytest.mark.slow
 
 SECRET = f"whsec_{base64.b64encode(b'the secret of the operator').decode()}"
@@ -88,3 +91,46 @@ async def test_without_the_setting_nobody_is_called(tmp_path: Path) -> None:
         assert "channel.filling" in daemon.log.read_text()
         assert receiver.connections == 0
         assert json.dumps(receiver.requests) == "[]"
+
+
+async def used_folder(folder: Path) -> Path:
+    """With a channel and three groups of ten events; its first segment."""
+    async with dispatcher.open_dispatcher(Settings(storage=StorageSettings(data=str(folder)))) as hub:
+        application = await hub.ensure_application(await hub.ensure_account(), "app")
+        async with hub.consume(application):
+            for number in range(3):
+                event = dispatcher.Notification(ep="device", path=f"/{number}", payload=b"")
+                await hub.publish_many(application, [event] * 10)
+    return folder / "journal" / "00000001.seg"
+
+
+async def test_what_a_damaged_journal_had_lost_is_told_after_the_start(tmp_path: Path) -> None:
+    segment = await used_folder(tmp_path)
+    spoiled = bytearray(segment.read_bytes())
+    spoiled[2 * 4096 + 300] ^= 1  # in the second group
+    segment.write_bytes(spoiled)
+    async with open_receiver() as receiver:
+        settings = Settings(
+            storage=StorageSettings(data=str(tmp_path)), operator=OperatorSettings(webhook=receiver.url)
+        )
+        async with dispatcher.open_dispatcher(settings):
+            with trio.fail_after(10):
+                await receiver.wait_requests(1)
+        (request,) = receiver.requests
+        found, loss = json.loads(request.body)["data"]["warnings"]
+        assert (found["event"], found["damaged_groups"], found["lost_to_damage"]) == (
+            "journal.recovered",
+            1,
+            10,
+        )
+        assert loss["event"] == "channel.lost-events"
+        assert (loss["reason"], loss["count"], loss["first_seq"], loss["last_seq"]) == ("corrupt", 10, 11, 20)
+
+
+async def test_a_whole_journal_is_no_news(tmp_path: Path) -> None:
+    await used_folder(tmp_path)
+    settings = Settings(
+        storage=StorageSettings(data=str(tmp_path)), operator=OperatorSettings(webhook="http://127.0.0.1:1/")
+    )
+    async with dispatcher.open_dispatcher(settings) as hub:
+        assert " 0 to tell>" in repr(hub.parts.webhook)

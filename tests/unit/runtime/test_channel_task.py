@@ -33,7 +33,11 @@ class House:
         self.now_ms = 1_000
         observer = Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0))
         parking = Parking(
-            registry=MemoryRegistry(), queue=self.queue, counts={}, now_unix_ms=lambda: self.now_ms
+            registry=MemoryRegistry(),
+            queue=self.queue,
+            counts={},
+            observer=observer,
+            now_unix_ms=lambda: self.now_ms,
         )
         self.supervisor = Supervisor(nursery, self.queue, lambda: self.now_ms, observer, parking)
         self.channel: ActiveChannel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,6 +17,7 @@ from dispatcher import limits
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass, OutgoingBatch
 from dispatcher.errors import NotFound, Unavailable
 from dispatcher.model import ParkedCount, ParkedEvent, Position, RefusedEvents, Serialization
+from dispatcher.observe.log import LogEvent
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import Records, Route, Ticket
 from dispatcher.queue.memory import MemoryQueue
@@ -58,14 +59,27 @@ class BusyRegistry(MemoryRegistry):
         raise Unavailable("the registry has been locked by another process")
 
 
+class Webhook:
+    """What the operator's one is told."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str]] = []
+
+    def note(self, event: LogEvent, subject: str, fields: Mapping[str, object]) -> None:
+        self.noted.append((event, subject))
+
+
 class Yard:
     """One channel with a receiver that does not want everything."""
 
     def __init__(self, nursery: trio.Nursery, registry: MemoryRegistry) -> None:
         self.queue = MemoryQueue(1, 1 << 30)
         self.registry = registry
-        self.parking = Parking(registry=registry, queue=self.queue, counts={}, now_unix_ms=lambda: 5_000)
-        observer = Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0))
+        self.webhook = Webhook()
+        observer = Observer(Metrics(lambda: NO_TOTALS), AttemptLogs(lambda: 0), self.webhook)  # type: ignore[arg-type]
+        self.parking = Parking(
+            registry=registry, queue=self.queue, counts={}, observer=observer, now_unix_ms=lambda: 5_000
+        )
         self.supervisor = Supervisor(nursery, self.queue, lambda: 1_000, observer, self.parking)
         self.sink: PickySink
 
@@ -150,6 +164,7 @@ async def test_by_default_nothing_is_skipped(yard: Yard, autojump_clock: MockClo
     await trio.sleep(1_000)
     assert (sink.taken, await yard.parked()) == ([], [])
     assert {tuple(attempt) for attempt in sink.attempts} == {tuple(sink.attempts[0])}, "it is never cut"
+    assert yard.webhook.noted == []
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500, 503])
@@ -272,6 +287,7 @@ async def test_a_channel_with_much_parked_parks_no_more_and_says_so(
         await trio.sleep(1_000)
     assert (sink.taken, await yard.parked()) == ([], ["a"])
     assert "event.not-parked" in caplog.messages
+    assert yard.webhook.noted[:2] == [("event.parked", "1"), ("event.not-parked", "1")]
     yard.assert_balanced()
 
 
@@ -286,3 +302,6 @@ async def test_an_event_that_the_registry_cannot_keep_stays_and_is_tried_again(
         sink.refused.clear()
         await trio.sleep(200)
         assert sink.taken == ["a", "b"]
+        assert {event for event, _ in yard.webhook.noted} == {
+            "event.not-parked"
+        }  # and never that it was parked
