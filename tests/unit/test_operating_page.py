@@ -78,3 +78,11 @@ def test_the_page_names_no_metric_that_there_is_not() -> None:
     named = set(re.findall(r"`(dispatcher_\w+)", PAGE))
     assert named
     assert named - told == set()
+
+
+def test_what_readyz_says_is_quoted_as_it_is_said() -> None:
+    (row,) = (line for line in PAGE.splitlines() if line.startswith("| `/readyz` is 503"))
+    quoted = re.findall(r"`([^`]+)`: ", row)
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    assert len(quoted) == 4
+    assert [text for text in quoted if text not in source] == []
