@@ -97,7 +97,11 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = Durability.DISK
     engine: Annotated[Literal["embedded"], _doc("name", "who keeps the queues")] = "embedded"
     memory_bytes: Annotated[
-        int, Meta(ge=0), _doc("bytes", "bound of all queues in memory; 0: half of the machine's")
+        int,
+        Meta(ge=0),
+        _doc(
+            "bytes", "bound of all queues in memory; 0: half of the machine's, or of what a container may use"
+        ),
     ] = 0
     disk_bytes: Annotated[
         int,

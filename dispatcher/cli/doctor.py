@@ -41,6 +41,7 @@ from dispatcher.http.tls import server_context
 from dispatcher.registry.control import poke
 from dispatcher.registry.folder import DataFolder, open_folder
 from dispatcher.runtime.app import memory_bytes
+from dispatcher.runtime.machine import machine_memory_bytes
 from dispatcher.runtime.parts import callback_tls
 from dispatcher.runtime.watch import first_to_end
 
@@ -84,8 +85,7 @@ def examine(settings: Settings, name: str | None, resolve: Resolve) -> Iterator[
     yield Finding("settings", Level.OK, "they are right")
     yield _clock()
     yield judge_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield judge_memory(machine, memory_bytes(settings))
+    yield judge_memory(machine_memory_bytes(), memory_bytes(settings))
     if name is not None:
         yield _name(name, resolve)
     if settings.callbacks.proxy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from dispatcher.registry.sqlite import open_registry
 from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.machine import machine_memory_bytes
 from dispatcher.runtime.observer import FoundAtStart
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.parts import Ground, Parts
@@ -107,9 +107,8 @@ async def open_dispatcher(
 
 
 def memory_bytes(settings: Settings) -> int:
-    """The bound of all queues in memory: the setting, or half of the machine's."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return settings.storage.memory_bytes or machine // 2
+    """The bound of all queues in memory: the setting, or half of what there is for us."""
+    return settings.storage.memory_bytes or machine_memory_bytes() // 2
 
 
 def _lock_folder(stack: AsyncExitStack, settings: Settings | None, world: World) -> DataFolder | None:
