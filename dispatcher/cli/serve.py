@@ -128,6 +128,7 @@ async def run_daemon(
     ):
         tls = server_tls(settings.server)
         listeners = await listen(settings.server, tls, passed.public)
+        await manager.tell("STATUS=starting: what is queued on the disk is read")
         async with open_dispatcher(settings, world=world) as hub, trio.open_nursery() as nursery:
             servers = [await nursery.start(serve_http, hub, listeners)]
             if settings.server.internal_listen:

@@ -2,7 +2,7 @@
 
 ``READY=1`` when the daemon serves, ``RELOADING=1`` and ``READY=1`` around a reload,
 ``STOPPING=1`` when it begins to stop, and ``WATCHDOG=1`` twice in the time that the
-manager allows.  ``STATUS=`` is a line for the one who looks.
+manager allows.  ``STATUS=`` is a line for the one who looks, from the start on.
 
 The watchdog is fed by a task of the event loop, so a loop that is stuck starves it and
 is replaced.  A journal that failed does not starve it: another start would meet the same
