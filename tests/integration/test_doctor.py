@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
 from support.certificates import Authority, Files
 from support.daemon import DISPATCHER, new_tenant, open_daemon
+from support.receiver import answer, open_receiver
 
 from dispatcher.cli.checkup import Finding, Level
 from dispatcher.cli.doctor import examine
@@ -52,6 +54,21 @@ async def test_a_daemon_that_runs_is_found_ready_and_the_folder_is_left_as_it_wa
     assert "disk sync" in findings
     _, findings = doctor(f"--data={tmp_path}/data")
     assert findings["daemon"]["level"] == "warn"
+
+
+async def test_a_daemon_that_is_not_ready_fails_in_its_own_words(tmp_path: Path) -> None:
+    full = answer(503, b"the disk of the data folder is full\n")
+    async with open_receiver(otherwise=full) as receiver:
+        with open_daemon(
+            tmp_path
+        ) as daemon:  # it is asked whether it serves the folder, the other one if it is ready
+            settings = Settings(
+                server=ServerSettings(listen=f"127.0.0.1:{receiver.port}"),
+                storage=StorageSettings(data=str(daemon.data)),
+            )
+            findings = await trio.to_thread.run_sync(found, settings)
+    assert findings["daemon"].level is Level.FAIL
+    assert findings["daemon"].text == "it is not ready: the disk of the data folder is full"
 
 
 def test_a_secret_that_others_may_read_fails(tmp_path: Path) -> None:
