@@ -194,6 +194,7 @@ class NativeQueue:
             earlier.answered_unix_ms[scope.account_id] = kept.answered_unix_ms
         self.log = QueueLog(
             journal,
+            self._rings,
             self._channels,
             self.answers,
             self.epoch,
@@ -266,9 +267,7 @@ class NativeQueue:
 
     def _publish(self, arguments: tuple[Any, ...], routes_count: int, keep: Keep | None) -> int:
         if self.log is not None:
-            return self.log.publish(
-                self._rings, self._pool, arguments, self._published, has_answer=keep is not None
-            )
+            return self.log.publish(self._pool, arguments, self._published, has_answer=keep is not None)
         status: int = lib.nd_publish(
             self._rings, self._pool, ffi.NULL, *arguments, self.epoch, 0, self._published
         )

@@ -7,6 +7,7 @@ the group is sealed; a restart then finds rings exactly as the last durable grou
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ class QueueLog:
     def __init__(
         self,
         journal: NativeJournal,
+        rings: Any,
         channels: Mapping[int, ChannelRing],
         answers: IdempotencyTable,
         epoch: int,
@@ -53,8 +55,9 @@ class QueueLog:
         now_unix_ms: Callable[[], int],
         earlier: Contents,
     ) -> None:
-        """``earlier``: what segments of an earlier run may hold."""
+        """``rings`` are the ``nd_channels`` of ``channels``, ``earlier`` what older segments may hold."""
         self._journal = journal
+        self._rings = rings
         self._channels = channels
         self._answers = answers
         self._epoch = epoch
@@ -97,9 +100,7 @@ class QueueLog:
         if failure is not None:
             raise failure
 
-    def publish(
-        self, rings: Any, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool
-    ) -> int:
+    def publish(self, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool) -> int:
         """``nd_publish`` with its ``arguments`` from ``numbers`` to ``received_unix_ms``.
 
         Leaves room for the request's answer, if it has one.  Raises ``JournalBehind`` and
@@ -110,7 +111,7 @@ class QueueLog:
             raise _journal_behind()
         reserved_bytes = _ANSWER_BYTES if has_answer else 0
         status: int = lib.nd_publish(
-            rings, pool, self._journal.raw, *arguments, self._epoch, reserved_bytes, published
+            self._rings, pool, self._journal.raw, *arguments, self._epoch, reserved_bytes, published
         )
         if status == lib.ND_NO_ROOM:
             self.commit.request()
@@ -219,10 +220,14 @@ class QueueLog:
             books.moved(group.moved_from, segment)
         for _, kept in group.answers:
             kept.ticket = None
-        for number, last_seq in group.last_seqs.items():
-            channel = self._channels.get(number)
-            if channel is not None:
-                lib.nd_ring_show(channel.ring, last_seq)
+        numbers, last_seqs = array("Q", group.last_seqs), array("Q", group.last_seqs.values())
+        with (
+            ffi.from_buffer("uint64_t[]", numbers) as which,
+            ffi.from_buffer("uint64_t[]", last_seqs) as upto,
+        ):
+            lib.nd_channels_show(self._rings, which, upto, len(numbers))
+        for number in numbers:
+            if number in self._channels:
                 self._on_shown(number)
 
     # --- space ---------------------------------------------------------------------------

@@ -175,7 +175,7 @@ class Publisher:
             raise
         if traced:
             self._note_traced(traced)
-        now_s = trio.current_time()
+        now_s, is_durable = trio.current_time(), ticket.is_durable
         came_bytes = len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events  # to each at most
         for number in routes.channels:
             channel = self._directory.channel(number)
@@ -183,7 +183,7 @@ class Publisher:
             channel.room_bytes -= came_bytes
             if channel.room_bytes < 0:
                 self._observer.queue_grew(channel, self._queue.stats(number))
-            if ticket.is_durable:  # else the queue says when there is something to show (INV-2)
+            if is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
         self._tell(appended.losses)
         self._observer.accepted(events, unrouted)

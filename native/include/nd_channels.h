@@ -49,6 +49,13 @@ nd_status nd_channels_put(nd_channels *channels, uint64_t number, nd_ring *ring)
  */
 void nd_channels_remove(nd_channels *channels, uint64_t number);
 
+/* nd_ring_show for many channels; those that do not exist are passed over.
+ *
+ *   Blocks  no.
+ *   Cost    O(count).
+ */
+void nd_channels_show(nd_channels *channels, const uint64_t *numbers, const uint64_t *upto_seqs, uint64_t count);
+
 /* cffi: end */
 
 /* The ring of a channel; NULL: there is no such channel.

@@ -104,6 +104,14 @@ nd_ring *nd_channels_find(const nd_channels *channels, uint64_t number)
     return channels->seats[seat_of(channels, number)].ring;
 }
 
+void nd_channels_show(nd_channels *channels, const uint64_t *numbers, const uint64_t *upto_seqs, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        nd_ring *ring = nd_channels_find(channels, numbers[i]);
+        if (ring != NULL) nd_ring_show(ring, upto_seqs[i]);
+    }
+}
+
 void *nd_channels_scratch(nd_channels *channels, uint64_t bytes)
 {
     if (bytes <= channels->scratch_bytes) return channels->scratch;

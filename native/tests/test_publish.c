@@ -161,6 +161,22 @@ static void a_request_that_cannot_be_so_changes_nothing(void)
     house_end(&h);
 }
 
+static void what_is_durable_is_shown_of_all_channels_that_are_left(void)
+{
+    house h;
+    house_begin(&h);
+    nd_published out;
+    const uint64_t numbers[] = {number_of(0), number_of(1), number_of(2)}, seqs[] = {1, 2, 3};
+    for (uint64_t i = 0; i < CHANNELS; i++) nd_ring_show(h.rings[i], 0);
+    CHECK_EQUAL(publish(&h, numbers, 3, NULL, NULL, &out), ND_OK);
+    nd_channels_remove(h.channels, number_of(1));
+    nd_channels_show(h.channels, numbers, seqs, 3);
+    CHECK_EQUAL(nd_ring_slice_limit(h.rings[0], 1), 1);
+    CHECK_EQUAL(nd_ring_slice_limit(h.rings[1], 1), 0);
+    CHECK_EQUAL(nd_ring_slice_limit(h.rings[2], 1), 3);
+    house_end(&h);
+}
+
 static void no_memory_changes_nothing(void)
 {
     house h;
@@ -195,6 +211,7 @@ int main(void)
     RUN(each_channel_gets_its_part);
     RUN(what_a_full_channel_refuses_is_told_of_it_alone);
     RUN(a_request_that_cannot_be_so_changes_nothing);
+    RUN(what_is_durable_is_shown_of_all_channels_that_are_left);
     RUN(no_memory_changes_nothing);
     return 0;
 }
