@@ -14,7 +14,7 @@ from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
-from dispatcher.model import Channel, Position
+from dispatcher.model import Channel, ChannelType, Position
 from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
 from dispatcher.observe.tracing import Attempt, Tracing
@@ -58,6 +58,14 @@ class Observer:
     ) -> None:
         self.metrics = metrics
         self.attempts = attempts
+        self._of_type = {  # to look a label up costs more than to count
+            type_.value: (
+                metrics.attempts.labels(type_.value, "success"),
+                metrics.attempts.labels(type_.value, "failure"),
+                metrics.delivery_seconds.labels(type_.value),
+            )
+            for type_ in ChannelType
+        }
         self._webhook = webhook
         self._tracing = tracing
 
@@ -212,8 +220,9 @@ class Observer:
         status: int | None,
     ) -> None:
         type_ = channel.row.type.value
-        self.metrics.attempts.labels(type_, "success" if failure is None else "failure").inc()
-        self.metrics.delivery_seconds.labels(type_).observe(seconds)
+        succeeded, failed, took = self._of_type[type_]
+        (succeeded if failure is None else failed).inc()
+        took.observe(seconds)
         self.metrics.batch_events.observe(batch.events)
         self.attempts.add(
             channel.row.id,
