@@ -270,6 +270,13 @@ class ChannelQueue(Protocol):
         """
         ...
 
+    def may_have_more(self, channel: int, after: Position) -> bool:
+        """False when a slice behind this position would find nothing.  True promises nothing.
+
+        Cost: a small part of a slice's; for whoever has just sent what may have been the last.
+        """
+        ...
+
     async def slice(
         self, channel: int, after: Position | None, limits: SliceLimits, form: Form
     ) -> Batch | None:

@@ -132,6 +132,11 @@ class MemoryQueue:
         copy = self._channel(channel).copy()
         return not copy.append(parse(records, 0)).refused
 
+    def may_have_more(self, channel: int, after: Position) -> bool:
+        """False when nothing is behind a position, and no gap is kept."""
+        found = self._channel(channel)
+        return bool(found.gaps) or any(record.seq > self._seq(after) for record in found.records)
+
     async def slice(
         self, channel: int, after: Position | None, limits: SliceLimits, form: Form
     ) -> MemoryBatch | None:

@@ -364,6 +364,11 @@ class NativeQueue:
 
     # --- out --------------------------------------------------------------------------
 
+    def may_have_more(self, channel: int, after: Position) -> bool:
+        """False when nothing is behind a position, shown or not, and no gap is kept."""
+        found = self._channel(channel)
+        return bool(found.gaps) or found.next_seq(self._seq(found, after)) != 0
+
     async def slice(
         self, channel: int, after: Position | None, limits: SliceLimits, form: Form
     ) -> NativeBatch | None:

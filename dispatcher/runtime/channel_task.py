@@ -37,7 +37,7 @@ async def run_channel(
     Raises ``SinkClosed`` when the receiver has gone, and what the queue raises when
         the records have gone meanwhile.
     """
-    has_sent = False
+    number, has_sent = channel.row.id, False
     while (sink := channel.sink) is not None:
         channel.is_dirty = False
         batch = await next_batch(channel, queue, now_unix_ms(), observer)
@@ -59,11 +59,13 @@ async def run_channel(
                 _take_failure(channel, queue, batch, failure)
                 if channel.search.may_park and await _park(channel, parking, batch, failure):
                     continue
-                queue.freeze(channel.row.id, channel.frozen)
+                queue.freeze(number, channel.frozen)
                 await _pause(channel)
         else:
             observer.delivered(channel, batch, trio.current_time() - started_s, status)
             _take_success(channel, sink, batch)
+            if not channel.is_dirty and not queue.may_have_more(number, batch.last):
+                return  # for a lone event, to slice in vain costs as much as to send it
 
 
 def confirm(channel: ActiveChannel, queue: ChannelQueue, position: Position) -> int:

@@ -108,6 +108,32 @@ async def test_slices_go_on_where_the_last_one_ended(queue: ChannelQueue) -> Non
     assert seen == list(range(250))
 
 
+async def test_there_may_be_more_until_a_slice_would_find_nothing(queue: ChannelQueue) -> None:
+    open_channel(queue)
+    await append(queue, notifications(250))
+    after, more = None, True
+    while batch := await queue.slice(1, after, SliceLimits(events_max=100, bytes_max=1 << 20), PLAIN):
+        assert more
+        after = batch.last
+        more = queue.may_have_more(1, after)
+    assert after is not None
+    assert not more
+    queue.settle(1, after)
+    assert not queue.may_have_more(1, after)
+    await append(queue, notifications(1, first=250))
+    assert queue.may_have_more(1, after)
+
+
+async def test_there_may_be_more_while_a_gap_is_to_be_told(queue: ChannelQueue) -> None:
+    open_channel(queue)
+    queue.keep_gaps(1, True)
+    await append(queue, notifications(1))
+    last = Position(EPOCH, 1)
+    assert not queue.may_have_more(1, last)
+    queue.expire(1, NOW_MS + 1)
+    assert queue.may_have_more(1, last)
+
+
 async def test_a_position_of_an_earlier_epoch_comes_before_everything(queue: ChannelQueue) -> None:
     open_channel(queue)
     await append(queue, notifications(2))
