@@ -26,11 +26,11 @@ T = TypeVar("T")
 def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
     """How many bytes the kernel took at once.  The rest is for ``send_all``; never waits.
 
-    0 for what is longer than ``limits.SEND_NOW_BYTES_MAX``: others would wait for it.  The
-    caller is the only one that sends on this stream, and sees to it that others have a
-    turn between many of these.  Raises as ``send_all`` does.
+    The caller is the only one that sends on this stream, and sees to it that others have a
+    turn between many of these, and behind what is longer than ``limits.SEND_NOW_BYTES_MAX``.
+    Raises as ``send_all`` does.
     """
-    if not isinstance(stream, trio.SocketStream) or len(data) > SEND_NOW_BYTES_MAX:
+    if not isinstance(stream, trio.SocketStream):
         return 0
     try:
         return os.write(stream.socket.fileno(), data)
@@ -38,6 +38,15 @@ def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
         return 0
     except OSError as error:
         _raise_as_stream(error)
+
+
+async def send(stream: trio.abc.SendStream, data: memoryview) -> None:
+    """What ``send_all`` does; others have a turn when the kernel was full or there was much to send."""
+    sent = send_now(stream, data)
+    if sent < len(data):
+        await stream.send_all(data[sent:])
+    elif sent > SEND_NOW_BYTES_MAX:
+        await trio.lowlevel.checkpoint()
 
 
 async def receive_into(stream: trio.abc.ReceiveStream, room: memoryview) -> int:

@@ -36,7 +36,7 @@ from wsproto.frame_protocol import CloseReason as WsprotoReason
 
 from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
-from dispatcher.deliver.direct_io import receive, send_now
+from dispatcher.deliver.direct_io import receive, send
 from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket_inflate import NOT_DEFLATE, BoundedInflate
 from dispatcher.errors import CloseCode
@@ -283,9 +283,7 @@ class WebSocketConnection:
         if self._is_over:
             raise SinkClosed
         try:
-            sent = send_now(self._stream, data)
-            if sent < len(data):
-                await self._stream.send_all(data[sent:])
+            await send(self._stream, data)
         except _GONE:
             self._on_write_failed()
             raise SinkClosed from None

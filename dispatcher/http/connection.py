@@ -288,6 +288,8 @@ class _Connection:
         try:
             sent = send_now(self._stream, data)
             if sent == len(data):
+                if sent > limits.SEND_NOW_BYTES_MAX:
+                    await trio.lowlevel.checkpoint()
                 return
             self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
             await self._stream.send_all(memoryview(data)[sent:])

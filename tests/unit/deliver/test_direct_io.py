@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from dispatcher.deliver.direct_io import receive, send_now
+from dispatcher.deliver.direct_io import receive, send, send_now
 from dispatcher.limits import SEND_NOW_BYTES_MAX
 
 
@@ -38,9 +38,24 @@ async def test_a_full_buffer_takes_a_part_and_then_nothing() -> None:
         assert taken > 0
 
 
-async def test_what_is_long_is_left_to_send_all_which_gives_others_a_turn() -> None:
-    async with open_pair() as (one, _):
-        assert send_now(one, bytes(SEND_NOW_BYTES_MAX + 1)) == 0
+@pytest.mark.parametrize(("size", "has_turn"), [(100, False), (SEND_NOW_BYTES_MAX + 1, True)])
+async def test_others_have_a_turn_behind_what_is_long(size: int, has_turn: bool) -> None:
+    async with open_pair() as (one, _), trio.open_nursery() as nursery:
+        ran = trio.Event()
+        nursery.start_soon(_set, ran)
+        await send(one, memoryview(bytes(size)))
+        await send(one, memoryview(bytes(size)))
+        assert ran.is_set() == has_turn
+
+
+async def test_what_the_kernel_does_not_take_at_once_is_waited_for() -> None:
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+        data = bytes(range(256)) * 40_000
+        nursery.start_soon(send, one, memoryview(data))
+        received = b""
+        while len(received) < len(data):
+            received += await receive(other, 1 << 20)
+        assert received == data
 
 
 async def test_receives_give_others_a_turn_although_bytes_are_there() -> None:
