@@ -6,13 +6,14 @@ so there is nothing to pool.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+import msgspec
 import trio
 
 from dispatcher import limits
-from dispatcher.core.callback_rules import CallbackTarget
+from dispatcher.core.callback_rules import CallbackTarget, parse_callback
 from dispatcher.core.retry import parse_retry_after
 from dispatcher.deliver.callback_body import Envelope, RequestBody, Wrapper
 from dispatcher.deliver.callback_connection import (
@@ -79,6 +80,16 @@ class CallbackSends:
                 yield
 
 
+class StoredTarget(msgspec.Struct, frozen=True):
+    """A callback as it was registered, and checked then.  Values may be secrets: the ``repr`` has none."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return "<StoredTarget>"
+
+
 class CallbackSink:
     """Delivers one channel's batches to its callback.
 
@@ -89,9 +100,25 @@ class CallbackSink:
     the sink can be used again.
     """
 
+    __slots__ = (
+        "_confirmed",
+        "_connection",
+        "_dialer",
+        "_envelope",
+        "_idle_since_s",
+        "_in_flight",
+        "_incarnation",
+        "_is_closed",
+        "_is_failing",
+        "_now_unix_s",
+        "_sends",
+        "_target",
+        "_timeout_s",
+    )
+
     def __init__(
         self,
-        target: CallbackTarget,
+        target: CallbackTarget | StoredTarget,
         *,
         dialer: Dialer,
         timeout_s: float,
@@ -117,7 +144,7 @@ class CallbackSink:
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "failing" if self._is_failing else "open"
-        return f"<CallbackSink {self._target} {state} {self._connection}>"
+        return f"<CallbackSink {self._target!r} {state} {self._connection}>"
 
     async def send(self, batch: OutgoingBatch) -> int | None:
         """Send a batch and confirm it on the receiver's 2xx, which is returned, the last of several.
@@ -211,14 +238,20 @@ class CallbackSink:
                 if not lost.is_untouched or self._is_closed:
                     raise
             await body.rewind()
-        stream = await self._dialer.dial(self._target)
+        stream = await self._dialer.dial(self._read_target())
         return await self._put(CallbackConnection(stream, self._sends.buffers), body)
+
+    def _read_target(self) -> CallbackTarget:
+        """Where to send; read once, for most of those that are stored send nothing today."""
+        if isinstance(self._target, StoredTarget):
+            self._target = parse_callback(self._target.url, self._target.headers)
+        return self._target
 
     async def _put(self, connection: CallbackConnection, body: RequestBody) -> Answer:
         self._connection, self._idle_since_s = connection, None
         try:
             self._check_open()
-            answer = await connection.put(self._target, body)
+            answer = await connection.put(self._read_target(), body)
         finally:
             if connection.is_reusable and not self._is_closed:
                 self._idle_since_s = trio.current_time()

@@ -50,6 +50,14 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         return (*(HEADER_NAMES if self.signing else ()), *(("content-encoding",) if self.is_gzipped else ()))
 
 
+_UNSIGNED = (Envelope(), Envelope(is_gzipped=True))
+
+
+def envelope_of(signing: Signing | None, *, is_gzipped: bool) -> Envelope:
+    """The envelope of a registration; the ones without a secret are shared."""
+    return _UNSIGNED[is_gzipped] if signing is None else Envelope(signing=signing, is_gzipped=is_gzipped)
+
+
 class RequestBody:
     """A message as it is; also what the others are made of."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection
+from functools import partial
 
 import trio
 
 from dispatcher import limits
 from dispatcher.core.addresses import AddressPolicy
-from dispatcher.core.callback_rules import CallbackTarget, check_registration, parse_callback
+from dispatcher.core.callback_rules import CallbackTarget, check_registration
 from dispatcher.core.rate import Rate, RateWindow, admit, is_idle
 from dispatcher.core.signing import renewed
-from dispatcher.deliver.callback import CallbackSends, CallbackSink
-from dispatcher.deliver.callback_body import Envelope
+from dispatcher.deliver.callback import CallbackSends, CallbackSink, StoredTarget
+from dispatcher.deliver.callback_body import Envelope, envelope_of
 from dispatcher.deliver.dialer import Dialer
 from dispatcher.deliver.verification import Probe, VerificationFailed, verify_callback
 from dispatcher.errors import FieldError, TooManyRequests, ValidationError
@@ -52,6 +53,8 @@ class Callbacks:
         self._policy = policy
         self._load_tls = load_tls
         self._wall_unix_ms = wall_unix_ms  # as people set it: receivers compare it with their own
+        self._now_unix_s = lambda: wall_unix_ms() / 1000
+        self._confirm = self._confirmed  # made once, and shared by all sinks
         self._random_bytes = random_bytes
         self._sends = CallbackSends()
         self._warm: dict[int, ActiveChannel] = {}  # by channel: those that keep a connection
@@ -98,13 +101,13 @@ class Callbacks:
         row = channel.row
         self.end(channel)
         channel.sink = CallbackSink(
-            target or parse_callback(row.url, row.headers),
+            target or StoredTarget(row.url, row.headers),
             dialer=self._dialer,
             timeout_s=row.limits.callback_timeout_s,
-            confirmed=lambda position: self._confirmed(channel, position),
+            confirmed=partial(self._confirm, channel),
             sends=self._sends,
-            now_unix_s=lambda: self._wall_unix_ms() / 1000,
-            envelope=Envelope(signing=row.signing, is_gzipped=row.is_gzipped),
+            now_unix_s=self._now_unix_s,
+            envelope=envelope_of(row.signing, is_gzipped=row.is_gzipped),
             incarnation=row.incarnation,
         )
         channel.start_over()

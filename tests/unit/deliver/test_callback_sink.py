@@ -13,7 +13,7 @@ from support.watched_batches import WatchedBatch, large_batch, small_batch
 from dispatcher import limits
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.callback_rules import parse_callback
-from dispatcher.deliver.callback import CallbackSends, CallbackSink
+from dispatcher.deliver.callback import CallbackSends, CallbackSink, StoredTarget
 from dispatcher.deliver.callback_connection import PieceBuffers
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Dialer
@@ -56,7 +56,7 @@ class Peer:
 
     def sink(self, sends: CallbackSends | None = None) -> CallbackSink:
         return CallbackSink(
-            parse_callback("http://8.8.8.8/", {}),
+            StoredTarget("http://8.8.8.8/", {}),
             dialer=self.dialer(),
             timeout_s=TIMEOUT_S,
             confirmed=self.confirmed.append,
@@ -444,3 +444,8 @@ async def test_a_sinks_repr_says_where_it_sends_and_nothing_secret() -> None:
     assert "https://example.com" in repr(sink)
     assert "secret" not in repr(sink)
     assert "token" not in repr(sink)
+
+
+def test_a_stored_target_shows_no_secret() -> None:
+    stored = StoredTarget("https://receiver.test/secret-path", {"Authorization": "Bearer secret"})
+    assert "secret" not in repr(stored)
