@@ -6,6 +6,8 @@ An idle channel sends at once: there is no lingering, so nothing here decides
 
 from __future__ import annotations
 
+from functools import cache
+
 from dispatcher.model import Channel, ChannelType, Form, Serialization, SliceLimits
 
 _PLAIN = Serialization()
@@ -24,7 +26,7 @@ def form_of(channel: Channel) -> Form:
     """How this channel's records are written into messages."""
     chosen = channel.serialization or _PLAIN
     mixed = chosen.mixed_kinds
-    return Form(
+    return _form(
         mixed_kinds=channel.type is ChannelType.CALLBACK if mixed is None else mixed,
         deregistrations_as_object=chosen.deregistrations_as_object,
         include_uid=chosen.include_uid,
@@ -32,6 +34,11 @@ def form_of(channel: Channel) -> Form:
         include_original_ep=chosen.include_original_ep,
         include_gaps=bool(chosen.include_gaps),
     )
+
+
+@cache  # there are 64, and every idle channel has one
+def _form(**flags: bool) -> Form:
+    return Form(**flags)
 
 
 def events_max(channel: Channel) -> int:

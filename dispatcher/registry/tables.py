@@ -254,6 +254,9 @@ def _read_life_times(db: sqlite3.Connection) -> LifeTimes:
     return LifeTimes(up_s=up_s, unix_ms=unix_ms, clocks=clocks)
 
 
+_NO_HEADERS: dict[str, str] = {}  # of every channel that has none; nobody changes headers
+
+
 def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
     rows = db.execute(
         "SELECT channels.id, application_id, account_id, type, incarnation, limits, serialization, url, "
@@ -276,7 +279,7 @@ def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
             limits=decode_limits(limits),
             serialization=None if chosen is None else msgspec.json.decode(chosen, type=Serialization),
             url=url,
-            headers=msgspec.json.decode(headers, type=dict[str, str]),
+            headers=_NO_HEADERS if headers == b"{}" else msgspec.json.decode(headers, type=dict[str, str]),
             signing=None if signing is None else msgspec.json.decode(signing, type=Signing),
             is_gzipped=bool(is_gzipped),
             learned_batch_bytes=learned,

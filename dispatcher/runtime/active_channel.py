@@ -6,6 +6,8 @@ changes of the registration, all on the Trio thread and never across an ``await`
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 import trio
 from msgspec.structs import replace
@@ -17,6 +19,15 @@ from dispatcher.core.retry import BatchSize, RetryState
 from dispatcher.deliver.sink import Sink
 from dispatcher.model import Channel, ChannelStatus, Position, SliceLimits
 from dispatcher.queue.interface import FrozenBatch
+
+# Values that most channels share: an idle one is little more than what it does not share.
+_FRESH = RetryState()
+_NO_SEARCH = Search()
+
+
+@lru_cache(maxsize=256)
+def _size(limit_bytes: int) -> BatchSize:
+    return BatchSize(limit_bytes=limit_bytes)
 
 
 class LossBurst(msgspec.Struct):
@@ -70,13 +81,13 @@ class ActiveChannel:
     def __init__(self, row: Channel) -> None:
         self.row = row
         self.form = batching.form_of(row)
-        self.size = BatchSize(limit_bytes=batching.bytes_max(row))
-        self.retry = RetryState()
-        self.search = Search()
+        self.size = _size(batching.bytes_max(row))
+        self.retry = _FRESH
+        self.search = _NO_SEARCH
         self.frozen: FrozenBatch | None = None
         self.sink: Sink | None = None
         self.sent: Position | None = None
-        self.losses: dict[str, LossBurst] = {}  # by reason: those told of lately
+        self.losses: dict[str, LossBurst] | None = None  # by reason: those told of lately
         self.last_failure: LastFailure | None = None
         self.queue_level = 0.0  # of core.levels, that was told of last
         self.room_bytes = 0  # that may come in before the queue's level is looked at
@@ -130,9 +141,9 @@ class ActiveChannel:
 
     def start_over(self) -> None:
         """Forget past failures; a pause before the next attempt ends now."""
-        self.retry = RetryState()
-        self.search = Search()
-        self.size = BatchSize(limit_bytes=batching.bytes_max(self.row))
+        self.retry = _FRESH
+        self.search = _NO_SEARCH
+        self.size = _size(batching.bytes_max(self.row))
         self.end_pause()
 
     def end_pause(self) -> None:

@@ -83,6 +83,7 @@ async def open_dispatcher(
             nursery=nursery,
         )
         parts = _assemble(ground, contents)
+        del contents  # it would stay as long as we do: with many channels, 100 MB
         parts.observer.found_at_start(found)
         hub = Hub(parts)
         if isinstance(queue, NativeQueue) and queue.log is not None:

@@ -106,6 +106,8 @@ class Observer:
         """
         channel.lost_count += loss.count
         now_s = trio.current_time()
+        if channel.losses is None:
+            channel.losses = {}
         burst = channel.losses.get(loss.reason)
         if burst is None:
             burst = channel.losses[loss.reason] = LossBurst(told_s=-math.inf)
