@@ -226,7 +226,7 @@ def _restore(contents: Contents, parts: Parts) -> None:
     parts.registrations.restore(contents.channels)
     for channel in parts.directory.channels():
         if channel.row.type is ChannelType.CALLBACK:
-            parts.callbacks.bind(channel)
+            parts.callbacks.restore(channel)
         parts.life_cycle.restore(channel, contents.life_times.clocks.get(channel.row.id))
     applications, router = parts.directory.applications, parts.router
     for subscription in contents.subscriptions:

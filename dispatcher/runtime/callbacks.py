@@ -98,8 +98,17 @@ class Callbacks:
         """Give a channel the sink of its registration; failures of an earlier one are forgotten."""
         if channel.is_gone:
             return
-        row = channel.row
         self.end(channel)
+        self._give_sink(channel, target)
+        channel.start_over()
+        self._supervisor.wake(channel)
+
+    def restore(self, channel: ActiveChannel) -> None:
+        """Give a channel of an earlier run its sink; who has something to send is woken by its queue."""
+        self._give_sink(channel, None)
+
+    def _give_sink(self, channel: ActiveChannel, target: CallbackTarget | None) -> None:
+        row = channel.row
         channel.sink = CallbackSink(
             target or StoredTarget(row.url, row.headers),
             dialer=self._dialer,
@@ -110,8 +119,6 @@ class Callbacks:
             envelope=envelope_of(row.signing, is_gzipped=row.is_gzipped),
             incarnation=row.incarnation,
         )
-        channel.start_over()
-        self._supervisor.wake(channel)
 
     async def reload_tls(self) -> None:
         """Read the client certificate, its key and the roots again, for connections made from now on.
