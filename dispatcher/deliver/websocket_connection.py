@@ -99,9 +99,9 @@ class WebSocketConnection:
         "_bytes_written",
         "_changed",
         "_close_due",
-        "_closed",
         "_ends_s",
         "_idle_pinged_s",
+        "_is_closed",
         "_is_control_running",
         "_is_control_wanted",
         "_is_deaf",
@@ -112,9 +112,9 @@ class WebSocketConnection:
         "_is_unwritable",
         "_message_bytes",
         "_nursery",
+        "_parser",
         "_pinged_s",
         "_pong_due",
-        "_protocol",
         "_reason",
         "_rules",
         "_send_lock",
@@ -153,11 +153,7 @@ class WebSocketConnection:
         self._stream = stream
         self._socket = tcp_progress.transport_socket(stream)
         self._rules = _NO_LIMITS if limits is None else websocket_window.liveness_rules(limits)
-        self._protocol = Connection(
-            ConnectionType.SERVER,
-            extensions=[BoundedInflate(WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX)] if deflate else None,
-            trailing_data=leftover,
-        )
+        self._parser = self._new_parser(leftover) if leftover else None
         walk = FrameWalk()
         self._walk = None if walk.step(leftover) else walk  # inside a client's frame; None: between two
         self._is_deaf = False  # the client closed or broke the rules: what it sends now is thrown away
@@ -181,7 +177,7 @@ class WebSocketConnection:
         self._ends_s: float | None = None  # set: it is ending, and is over by then
         self._is_over = False
         self._is_peer_silent = False
-        self._closed = trio.Event()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         state = "closed" if self._is_over else "open" if self._ends_s is None else "closing"
@@ -231,7 +227,8 @@ class WebSocketConnection:
             self._changed.unpark_all()
             with trio.move_on_after(WEBSOCKET_CLOSE_WAIT_S, shield=True):
                 await self._shut()
-            self._closed.set()
+            self._is_closed = True
+            self._changed.unpark_all()
         return self._reason
 
     async def close(self, code: int, text: str) -> None:
@@ -242,7 +239,8 @@ class WebSocketConnection:
         Cancellation ends the waiting, not the closing.
         """
         self.close_soon(code, text)
-        await self._closed.wait()
+        while not self._is_closed:
+            await self._changed.park()
 
     def close_soon(self, code: int, text: str) -> None:
         """Like ``close``, without waiting.  Does nothing when it is closing already."""
@@ -315,24 +313,41 @@ class WebSocketConnection:
 
     # --- the reader -------------------------------------------------------------------
 
+    @property
+    def _protocol(self) -> Connection:
+        """wsproto: it takes a tenth of an idle socket, and is not there until more than pongs come or go."""
+        if self._parser is None:
+            self._parser = self._new_parser()
+        return self._parser
+
+    def _new_parser(self, leftover: bytes = b"") -> Connection:
+        inflate = [BoundedInflate(WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX)] if self.deflate else None
+        return Connection(ConnectionType.SERVER, extensions=inflate, trailing_data=leftover)
+
+    @property
+    def _state(self) -> ConnectionState:
+        return ConnectionState.OPEN if self._parser is None else self._parser.state
+
     async def _read(self) -> NoReturn:
-        self._take_events()
+        if self._parser is not None:
+            self._take_events()
         while True:
             with trio.CancelScope(deadline=self._on_timer()) as self._timer:
-                while True:
-                    await self._receive()
+                while True:  # few frames deep, for each is kept by every idle socket
+                    try:
+                        data = await receive(self._stream, WEBSOCKET_RECEIVE_BYTES)
+                    except _GONE:
+                        data = b""
+                    if not data:
+                        await self._on_end()
+                    if not self._is_deaf:
+                        self._take(data)
 
-    async def _receive(self) -> None:
-        try:
-            data = await receive(self._stream, WEBSOCKET_RECEIVE_BYTES)
-        except _GONE:
-            data = b""
-        if not data:
-            if self._protocol.state not in _CLOSED_BY_CLIENT:
-                self._finish()
-            await trio.sleep_forever()  # until its Close frame is answered, or the timer ends it
-        if not self._is_deaf:
-            self._take(data)
+    async def _on_end(self) -> NoReturn:
+        """Nothing more will come: wait until its Close frame is answered, or the timer ends it."""
+        if self._state not in _CLOSED_BY_CLIENT:
+            self._finish()
+        await trio.sleep_forever()
 
     def _take(self, data: bytes) -> None:
         pongs = lone_pongs(data) if self._walk is None else None
@@ -385,7 +400,7 @@ class WebSocketConnection:
     def _on_close(self, event: CloseConnection) -> None:
         """The client's Close frame; or wsproto's, for a client that broke the protocol."""
         self._is_deaf = True
-        match self._protocol.state:
+        match self._state:
             case ConnectionState.REMOTE_CLOSING:
                 self._begin_close(
                     CloseReason(by=ClosedBy.CLIENT, code=int(event.code), text=event.reason or "")
@@ -478,7 +493,7 @@ class WebSocketConnection:
     def _take_control(self) -> bytes:
         """The frames that are due, by what holds now that they can be written."""
         frames = b""
-        is_open = self._protocol.state is ConnectionState.OPEN
+        is_open = self._state is ConnectionState.OPEN
         if self._pong_due is not None and is_open:
             frames += self._protocol.send(Pong(payload=self._pong_due))
         if self._is_ping_due and self.is_open and self.window.is_empty:
@@ -505,7 +520,7 @@ class WebSocketConnection:
 
     async def _after_close_frame(self) -> None:
         """Wait for what ends the connection now, or help it along."""
-        if self._protocol.state is ConnectionState.CLOSED:
+        if self._state is ConnectionState.CLOSED:
             self._finish()
         elif self._is_deaf and isinstance(self._stream, trio.abc.HalfCloseableStream):
             with contextlib.suppress(*_GONE):
@@ -520,7 +535,7 @@ class WebSocketConnection:
             return
         self._reason = reason
         self._end_within(WEBSOCKET_CLOSE_WAIT_S)
-        if self._protocol.state is ConnectionState.OPEN:
+        if self._state is ConnectionState.OPEN:
             self._want_close(CloseConnection(code=reason.code, reason=reason.text))
 
     def _want_close(self, frame: CloseConnection) -> None:
