@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from enum import Enum
 
 import trio
@@ -61,7 +62,8 @@ async def serve_connection(stream: trio.abc.Stream, service: Service) -> None:
     try:
         last = await connection.serve_requests()
         if isinstance(last, Upgrade):
-            await connection.run_upgraded(last)
+            run, last = last.run, None  # its headers are sent, and an upgrade may last for days
+            await connection.run_upgraded(run)
         elif last is not None:
             await connection.run_stream(last)
         await connection.close()
@@ -75,6 +77,18 @@ async def serve_connection(stream: trio.abc.Stream, service: Service) -> None:
 
 class _Connection:
     """State of one connection.  Holds one request and its answer at a time."""
+
+    __slots__ = (
+        "_idle_s",
+        "_inbox",
+        "_patience",
+        "_peer",
+        "_receipt",
+        "_remembered",
+        "_scheme",
+        "_service",
+        "_stream",
+    )
 
     def __init__(self, stream: trio.abc.Stream, service: Service) -> None:
         self._stream = stream
@@ -106,14 +120,14 @@ class _Connection:
             await self._linger()
         return None
 
-    async def run_upgraded(self, upgrade: Upgrade) -> None:
+    async def run_upgraded(self, run: Callable[[trio.abc.Stream, bytes], Awaitable[None]]) -> None:
         """Let another protocol have the stream.  A peer that breaks it is nothing unusual."""
         leftover = self._inbox.take(len(self._inbox.buffer))
         self._remembered = None
         self._service.traffic.upgrades_open += 1
         try:
             with contextlib.suppress(*_GONE):
-                await upgrade.run(self._stream, leftover)
+                await run(self._stream, leftover)
         finally:
             self._service.traffic.upgrades_open -= 1
 
