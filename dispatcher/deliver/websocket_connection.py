@@ -32,6 +32,7 @@ import msgspec
 import trio
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason as WsprotoReason
 
 from dispatcher.core import websocket_window
@@ -321,7 +322,9 @@ class WebSocketConnection:
         return self._parser
 
     def _new_parser(self, leftover: bytes = b"") -> Connection:
-        inflate = [BoundedInflate(WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX)] if self.deflate else None
+        inflate: list[Extension] = []
+        if self.deflate:
+            inflate.append(BoundedInflate(WEBSOCKET_CLIENT_MESSAGE_BYTES_MAX))
         return Connection(ConnectionType.SERVER, extensions=inflate, trailing_data=leftover)
 
     @property

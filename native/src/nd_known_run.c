@@ -240,12 +240,12 @@ void nd_run_settle_down(nd_ring *ring, uint32_t index)
 
 /* --- joining ------------------------------------------------------------------------- */
 
-static int can_join(const nd_ring *ring, const run *one, const run *other)
+static int can_join(const run *one, const run *other)
 {
     const uint64_t bytes = run_bytes(one) + run_bytes(other);
     if (run_is_cold(one) || run_is_cold(other) || one->known == NULL || other->known == NULL) return 0;
     if (bytes > ND_RUN_CHUNK_BYTES || 2 * bytes > one->chunk_bytes + other->chunk_bytes) return 0;
-    return one->first_seq > ring->in_flight_seq && other->last_seq - one->known->base_seq < ND_KNOWN_SEQS;
+    return other->last_seq - one->known->base_seq < ND_KNOWN_SEQS;
 }
 
 /* Put a run's records, and those of the one behind it, into one chunk.  False: no memory. */
@@ -302,7 +302,7 @@ void nd_runs_join(nd_ring *ring, uint32_t *left)
             latest->join_seq = UINT64_MAX;
             return;
         }
-        if (!can_join(ring, run_at(ring, at), run_at(ring, at + 1))) {
+        if (!can_join(run_at(ring, at), run_at(ring, at + 1))) {
             at++;
             continue;
         }

@@ -287,6 +287,13 @@ static void what_is_known_of_resources_follows_what_is_queued(void)
         if (memory.bytes > most) most = memory.bytes;
     }
     CHECK(most < 16384);
+    const uint64_t *entries = ring->latest->entries;
+    for (uint64_t i = 0; i < 300; i++) {                        /* the place of one that left is taken again */
+        append(10, 0, 10, 64);
+        CHECK_EQUAL(nd_ring_settle(ring, 30000 + 10 * i + 3, &removed), ND_OK);
+        CHECK(i < 10 || ring->latest->entries == entries);
+        if (i < 10) entries = ring->latest->entries;
+    }
     for (uint64_t i = 0; i < 100; i++) append(1000, 1000 * i, 1000000, 64);         /* and of many, as many */
     nd_ring_stats_t stats;
     nd_ring_stats(ring, &stats);
