@@ -278,13 +278,9 @@ class NativeQueue:
         done = self._published
         if self.log is None or not done.stored_count:
             return _TICKET
-        return self.log.appended(
-            zip(
-                ffi.unpack(done.stored, done.stored_count),
-                ffi.unpack(done.last_seqs, done.stored_count),
-                strict=True,
-            )
-        )
+        stored = ffi.unpack(done.stored, done.stored_count)
+        last_seqs = ffi.unpack(done.last_seqs, done.stored_count)
+        return self.log.appended(dict(zip(stored, last_seqs, strict=True)))
 
     def _keep(self, keep: Keep, appended: Appended) -> Ticket:
         """Keep the answer to the append just done; the ticket for both."""

@@ -8,7 +8,7 @@ the group is sealed; a restart then finds rings exactly as the last durable grou
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -122,7 +122,7 @@ class QueueLog:
             _check_size(arguments, self._disk.sizes.group_bytes_max)
         return status
 
-    def appended(self, last_seqs: Iterable[tuple[int, int]]) -> Group:
+    def appended(self, last_seqs: Mapping[int, int]) -> Group:
         """Records went into channels, up to these seqs; the ticket for them."""
         group = self.commit.group
         group.last_seqs.update(last_seqs)
