@@ -348,7 +348,7 @@ class _Account:
     def channels_of_pairs(self, keys: Sequence[int]) -> list[array[int]]:
         """The same for pairs of audiences, just found, by their keys.  Not to be changed by the caller."""
         versions = (self.manual.version, self.chosen.beginnings)
-        if versions != self._found_with or self._found_channels > self._channels_max:
+        if versions != self._found_with or self._found_channels >= self._channels_max:
             self._forget_found()
             self._found_with = versions
         found = self._found
@@ -357,8 +357,9 @@ class _Account:
     def _find(self, key: int) -> array[int]:
         one, other = pair_of(key)
         channels = self.channels_of(_union(self.manual.audience(one), self.chosen.audience(other)))
-        self._found[key] = channels
-        self._found_channels += len(channels) + _PAIR_COST
+        if self._found_channels < self._channels_max:
+            self._found[key] = channels
+            self._found_channels += len(channels) + _PAIR_COST
         return channels
 
     def _forget_found(self) -> None:

@@ -33,15 +33,18 @@ nd_status nd_fan_plan(nd_fan *fan)
         entries = fan->ends[group];
     }
     if (entries >= fan->slots_count) return ND_ERR_ARGUMENT;
-    for (uint32_t i = 0; i < entries; i++) fan->places[i] = route_of(fan, fan->channels[i]);
     for (uint64_t i = 0; i < fan->events; i++) {
         if (fan->groups[i] >= fan->groups_count) return ND_ERR_ARGUMENT;
-        const uint32_t begin = group_begin(fan, fan->groups[i]), end = fan->ends[fan->groups[i]];
-        for (uint32_t each = begin; each < end; each++) fan->route_ends[fan->places[each]]++;
-        fan->indices_count += end - begin;
-        fan->unrouted += begin == end;
+        const uint32_t count = fan->ends[fan->groups[i]] - group_begin(fan, fan->groups[i]);
+        fan->indices_count += count;
+        fan->unrouted += count == 0;
     }
     if (fan->indices_count > UINT32_MAX) return ND_ERR_FULL;
+    for (uint32_t i = 0; i < entries; i++) fan->places[i] = route_of(fan, fan->channels[i]);
+    for (uint64_t i = 0; i < fan->events; i++) {
+        const uint32_t end = fan->ends[fan->groups[i]];
+        for (uint32_t each = group_begin(fan, fan->groups[i]); each < end; each++) fan->route_ends[fan->places[each]]++;
+    }
     uint32_t begin = 0;
     for (uint64_t route = 0; route < fan->routes_count; route++) {       /* where each begins; nd_fan_fill moves it on */
         const uint32_t count = fan->route_ends[route];

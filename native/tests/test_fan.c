@@ -105,10 +105,20 @@ static void a_request_that_cannot_be_so_is_refused(void)
     CHECK_EQUAL(nd_fan_plan(&cramped), ND_ERR_ARGUMENT);
 }
 
+static void more_indices_than_can_be_counted_are_refused_before_any_is(void)
+{
+    enum { MANY = 1u << 16 };
+    static uint32_t all_one[MANY];
+    const uint32_t end = MANY;
+    nd_fan fan = {.groups = all_one, .events = MANY, .ends = &end, .groups_count = 1, .slots_count = 2 * MANY};
+    CHECK_EQUAL(nd_fan_plan(&fan), ND_ERR_FULL);                /* it has not looked at a channel */
+}
+
 int main(void)
 {
     RUN(each_channel_gets_the_events_of_its_groups_in_order);
     RUN(routes_stand_in_the_order_in_which_groups_name_them);
     RUN(a_request_that_cannot_be_so_is_refused);
+    RUN(more_indices_than_can_be_counted_are_refused_before_any_is);
     return 0;
 }

@@ -50,7 +50,10 @@ class House:
     def __init__(self, dice: random.Random, route_cache_max: int) -> None:
         self.dice = dice
         self.model = Model()
-        self.routers = [Router(make(), route_cache_max=route_cache_max) for make in FINDERS.values()]
+        self.routers = [
+            Router(make(), route_cache_max=route_cache_max, route_channels_max=20 * route_cache_max)
+            for make in FINDERS.values()
+        ]
 
     def change(self) -> None:
         """Something random happens."""
