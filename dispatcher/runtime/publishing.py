@@ -100,7 +100,8 @@ class Publisher:
         if parsed.device_changes:
             self._devices.check_room()
         judged = self._requests.judge(account_id, gateway_id, parsed.async_answers)
-        parsed = _with_own_ids(parsed, judged)
+        if judged:
+            parsed = _with_own_ids(parsed, judged)
         receipt = self._route(account_id, parsed, [verdict.asker for verdict in judged], scope)
         if judged:
             self._requests.settle(judged, receipt.ticket)
