@@ -159,3 +159,15 @@ async def test_a_clock_behind_the_stored_one_is_replaced_by_it_until_it_has_caug
         assert hub.parts.now_unix_ms() == last_ms
         await trio.sleep(0.2 * HOUR_S)
         assert hub.parts.now_unix_ms() == pytest.approx(last_ms + 0.1 * HOUR_S * 1000)
+
+
+async def test_a_start_starts_no_task_for_a_callback_without_events(autojump_clock: MockClock) -> None:
+    house = House()
+    await house.register(ChannelType.CALLBACK, NOWHERE)
+    async with house.run() as hub:
+        channel = hub.parts.directory.channel_of(house.application.id)
+        assert channel is not None
+        assert channel.sink is not None
+        assert not channel.is_running
+        hub.publish(house.application, Notification(ep="a", path="/1"))
+        assert channel.is_running
