@@ -41,10 +41,14 @@ def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
 
 
 async def send(stream: trio.abc.SendStream, data: memoryview) -> None:
-    """What ``send_all`` does; others have a turn when the kernel was full or there was much to send."""
+    """What ``send_all`` does; others have a turn when the kernel was full or there was much to send.
+
+    No view of ``data`` is left, however it ends: its buffer may have to grow then.
+    """
     sent = send_now(stream, data)
     if sent < len(data):
-        await stream.send_all(data[sent:])
+        with data[sent:] as rest:
+            await stream.send_all(rest)
     elif sent > SEND_NOW_BYTES_MAX:
         await trio.lowlevel.checkpoint()
 

@@ -306,7 +306,8 @@ class _Connection:
                     await trio.lowlevel.checkpoint()
                 return
             self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
-            await self._stream.send_all(memoryview(data)[sent:])
+            with memoryview(data)[sent:] as rest:
+                await self._stream.send_all(rest)
         except _GONE:
             raise _PeerLost from None
         self._patience.deadline = math.inf

@@ -114,3 +114,17 @@ async def test_other_streams_are_asked_themselves() -> None:
     assert send_now(one, b"not a socket") == 0
     await one.send_all(b"not a socket")
     assert await receive(other, 100) == b"not a socket"
+
+
+async def test_a_send_that_is_cut_off_leaves_no_view_behind() -> None:
+    async with open_pair() as (one, _):
+        buffer = bytearray(10_000_000)
+        kept: list[BaseException] = []  # and with them the frames that had views
+        with trio.move_on_after(0.01), memoryview(buffer) as view:
+            try:
+                await send(one, view)
+            except trio.Cancelled as cancelled:
+                kept.append(cancelled)
+                raise
+        assert kept
+        buffer.extend(b"grows")
