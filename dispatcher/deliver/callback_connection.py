@@ -28,6 +28,7 @@ from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
 from dispatcher.deliver.callback_body import RequestBody
 from dispatcher.deliver.callback_tls import tls_problem
+from dispatcher.deliver.direct_io import receive, send
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
 
@@ -221,7 +222,7 @@ class _Exchange:
             self._h11.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type]
             # Views are given back before the next read, which may have to grow the buffer.
             with memoryview(buffer) as whole, whole[: offset + count] as piece:
-                await self._stream.send_all(piece)
+                await send(self._stream, piece)
             offset = 0
         self._h11.send(h11.EndOfMessage())
 
@@ -268,9 +269,9 @@ class _Exchange:
     async def _next_event(self) -> object:
         try:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
-                data = await self._stream.receive_some(_RECEIVE_BYTES)
+                data = await receive(self._stream, _RECEIVE_BYTES)
                 self._received_bytes += len(data)
-                self._h11.receive_data(bytes(data))
+                self._h11.receive_data(data)
         except h11.RemoteProtocolError as error:
             raise self._loss("closed or not HTTP") from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
