@@ -12,6 +12,9 @@
 The names below are the whole interface; everything else may change.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dispatcher.config import CallbackSettings, ServerSettings, Settings, StorageSettings, TierSettings
 from dispatcher.config_sources import load as load_settings
 from dispatcher.errors import (
@@ -28,8 +31,6 @@ from dispatcher.errors import (
     TooManyRequests,
     ValidationError,
 )
-from dispatcher.http.server import Server, open_listeners
-from dispatcher.http.serving import serve_http
 from dispatcher.model import (
     AccessKey,
     Account,
@@ -48,12 +49,16 @@ from dispatcher.model import (
     Role,
     Serialization,
 )
-from dispatcher.queue.interface import ChannelStats
-from dispatcher.runtime.app import open_dispatcher
-from dispatcher.runtime.consumer import ConsumedBatch, Consumer
-from dispatcher.runtime.hub import CreatedKey, Hub
-from dispatcher.runtime.publishing import Receipt
-from dispatcher.runtime.world import World
+
+if TYPE_CHECKING:
+    from dispatcher.http.server import Server, open_listeners
+    from dispatcher.http.serving import serve_http
+    from dispatcher.queue.interface import ChannelStats
+    from dispatcher.runtime.app import open_dispatcher
+    from dispatcher.runtime.consumer import ConsumedBatch, Consumer
+    from dispatcher.runtime.hub import CreatedKey, Hub
+    from dispatcher.runtime.publishing import Receipt
+    from dispatcher.runtime.world import World
 
 __all__ = [
     "AccessKey",
@@ -102,3 +107,31 @@ __all__ = [
     "open_listeners",
     "serve_http",
 ]
+
+_LATE = {
+    "ChannelStats": "dispatcher.queue.interface",
+    "ConsumedBatch": "dispatcher.runtime.consumer",
+    "Consumer": "dispatcher.runtime.consumer",
+    "CreatedKey": "dispatcher.runtime.hub",
+    "Hub": "dispatcher.runtime.hub",
+    "Receipt": "dispatcher.runtime.publishing",
+    "Server": "dispatcher.http.server",
+    "World": "dispatcher.runtime.world",
+    "open_dispatcher": "dispatcher.runtime.app",
+    "open_listeners": "dispatcher.http.server",
+    "serve_http": "dispatcher.http.serving",
+}
+
+
+if not TYPE_CHECKING:  # a type checker knows each name, and that there is no other
+
+    def __getattr__(name: str) -> Any:
+        """What takes the whole dispatcher is imported when it is asked for; most commands never do."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_LATE[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from dispatcher.cli.accounts import accounts
-from dispatcher.cli.backup import backup, restore
-from dispatcher.cli.channels import channels
-from dispatcher.cli.completion import completion
-from dispatcher.cli.config import config
-from dispatcher.cli.demo import demo
-from dispatcher.cli.doctor import doctor
-from dispatcher.cli.fsck import fsck
-from dispatcher.cli.keys import keys
-from dispatcher.cli.parked import parked
-from dispatcher.cli.peek import peek
-from dispatcher.cli.publish import publish
-from dispatcher.cli.serve import serve
-from dispatcher.cli.stats import stats
-from dispatcher.cli.systemd import systemd
-from dispatcher.cli.tail import tail
 from dispatcher.errors import ConfigError, DispatcherError
 
+_MODULES = {
+    "serve": "serve",
+    "demo": "demo",
+    "keys": "keys",
+    "accounts": "accounts",
+    "channels": "channels",
+    "peek": "peek",
+    "parked": "parked",
+    "stats": "stats",
+    "publish": "publish",
+    "tail": "tail",
+    "config": "config",
+    "fsck": "fsck",
+    "backup": "backup",
+    "restore": "backup",
+    "systemd": "systemd",
+    "completion": "completion",
+    "doctor": "doctor",
+}
+"""Of each command: where in ``dispatcher.cli`` it is, under its own name."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Imports a command when it is wanted: each needs its own part of the whole, and few need much."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"dispatcher.cli.{_MODULES[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="dispatcher")
 def cli() -> None:
     """Deliver device events to applications: in order, at least once, or their absence is named.
@@ -35,28 +56,6 @@ def cli() -> None:
     What is asked for goes to stdout, all else to stderr.  Exit status: 0 when it is done, 2 for wrong
     usage or settings, 130 when interrupted, 1 for any other failure.
     """
-
-
-for command in (
-    serve,
-    demo,
-    keys,
-    accounts,
-    channels,
-    peek,
-    parked,
-    stats,
-    publish,
-    tail,
-    config,
-    fsck,
-    backup,
-    restore,
-    systemd,
-    completion,
-    doctor,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,12 @@ from dispatcher.cli.main import cli, main
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     yield name, command
-    for part, inner in command.commands.items() if isinstance(command, click.Group) else ():
-        yield from commands(inner, f"{name} {part}".strip())
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for part in command.list_commands(context):
+            inner = command.get_command(context, part)
+            assert inner is not None
+            yield from commands(inner, f"{name} {part}".strip())
 
 
 ALL = dict(commands(cli, ""))
@@ -34,6 +40,21 @@ def test_help_is_complete(name: str) -> None:
     assert not re.search(r"[a-z,;:]\.\.\.$", said.output, re.M), "a line of the list of commands is cut off"
     if not isinstance(command, click.Group):
         assert re.search(rf"^  dispatcher {name}\b", said.output, re.M), "it has no example"
+
+
+def test_a_command_that_does_not_exist_is_refused() -> None:
+    assert CliRunner().invoke(cli, ["server"]).exit_code == 2
+
+
+def test_who_makes_a_key_does_not_wait_for_the_daemon_s_modules() -> None:
+    code = (
+        "import sys; from dispatcher.cli.main import cli; cli(['keys', '--help'], standalone_mode=False); "
+        "print([name for name in sys.modules if name.startswith(('dispatcher.http', 'dispatcher.deliver'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_exit_status_is_told() -> None:
