@@ -273,7 +273,7 @@ LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of o
 STOP_CONFIRM_S = 2.0  # for the pongs to what is on its way when the daemon stops
 STOP_RESERVE_S = 0.5  # of the grace time, to write the last acknowledgements and close files
 TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
-GARBAGE_THRESHOLDS = (10_000, 20, 20)  # as of ``gc.set_threshold``; Python's own are 700, 10, 10
+GARBAGE_THRESHOLDS = (50_000, 3, 10)  # new objects, turns of the young and of the old; Python: 700, 10, 10
 NOTIFY_S = 2.0  # for room in the queue of the service manager; it empties it all the time
 UNIX_SOCKET_BYTES_MAX = 107  # of a path, the kernel's own number
 
