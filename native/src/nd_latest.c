@@ -5,7 +5,7 @@
 #include "nd_assert.h"
 
 #define ENTRIES_MIN 16u
-#define MOVE_STEP   16u         /* entries that move for each record that comes: all have before half of the new are used */
+#define MOVE_STEP   8u          /* entries that move for each record that comes: all have before half of the new are used */
 
 /* The half of a hash that an entry has; never 0. */
 static uint64_t tag_of(uint64_t hash)
@@ -156,11 +156,13 @@ int nd_latest_reserve(nd_ring *ring, uint64_t more)
         if (latest == NULL) return 0;
         latest->thin_seq = latest->join_seq = UINT64_MAX;
     }
+    move(ring, more * MOVE_STEP);
     if (2 * (latest->used + more) > latest->size) {
         move(ring, UINT64_MAX);                                 /* rarely is there something left */
         const int is_sparse = latest->used / 2 > ring->records;
         const uint64_t there = is_sparse ? ring->records : latest->used;
-        uint64_t size = latest->size > 2 * ENTRIES_MIN ? latest->size / 2 : ENTRIES_MIN;
+        uint64_t size = latest->size > ENTRIES_MIN ? latest->size : ENTRIES_MIN;
+        if (16 * there <= latest->size && size > ENTRIES_MIN) size /= 2;
         while (size < 3 * there + 2 * more) size *= 2;          /* at most 40 turns */
         if (size > UINT32_MAX / 2) return 0;
         uint64_t *entries = nd_pool_allocate(ring->pool, size * sizeof *entries);
@@ -174,8 +176,7 @@ int nd_latest_reserve(nd_ring *ring, uint64_t more)
         latest->is_sparse = (uint32_t)is_sparse;
         if (latest->before_size == 0) latest->before = NULL;
     }
-    move(ring, more * MOVE_STEP);
-    ND_ASSERT(2 * (latest->used + more) <= latest->size + 1);
+    ND_ASSERT(2 * (latest->used + more) <= latest->size);
     return 1;
 }
 

@@ -28,7 +28,8 @@ typedef struct {
 
 /* Make room for so many resources more.
  *
- *   Cost    O(more), and now and then an allocation of 24 to 48 bytes for each resource.
+ *   Cost    O(more), and now and then an allocation of 24 to 48 bytes for each resource,
+ *           beside the one before until all has moved.
  *   Returns 1; 0: no memory.
  */
 int nd_latest_reserve(nd_ring *ring, uint64_t more);

@@ -22,8 +22,9 @@
  * of one run.  Over all rings of an append ND_AHEAD_BYTES_MAX bounds what goes besides, and
  * ND_JOINS_MAX what is copied.
  *
- * Memory: as long as a ring has this policy, 16 bytes for each record and 24 to 48 for each
- * resource; while an append runs, 40 for each record that comes.
+ * Memory: as long as a ring has this policy, 16 to 32 bytes for each record and 16 to 48 for
+ * each resource, twice that while the table grows; while an append runs, 40 for each record
+ * that comes.
  */
 #ifndef ND_SUPERSEDE_H
 #define ND_SUPERSEDE_H

@@ -298,7 +298,7 @@ static void what_is_known_of_resources_follows_what_is_queued(void)
     nd_ring_stats_t stats;
     nd_ring_stats(ring, &stats);
     CHECK_EQUAL(stats.records, (1 << 20) / STORED);
-    CHECK(memory.bytes < stats.records * (2 * 16 + 48) + 65536);
+    CHECK(memory.bytes < stats.records * (2 * 16 + 2 * 48) + 65536);
     end();
 }
 
