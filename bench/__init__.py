@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-# ``python -m bench`` puts the source tree first; what is measured is the ``dispatcher`` that is
-# installed, and the one in a source tree may have no extension.
-_TREE = str(Path(__file__).parents[1])
-sys.path[:] = [*(entry for entry in sys.path if entry not in ("", _TREE)), _TREE]
+if __name__ == "bench":  # in the source tree; installed it is ``dispatcher.bench``
+    # ``python -m bench`` puts that tree first; what is measured is the ``dispatcher`` that is
+    # installed, and the one in a source tree may have no extension.
+    _TREE = str(Path(__file__).parents[1])
+    sys.path[:] = [*(entry for entry in sys.path if entry not in ("", _TREE)), _TREE]

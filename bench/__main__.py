@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import click
 
-from bench.recovery import recovery
-from bench.results import TargetRun, load_targets, make_target_run, record_target
-from bench.row import FULL, QUICK, Row, Scale, measure
-from bench.table import markdown, report
-from bench.targets.rows import ROWS
-from bench.topology import ingest_to_callback, ingest_to_deflated_websocket, ingest_to_websocket
-from bench.topology.measure import command as topology_command
-from bench.topology.measure import first_of
+from .recovery import recovery
+from .results import FOLDER, TargetRun, load_targets, make_target_run, record_target
+from .row import FULL, QUICK, Row, Scale, measure
+from .table import markdown, report
+from .targets.rows import ROWS
+from .topology import ingest_to_callback, ingest_to_deflated_websocket, ingest_to_websocket
+from .topology.measure import command as topology_command
+from .topology.measure import first_of
 
 
 @click.group()
@@ -46,6 +46,8 @@ def _command(name: str, rows: Sequence[Row]) -> click.Command:
     )
     @click.option("--record", "is_recorded", is_flag=True, help="Add a line per target to bench/results.")
     def run(quick: bool, rounds: int | None, is_recorded: bool) -> None:
+        if is_recorded and not FOLDER.is_dir():
+            raise click.UsageError("results are recorded in the source tree: python -m bench, from its top")
         chosen = QUICK if quick else FULL
         scale = Scale(name=chosen.name, rounds=rounds or chosen.rounds, share=chosen.share)
         is_whole = True

@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
-from bench.results import Run, load
+from .results import Run, load
 
 DOUBT_MAX = 0.05
 """A difference that noise alone would show more often than this is none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.process import ServerProcess, open_server
+from .process import ServerProcess, open_server
 
 _COMMAND_S = 30.0
 _DISPATCHER = (sys.executable, "-P", "-m", "dispatcher")

@@ -15,7 +15,8 @@ import sys
 import trio
 
 import dispatcher
-from bench.load.fleet import BodyForm, Fleet
+
+from .load.fleet import BodyForm, Fleet
 
 CALL_EVENTS = 10_000  # in one publish_many
 _AHEAD_EVENTS_MAX = 100_000  # in the queue: far from filling it

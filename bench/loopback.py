@@ -16,7 +16,7 @@ from statistics import median
 
 import trio
 
-from bench.process import LOAD_CORE, SERVER_CORE, pinned
+from .process import LOAD_CORE, SERVER_CORE, pinned
 
 _SEND_BYTES = 1_500_000
 _RECEIVE_BYTES = 256 * 1024

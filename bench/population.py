@@ -14,11 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from bench.daemon import create_key
 from dispatcher.config import TierSettings, channel_limits
 from dispatcher.core.access import KEY_RANDOM_BYTES, digest, make_key
 from dispatcher.model import ChannelType, Presubscription
 from dispatcher.registry.folder import open_folder
+
+from .daemon import create_key
 
 _NOWHERE = "http://127.0.0.1:9/events"  # the callback of a channel that gets no event
 

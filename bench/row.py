@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import msgspec
 import trio
 
-from bench.goals import Figures, Goal
-from bench.process import LOAD_CORE, Absent, pinned
+from .goals import Figures, Goal
+from .process import LOAD_CORE, Absent, pinned
 
 Side = Callable[[], Awaitable[Figures]]
 """One round: measures, proves what it measured, and returns the figures."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.compare import align
-from bench.goals import summary
-from bench.results import TargetRun
-from bench.row import FULL, Row
+from .compare import align
+from .goals import summary
+from .results import TargetRun
+from .row import FULL, Row
 
 _REACHED = {True: "yes", False: "no", None: "not measured"}
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import trio
 
-from bench.load.fleet import EVENT_BYTES, Fleet, NotProven, Proof, count_events, numbers
+from .fleet import EVENT_BYTES, Fleet, NotProven, Proof, count_events, numbers
 
 _ENVELOPE_BYTES = len('{"notifications":[]}')
 _MESSAGE_SLACK_BYTES = 4_096  # per thousand events: headers of small messages, and a little more

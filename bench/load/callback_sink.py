@@ -6,7 +6,7 @@ import re
 
 import trio
 
-from bench.load.arrivals import Arrivals
+from .arrivals import Arrivals
 
 _RECEIVE_BYTES = 64 * 1024
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)

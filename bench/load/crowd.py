@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from bench.load.arrivals import LONE_EVENT_BYTES, Arrivals
-from bench.load.fleet import Fleet, NotProven
-from bench.load.websocket_sink import WebSocketSink
+from .arrivals import LONE_EVENT_BYTES, Arrivals
+from .fleet import Fleet, NotProven
+from .websocket_sink import WebSocketSink
 
 _LOOK_S = 0.01
 

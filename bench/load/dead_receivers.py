@@ -11,8 +11,8 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 
 import trio
 
-from bench.load.http_client import call
-from bench.load.websocket_sink import CONNECT_PATH, SinkFailed, handshake
+from .http_client import call
+from .websocket_sink import CONNECT_PATH, SinkFailed, handshake
 
 _TIMEOUT_S = 10.0
 _RECEIVE_BYTES = 4_096  # also of the buffer of a socket that is never read, so that it is soon full

@@ -9,8 +9,8 @@ import zlib
 
 import trio
 
-from bench.load.arrivals import Arrivals
-from bench.load.websocket_sink import (
+from .arrivals import Arrivals
+from .websocket_sink import (
     CONNECT_PATH,
     PING,
     TEXT,

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.http_client import HttpClient, Reply, connect, request
+from .arrivals import Arrivals
+from .fleet import BodyForm, Fleet
+from .http_client import HttpClient, Reply, connect, request
 
 EVENTS_PATH = "/gateway/v1/events"
 NO_LIMIT = 1 << 60  # for ``ahead_events_max``: what is posted in a round fits the queue

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from bench.load.fleet import NotProven
-from bench.load.websocket_sink import (
+from .fleet import NotProven
+from .websocket_sink import (
     PING,
     TEXT,
     SinkFailed,

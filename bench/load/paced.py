@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.generator import EVENTS_PATH, Check, all_queued
-from bench.load.http_client import HttpClient, connect, request
+from .arrivals import Arrivals
+from .fleet import BodyForm, Fleet
+from .generator import EVENTS_PATH, Check, all_queued
+from .http_client import HttpClient, connect, request
 
 _LEAD_S = 0.01  # from the connections' opening to the first event
 

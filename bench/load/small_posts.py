@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.generator import EVENTS_PATH, all_queued
-from bench.load.http_client import parse_reply, request
-from bench.process import LOAD_CORE, ServerProcess, open_server
+from ..process import LOAD_CORE, ServerProcess, open_server
+from .fleet import BodyForm, Fleet
+from .generator import EVENTS_PATH, all_queued
+from .http_client import parse_reply, request
 
 _RECEIVE_BYTES = 4_096
 _PATIENCE_S = 20.0
@@ -44,7 +44,8 @@ def fleet_of(events: int, connections: int) -> Fleet:
 @contextmanager
 def open_poster(log: Path, *, connections: int, events: int, port: int, key: str) -> Iterator[ServerProcess]:
     """Start it on the load's core; its port is that of the server it posts to."""
-    command = [sys.executable, "-m", "bench.load.small_posts", *map(str, (connections, events, port, key))]
+    arguments = map(str, (connections, events, port, key))
+    command = [sys.executable, "-m", f"{__package__}.small_posts", *arguments]
     with open_server(command, log, core=LOAD_CORE, statuses=(0, -15)) as poster:
         yield poster
 

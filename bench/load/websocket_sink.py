@@ -8,8 +8,8 @@ from mmap import mmap
 
 import trio
 
-from bench.load.arrivals import Arrivals
-from bench.load.http_client import render
+from .arrivals import Arrivals
+from .http_client import render
 
 _RECEIVE_BYTES = 1024 * 1024
 TEXT, _CLOSE, PING = 0x81, 0x88, 0x89

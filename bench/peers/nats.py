@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 import trio
 
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.paced import Moments
-from bench.load.websocket_sink import SinkFailed, payload_bytes, payload_start, shake_hands
-from bench.process import Absent, ServerProcess, free_port, open_server
+from ..load.arrivals import Arrivals
+from ..load.fleet import BodyForm, Fleet
+from ..load.paced import Moments
+from ..load.websocket_sink import SinkFailed, payload_bytes, payload_start, shake_hands
+from ..process import Absent, ServerProcess, free_port, open_server
 
 _SUBJECT = b"events"
 _SUBSCRIPTION = b"1"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.load.generator import Refused
-from bench.load.http_client import Reply
-from bench.process import Absent, ServerProcess, free_port, open_server
+from ..load.generator import Refused
+from ..load.http_client import Reply
+from ..process import Absent, ServerProcess, free_port, open_server
 
 _MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 _STATUSES = (0, -signal.SIGTERM)  # it listens before it minds the signal

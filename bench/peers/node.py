@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.process import Absent, ServerProcess, open_server
+from ..process import Absent, ServerProcess, open_server
 
 _FOLDER = Path(__file__).parent
 

@@ -15,17 +15,18 @@ from pathlib import Path
 import msgspec
 import trio
 
-from bench.daemon import Daemon, open_daemon
-from bench.goals import Figures, Goal
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.generator import Generator
-from bench.load.websocket_sink import WebSocketSink
-from bench.population import Population, Wanted, populate
-from bench.row import Row, Scale, Side
-from bench.targets import sides
-from bench.topology.pipeline import QUIET_S, watch
 from dispatcher.model import ChannelType
+
+from ..daemon import Daemon, open_daemon
+from ..goals import Figures, Goal
+from ..load.arrivals import Arrivals
+from ..load.fleet import BodyForm, Fleet
+from ..load.generator import Generator
+from ..load.websocket_sink import WebSocketSink
+from ..population import Population, Wanted, populate
+from ..row import Row, Scale, Side
+from ..topology.pipeline import QUIET_S, watch
+from . import sides
 
 CHANNELS = 100_000
 _IDLE_S = 5.0

@@ -16,19 +16,20 @@ from pathlib import Path
 
 import trio
 
-from bench.daemon import Daemon, open_daemon
-from bench.goals import Figures, Goal, percentile
-from bench.load.arrivals import Arrivals
-from bench.load.crowd import Crowd, open_crowd
-from bench.load.dead_receivers import open_dead
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.generator import Generator, all_accepted
-from bench.load.paced import PacedGenerator
-from bench.population import Population, Wanted, populate
-from bench.row import OpenSide, Row, Scale, Side
-from bench.targets import sides
-from bench.topology.pipeline import QUIET_S
 from dispatcher.config import TierSettings
+
+from ..daemon import Daemon, open_daemon
+from ..goals import Figures, Goal, percentile
+from ..load.arrivals import Arrivals
+from ..load.crowd import Crowd, open_crowd
+from ..load.dead_receivers import open_dead
+from ..load.fleet import BodyForm, Fleet
+from ..load.generator import Generator, all_accepted
+from ..load.paced import PacedGenerator
+from ..population import Population, Wanted, populate
+from ..row import OpenSide, Row, Scale, Side
+from ..topology.pipeline import QUIET_S
+from . import sides
 
 CHANNELS = 1_000
 _DEAD_SHARE = 5  # one in so many

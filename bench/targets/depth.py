@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from statistics import median
 
-from bench.goals import Figures, Goal
-from bench.load.fleet import BodyForm, Fleet, Proof
-from bench.row import OpenSide, Row, Scale, Side
 from dispatcher.model import Overflow
 from dispatcher.queue.interface import Form, QueueOptions, Records, Route, SliceLimits
 from dispatcher.queue.native import NativeQueue
 from dispatcher.wire.ingest import BodyForm as WireForm
 from dispatcher.wire.ingest import parse
+
+from ..goals import Figures, Goal
+from ..load.fleet import BodyForm, Fleet, Proof
+from ..row import OpenSide, Row, Scale, Side
 
 _BATCH = 10_000
 _DEPTHS = (10_000, 100_000, 1_000_000)

@@ -14,17 +14,17 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from bench.daemon import Daemon, open_daemon
-from bench.goals import Figures, Goal
-from bench.load.arrivals import Arrivals
-from bench.load.callback_sink import CallbackSink
-from bench.load.fleet import BodyForm, Fleet
-from bench.load.generator import Generator
-from bench.load.http_client import call
-from bench.load.websocket_sink import WebSocketSink
-from bench.row import Row, Scale, Side
-from bench.targets import sides
-from bench.topology.pipeline import QUIET_S, subscribe_to_all, watch
+from ..daemon import Daemon, open_daemon
+from ..goals import Figures, Goal
+from ..load.arrivals import Arrivals
+from ..load.callback_sink import CallbackSink
+from ..load.fleet import BodyForm, Fleet
+from ..load.generator import Generator
+from ..load.http_client import call
+from ..load.websocket_sink import WebSocketSink
+from ..row import Row, Scale, Side
+from ..topology.pipeline import QUIET_S, subscribe_to_all, watch
+from . import sides
 
 BACKLOG_EVENTS = 300_000
 _QUEUE_BYTES = 200_000_000  # the backlog, with room to spare

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from bench.embedded import fleet_of
-from bench.goals import Goal
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import Fleet
-from bench.process import ServerProcess, open_server
-from bench.row import Row, Scale, Side
-from bench.targets import sides
-from bench.topology.pipeline import Plan, open_load, warm_up_events
+from .. import embedded as program
+from ..goals import Goal
+from ..load.arrivals import Arrivals
+from ..load.fleet import Fleet
+from ..process import ServerProcess, open_server
+from ..row import Row, Scale, Side
+from ..topology.pipeline import Plan, open_load, warm_up_events
+from . import sides
 
 _DISPATCHER, _TRIO = "dispatcher, embedded", "send_all of Trio"
 _RATE = "events_per_s"
@@ -43,7 +43,7 @@ async def open_embedded(scale: Scale) -> AsyncIterator[Side]:
     """The program, and a sink on its WebSocket."""
     plan = Plan(events=scale.of(sides.EVENTS), connections=1, patience_s=sides.PATIENCE_S)
     sizes = {plan.events, warm_up_events(plan)}
-    command = [sys.executable, "-m", "bench.embedded", *map(str, sizes)]
+    command = [sys.executable, "-m", program.__name__, *map(str, sizes)]
     with (
         tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder,
         open_server(command, Path(folder, "log")) as server,
@@ -51,7 +51,7 @@ async def open_embedded(scale: Scale) -> AsyncIterator[Side]:
         key = server.hear()
 
         def make_order(fleet: Fleet) -> Order:
-            assert fleet == fleet_of(fleet.events)
+            assert fleet == program.fleet_of(fleet.events)
             return Order(server, fleet.events)
 
         sink = sides.websocket_of(server.port, key=key)

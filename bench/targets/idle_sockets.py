@@ -16,17 +16,18 @@ from pathlib import Path
 
 import trio
 
-from bench.daemon import open_daemon
-from bench.goals import Figures, Goal
-from bench.load.generator import EVENTS_PATH, all_accepted
-from bench.load.http_client import connect, request
-from bench.load.idle_sockets import open_idle, sockets_max
-from bench.load.websocket_sink import CONNECT_PATH
-from bench.peers import nchan
-from bench.population import Wanted, populate
-from bench.process import ServerProcess, open_server
-from bench.row import Row, Scale, Side
 from dispatcher.config import TierSettings
+
+from ..daemon import open_daemon
+from ..goals import Figures, Goal
+from ..load.generator import EVENTS_PATH, all_accepted
+from ..load.http_client import connect, request
+from ..load.idle_sockets import open_idle, sockets_max
+from ..load.websocket_sink import CONNECT_PATH
+from ..peers import nchan
+from ..population import Wanted, populate
+from ..process import ServerProcess, open_server
+from ..row import Row, Scale, Side
 
 SOCKETS = 8_000
 _FIRST_SHARE = 40  # one in so many belongs to the crowd that comes and goes

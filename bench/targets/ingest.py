@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.goals import Goal
-from bench.load.fleet import BodyForm
-from bench.row import Row
-from bench.targets import sides
-from bench.topology import ingest_to_callback, ingest_to_websocket
+from ..goals import Goal
+from ..load.fleet import BodyForm
+from ..row import Row
+from ..topology import ingest_to_callback, ingest_to_websocket
+from . import sides
 
 _MEMORY, _DISK = "dispatcher, memory", "dispatcher, disk"
 _NODE, _NODE_PARSING = "Node", "Node, JSON.parse"

@@ -9,18 +9,18 @@ from typing import Protocol
 import msgspec
 import trio
 
-from bench.daemon import open_daemon
-from bench.goals import Figures, Goal, percentile
-from bench.load.arrivals import LONE_EVENT_BYTES, Arrivals
-from bench.load.fleet import Fleet
-from bench.load.paced import Moments, PacedGenerator
-from bench.peers import nats, nchan
-from bench.peers.node import open_node
-from bench.process import ServerProcess
-from bench.row import OpenSide, Row, Scale, Side
-from bench.targets import sides
-from bench.topology.ingest_to_websocket import open_sink
-from bench.topology.pipeline import Pipeline, Sink, StartSink, subscribe_to_all
+from ..daemon import open_daemon
+from ..goals import Figures, Goal, percentile
+from ..load.arrivals import LONE_EVENT_BYTES, Arrivals
+from ..load.fleet import Fleet
+from ..load.paced import Moments, PacedGenerator
+from ..peers import nats, nchan
+from ..peers.node import open_node
+from ..process import ServerProcess
+from ..row import OpenSide, Row, Scale, Side
+from ..topology.ingest_to_websocket import open_sink
+from ..topology.pipeline import Pipeline, Sink, StartSink, subscribe_to_all
+from . import sides
 
 RATE_PER_S = 1_000
 _EVENTS = 4_000  # of a round: its p99 is that of 40 events

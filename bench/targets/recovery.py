@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.goals import Figures, Goal
-from bench.load.fleet import NotProven
-from bench.recovery import EVENTS_PER_REQUEST, MEGABYTE, Plan, fill, opened, prove, read_plainly
-from bench.row import Row, Scale, Side
+from ..goals import Figures, Goal
+from ..load.fleet import NotProven
+from ..recovery import EVENTS_PER_REQUEST, MEGABYTE, Plan, fill, opened, prove, read_plainly
+from ..row import Row, Scale, Side
 
 _BYTES = 1_000 * MEGABYTE  # queued
 _RECOVERY = "dispatcher"

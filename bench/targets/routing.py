@@ -1,7 +1,7 @@
 """P12: routing an event with a million subscriptions, beside routing it with a thousand.
 
 The events are of the same thousand resources.  Both routers are asked in turn in this
-process, by what `bench/micro/test_routing_scale.py` measures too.
+process, as `bench/micro/test_routing_scale.py` asks them too.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from statistics import median
 
 import trio
 
-from bench.goals import Figures, Goal
-from bench.micro.test_routing_scale import EVENTS, FEW, MANY, RATIO_MAX, cost_ns, subscribed
-from bench.row import OpenSide, Row, Scale, Side
+from ..goals import Figures, Goal
+from ..routers import EVENTS, FEW, MANY, RATIO_MAX, cost_ns, subscribed
+from ..row import OpenSide, Row, Scale, Side
 
 _REQUESTS = 10  # of a round
 

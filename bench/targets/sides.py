@@ -9,19 +9,19 @@ from statistics import median
 
 import trio
 
-from bench.goals import Figures
-from bench.load.arrivals import LONE_EVENT_BYTES, Arrivals
-from bench.load.callback_sink import CallbackSink
-from bench.load.fleet import EVENT_BYTES, BodyForm, Fleet
-from bench.load.generator import Generator
-from bench.load.websocket_sink import CONNECT_PATH, WebSocketSink
-from bench.loopback import PUSH_BYTES, Loopback, open_loopback
-from bench.peers import nats, nchan
-from bench.peers.node import find_node, open_node
-from bench.process import SERVER_CORE, pinned
-from bench.results import Sample
-from bench.row import OpenSide, Scale, Side
-from bench.topology.pipeline import (
+from ..goals import Figures
+from ..load.arrivals import LONE_EVENT_BYTES, Arrivals
+from ..load.callback_sink import CallbackSink
+from ..load.fleet import EVENT_BYTES, BodyForm, Fleet
+from ..load.generator import Generator
+from ..load.websocket_sink import CONNECT_PATH, WebSocketSink
+from ..loopback import PUSH_BYTES, Loopback, open_loopback
+from ..peers import nats, nchan
+from ..peers.node import find_node, open_node
+from ..process import SERVER_CORE, pinned
+from ..results import Sample
+from ..row import OpenSide, Scale, Side
+from ..topology.pipeline import (
     Measured,
     OpenSink,
     Plan,

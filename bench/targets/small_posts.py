@@ -16,16 +16,16 @@ from pathlib import Path
 import msgspec
 import trio
 
-from bench.daemon import open_daemon
-from bench.goals import Figures, Goal
-from bench.load.arrivals import LONE_EVENT_BYTES, Arrivals
-from bench.load.http_client import call
-from bench.load.small_posts import Posted, fleet_of, open_poster
-from bench.load.websocket_sink import WebSocketSink
-from bench.process import ServerProcess, open_server
-from bench.row import OpenSide, Row, Scale, Side
-from bench.targets import sides
-from bench.topology.pipeline import QUIET_S, subscribe_to_all, watch
+from ..daemon import open_daemon
+from ..goals import Figures, Goal
+from ..load.arrivals import LONE_EVENT_BYTES, Arrivals
+from ..load.http_client import call
+from ..load.small_posts import Posted, fleet_of, open_poster
+from ..load.websocket_sink import WebSocketSink
+from ..process import ServerProcess, open_server
+from ..row import OpenSide, Row, Scale, Side
+from ..topology.pipeline import QUIET_S, subscribe_to_all, watch
+from . import sides
 
 CONNECTIONS = 64
 _EVENTS = 30_000  # of a round

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import trio
 
-from bench.daemon import Daemon
-from bench.load.arrivals import Arrivals
-from bench.load.http_client import call
-from bench.load.websocket_sink import WebSocketSink
-from bench.topology.measure import Topology, command
+from ..daemon import Daemon
+from ..load.arrivals import Arrivals
+from ..load.http_client import call
+from ..load.websocket_sink import WebSocketSink
+from .measure import Topology, command
 
 
 async def open_sink(nursery: trio.Nursery, daemon: Daemon, key: str, arrivals: Arrivals) -> WebSocketSink:

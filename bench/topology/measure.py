@@ -11,14 +11,14 @@ import click
 import msgspec
 import trio
 
-from bench.compare import align
-from bench.load.fleet import BodyForm, NotProven
-from bench.load.generator import Refused
-from bench.load.websocket_sink import SinkFailed
-from bench.loopback import loopback_bytes_per_s
-from bench.process import LOAD_CORE, ServerFailed, pinned
-from bench.results import Run, Sample, make_run, record
-from bench.topology.pipeline import OpenSink, Plan, Variant, open_pipeline
+from ..compare import align
+from ..load.fleet import BodyForm, NotProven
+from ..load.generator import Refused
+from ..load.websocket_sink import SinkFailed
+from ..loopback import loopback_bytes_per_s
+from ..process import LOAD_CORE, ServerFailed, pinned
+from ..results import Run, Sample, make_run, record
+from .pipeline import OpenSink, Plan, Variant, open_pipeline
 
 QUICK_EVENTS = 200_000
 _EVENT_BYTES = 150

@@ -17,13 +17,13 @@ from typing import Protocol
 import msgspec
 import trio
 
-from bench.daemon import Daemon, open_daemon
-from bench.load.arrivals import Arrivals
-from bench.load.fleet import EVENT_BYTES, BodyForm, Fleet, NotProven
-from bench.load.generator import Generator
-from bench.load.http_client import call
-from bench.process import ServerProcess
-from bench.results import Sample
+from ..daemon import Daemon, open_daemon
+from ..load.arrivals import Arrivals
+from ..load.fleet import EVENT_BYTES, BodyForm, Fleet, NotProven
+from ..load.generator import Generator
+from ..load.http_client import call
+from ..process import ServerProcess
+from ..results import Sample
 
 QUIET_S = 0.2  # after the last event: what still comes then has come twice
 _WARM_UP_EVENTS = 50_000

@@ -10,25 +10,26 @@ import click
 from dispatcher.errors import ConfigError, DispatcherError
 
 _MODULES = {
-    "serve": "serve",
-    "demo": "demo",
-    "keys": "keys",
-    "accounts": "accounts",
-    "channels": "channels",
-    "peek": "peek",
-    "parked": "parked",
-    "stats": "stats",
-    "publish": "publish",
-    "tail": "tail",
-    "config": "config",
-    "fsck": "fsck",
-    "backup": "backup",
-    "restore": "backup",
-    "systemd": "systemd",
-    "completion": "completion",
-    "doctor": "doctor",
+    "serve": "dispatcher.cli.serve",
+    "demo": "dispatcher.cli.demo",
+    "keys": "dispatcher.cli.keys",
+    "accounts": "dispatcher.cli.accounts",
+    "channels": "dispatcher.cli.channels",
+    "peek": "dispatcher.cli.peek",
+    "parked": "dispatcher.cli.parked",
+    "stats": "dispatcher.cli.stats",
+    "publish": "dispatcher.cli.publish",
+    "tail": "dispatcher.cli.tail",
+    "config": "dispatcher.cli.config",
+    "fsck": "dispatcher.cli.fsck",
+    "backup": "dispatcher.cli.backup",
+    "restore": "dispatcher.cli.backup",
+    "systemd": "dispatcher.cli.systemd",
+    "completion": "dispatcher.cli.completion",
+    "doctor": "dispatcher.cli.doctor",
+    "bench": "dispatcher.bench.__main__",
 }
-"""Of each command: where in ``dispatcher.cli`` it is, under its own name."""
+"""Of each command: the module that has it, under its own name."""
 
 
 class _Commands(click.Group):
@@ -40,7 +41,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
             return None
-        command: click.Command = getattr(import_module(f"dispatcher.cli.{_MODULES[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
         return command
 
 
