@@ -27,7 +27,7 @@ _MODULES = {
     "systemd": "dispatcher.cli.systemd",
     "completion": "dispatcher.cli.completion",
     "doctor": "dispatcher.cli.doctor",
-    "bench": "dispatcher.bench.__main__",
+    "bench": "dispatcher.bench.command",
 }
 """Of each command: the module that has it, under its own name."""
 

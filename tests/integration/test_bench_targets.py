@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -20,24 +21,27 @@ pytestmark = pytest.mark.slow
 
 SOURCE_TREE = Path(__file__).parents[2]
 RUN_S = 180.0
+IN_TREE, INSTALLED = ("bench",), ("dispatcher", "bench")
 TINY = Scale(name="tiny", rounds=1, share=0.005)
 PEERS = ["Node", "Node, JSON.parse", "NATS, one per message", "Nchan, 5,000 per message"]
 
 
-async def run(*arguments: str) -> CompletedProcess[bytes]:
+async def run(*arguments: str, program: Sequence[str] = IN_TREE) -> CompletedProcess[bytes]:
     with trio.fail_after(RUN_S):
         return await trio.run_process(
-            [sys.executable, "-m", "bench", *arguments],
-            cwd=SOURCE_TREE,
+            [sys.executable, "-m", *program, *arguments],
+            cwd=SOURCE_TREE if program is IN_TREE else SOURCE_TREE.anchor,
             capture_stdout=True,
             capture_stderr=True,
             check=False,
         )
 
 
-@pytest.mark.parametrize("row", ["p3", "p6", "p10"])
-async def test_a_row_is_measured_and_its_demands_are_judged(row: str) -> None:
-    done = await run(row, "--quick", "--rounds=1")
+@pytest.mark.parametrize(
+    ("row", "program"), [("p3", INSTALLED), ("p6", INSTALLED), ("p10", IN_TREE)], ids=["p3", "p6", "p10"]
+)
+async def test_a_row_is_measured_and_its_demands_are_judged(row: str, program: Sequence[str]) -> None:
+    done = await run(row, "--quick", "--rounds=1", program=program)
     assert done.returncode == 0, done.stderr.decode()
     report = done.stdout.decode()
     assert report.startswith(f"{row.upper()} ")
