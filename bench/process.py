@@ -17,6 +17,7 @@ from pathlib import Path
 
 SERVER_CORE = 0
 LOAD_CORE = 1
+_CORES = os.sched_getaffinity(0)  # that are ours, whatever one of them is pinned to meanwhile
 _READY_S = 60.0
 _LOOK_S = 0.02
 _STOP_S = 60.0  # the daemon grants itself 10; thousands of sockets on a busy core take longer
@@ -108,7 +109,7 @@ def open_server(
 def pinned(core: int) -> Iterator[None]:
     """Keep this thread, and what it starts meanwhile, on one core; does nothing without that core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core} & before or before)
+    os.sched_setaffinity(0, {core} & _CORES or _CORES)
     try:
         yield
     finally:
