@@ -11,13 +11,14 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.loopback import PUSH_BYTES, Loopback, open_loopback
+from bench.process import SERVER_CORE, pinned
 
 assert PUSH_BYTES == 150_000_000
 
 
 @pytest.fixture(scope="module")
 def loopback() -> Iterator[Loopback]:
-    with open_loopback() as loopback:
+    with open_loopback() as loopback, pinned(SERVER_CORE):
         yield loopback
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from bench.loopback import open_loopback
 from bench.process import LOAD_CORE, SERVER_CORE, pinned
 
 
@@ -21,3 +22,9 @@ def test_a_server_that_the_load_starts_does_not_share_its_core() -> None:
         load = os.sched_getaffinity(0)
     assert (server, load) == ([str(SERVER_CORE)], {LOAD_CORE})
     assert os.sched_getaffinity(0) == before
+
+
+def test_the_load_stays_where_it_is_while_there_is_a_loopback_beside_it() -> None:
+    before = os.sched_getaffinity(0)
+    with open_loopback():
+        assert os.sched_getaffinity(0) == before
