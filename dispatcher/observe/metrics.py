@@ -47,6 +47,8 @@ def _quality(text: str) -> float:
 class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The queue's books at a moment, and what only a scrape needs."""
 
+    accepted: int  # events
+    unrouted: int
     queued: int
     recovered: int
     acked: int
@@ -74,6 +76,11 @@ class RecordsCollector(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All families of one scrape from one reading of the totals."""
         now = self._totals()
+        for name, value, text in (
+            ("accepted", now.accepted, "Events answered with 202"),
+            ("unrouted", now.unrouted, "Accepted events that reached no channel"),
+        ):
+            yield CounterMetricFamily(f"dispatcher_events_{name}", text, value=value)
         for name, value, text in (
             ("queued", now.queued, "Records stored in channels"),
             ("recovered", now.recovered, "Records found again at start"),
@@ -121,12 +128,6 @@ class Metrics:
     def __init__(self, totals: Callable[[], RecordTotals]) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(RecordsCollector(totals))
-        self.events_accepted = Counter(
-            "dispatcher_events_accepted", "Events answered with 202", registry=self.registry
-        )
-        self.events_unrouted = Counter(
-            "dispatcher_events_unrouted", "Accepted events that reached no channel", registry=self.registry
-        )
         self.attempts = Counter(
             "dispatcher_delivery_attempts",
             "Batches sent",
@@ -188,6 +189,18 @@ class Metrics:
             unit="bytes",
             registry=self.registry,
         )
+        self.requests_limited = Counter(
+            "dispatcher_requests_limited",
+            "Requests and gateways' messages refused because their account was over a limit of its tier",
+            ["limit"],
+            registry=self.registry,
+        )
+        self.connections_shed = Counter(
+            "dispatcher_connections_shed",
+            "Clients not let in: their address had too many connections, or there was no file descriptor",
+            ["reason"],
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -202,19 +215,6 @@ class Metrics:
         for kind in ("queue", "removal"):
             for percent in WARNING_PERCENTS:
                 self.warnings.labels(kind, percent)
-
-        self.requests_limited = Counter(
-            "dispatcher_requests_limited",
-            "Requests and gateways' messages refused because their account was over a limit of its tier",
-            ["limit"],
-            registry=self.registry,
-        )
-        self.connections_shed = Counter(
-            "dispatcher_connections_shed",
-            "Clients not let in: their address had too many connections, or there was no file descriptor",
-            ["reason"],
-            registry=self.registry,
-        )
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition a scraper asked for, and its content type."""

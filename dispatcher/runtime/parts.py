@@ -335,6 +335,8 @@ class Parts:
             if oldest is not None:
                 oldest_ms = min(oldest_ms, oldest)
         return RecordTotals(
+            accepted=self.observer.accepted_events,
+            unrouted=self.observer.unrouted_events,
             queued=totals.queued,
             recovered=totals.recovered,
             acked=totals.acked,

@@ -18,6 +18,7 @@ from dispatcher.runtime.storage import queue_options
 from dispatcher.wire.canonical import pack_meta
 
 NO_TOTALS = RecordTotals(
+    accepted=0, unrouted=0,
     queued=0,
     recovered=0, acked=0, expired=0, deleted=0, dropped={}, superseded=0, parked=0, rejected=0,
     records=0, record_bytes=0, memory_bytes=0, scratch_bytes=0, journal_bytes=0, channels={}, oldest_age_s=0,
