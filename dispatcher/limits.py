@@ -63,7 +63,7 @@ JSON_DEPTH_MAX = 16
 JSON_CONTAINERS_MAX = 1_000_000  # objects and arrays in one text; bounds the work of decoding it
 JSON_INTEGER_MAX = 2**53
 EVENTS_PER_REQUEST_MAX = 200_000  # 16 MiB of the smallest events is 300,000; bounds work per request
-INGEST_INLINE_BYTES_MAX = 1 * MIB  # of one JSON message parsed on the Trio thread: about 0.5 ms
+INGEST_INLINE_BYTES_MAX = 1 * MIB  # of a body taken in one go, on the Trio thread: about 0.5 ms
 INGEST_PARSERS_MAX = 2  # threads that parse larger ones
 INGEST_STEP_BYTES = 1 * MIB  # of NDJSON, parsed in one go: 0.5 ms when the native scan takes it all
 INGEST_STEP_ODD_BYTES = 128 * KIB  # of lines in it that the strict path has to judge: 10 ms
@@ -263,6 +263,7 @@ CONTROL_POKE_S = 2.0  # the command line's patience with a daemon that does not 
 
 # --- daemon ---------------------------------------------------------------------------
 KEY_RELOAD_INTERVAL_S = 0.5  # one row of the registry; the only poll in the program
+CLOCK_KEPT_S = 0.0005  # a reading of the wall clock is given again
 CLOCK_STEP_S = 2.0  # a wall clock that runs ahead by more than this was set forward
 LIFE_TIMES_SAVE_S = 60.0  # how much up time a crash may take from the removal clocks
 CHANNELS_PER_STEP = 1_000  # looked at before others get their turn: about 1 ms

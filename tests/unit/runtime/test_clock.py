@@ -22,6 +22,13 @@ def test_time_passes() -> None:
     assert [clocks.after(0), clocks.after(1.5), clocks.after(86_400)] == [1_000_000, 1_001_500, 87_401_500]
 
 
+def test_a_reading_holds_for_half_a_millisecond() -> None:
+    clocks = Clocks()
+    assert clocks.after(0.0104) == 1_000_010
+    assert clocks.after(0.0004, step_s=7) == 1_000_010
+    assert clocks.after(0.0006) == 1_000_011
+
+
 def test_a_step_forward_is_left_out() -> None:
     clocks = Clocks()
     assert clocks.after(1, step_s=86_400) == 1_001_000
