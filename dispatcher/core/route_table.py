@@ -88,10 +88,39 @@ def pair_of(key: int) -> tuple[int, int]:
     return key & _KEY_MASK, key >> _KEY_SHIFT
 
 
+class AudienceTable(Protocol):
+    """The channels of pairs, by their keys."""
+
+    def get(self, key: int) -> array[int] | None:
+        """The channels of a pair (type code 'Q'), not to be changed; None: nobody put them in."""
+        ...
+
+    def put(self, key: int, channels: array[int]) -> None:
+        """A pair that is not in it stands for these channels, each once.  Raises ``MemoryFull``."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all."""
+        ...
+
+
+class Way(msgspec.Struct, frozen=True):
+    """All that is known of where an account's notifications go; see ``RouteFinder.find``."""
+
+    manual: RouteTable | None
+    chosen: RouteTable | None
+    chosen_from: int
+    audiences: AudienceTable
+
+
 class RouteFinder(Protocol):
     """Makes tables, and walks the events of a request through them."""
 
     def new_table(self) -> RouteTable:
+        """An empty one."""
+        ...
+
+    def new_audiences(self) -> AudienceTable:
         """An empty one."""
         ...
 
@@ -142,12 +171,35 @@ class PlainTable:
         self._edges.pop((node, text), None)
 
 
+class PlainAudiences:
+    """A table that is a dictionary."""
+
+    def __init__(self) -> None:
+        self._channels: dict[int, array[int]] = {}
+
+    def get(self, key: int) -> array[int] | None:
+        """See ``AudienceTable``."""
+        return self._channels.get(key)
+
+    def put(self, key: int, channels: array[int]) -> None:
+        """See ``AudienceTable``."""
+        self._channels[key] = channels
+
+    def clear(self) -> None:
+        """See ``AudienceTable``."""
+        self._channels.clear()
+
+
 class PlainFinder:
     """The finder as it is meant: short, slow, obviously right."""
 
     def new_table(self) -> RouteTable:
         """See ``RouteFinder``."""
         return PlainTable()
+
+    def new_audiences(self) -> AudienceTable:
+        """See ``RouteFinder``."""
+        return PlainAudiences()
 
     def find(
         self,

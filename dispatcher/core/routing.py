@@ -18,15 +18,17 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from dispatcher import limits
 from dispatcher.core.chosen_audiences import ChosenAudiences
 from dispatcher.core.manual_subscriptions import ManualSubscriptions
-from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, pair_of, text_of
+from dispatcher.core.route_table import ROOT, PlainFinder, RouteFinder, Way, pair_of, text_of
 from dispatcher.core.routes import RoutePlan as RoutePlan
 from dispatcher.core.routes import Routes
+from dispatcher.errors import MemoryFull
 from dispatcher.model import (
     AsyncAnswer,
     DeviceChange,
@@ -208,6 +210,11 @@ class Router:
         account = self._accounts.get(account_id)
         return tuple(account.channels_of(account.everyone())) if account else ()
 
+    def way(self, account_id: int) -> Way | None:
+        """Where an account's notifications go, as far as that is remembered; None: nobody is there."""
+        account = self._accounts.get(account_id)
+        return None if account is None else account.way()
+
     def plan_routes(
         self, account_id: int, events: RoutableEvents, askers: Sequence[int | None] = ()
     ) -> RoutePlan:
@@ -220,30 +227,28 @@ class Router:
         account = self._accounts.get(account_id)
         if account is None or not count:
             return RoutePlan(Routes(count, array("Q")), count)
-        if account.chosen:
-            account.chosen.make_room()
+        way = account.way()
         if events.device_changes or events.async_answers:
             audiences, of = _grouped(self._audiences_of_mixed(account_id, account, events, askers))
             channels_of = [account.channels_of(audience) for audience in audiences]
         else:
-            channels_of, of = self._channels_of_notifications(account_id, account, events)
+            channels_of, of = self._channels_of_notifications(account_id, account, way, events)
         if of:
             return self._finder.fan_out(of, channels_of)
         return RoutePlan(Routes(count, channels_of[0]), 0 if channels_of[0] else count)
 
     def _channels_of_notifications(
-        self, account_id: int, account: _Account, events: RoutableEvents
+        self, account_id: int, account: _Account, way: Way, events: RoutableEvents
     ) -> tuple[list[array[int]], array[int]]:
         """The channels of each group of events, and which group each event has; empty: all have the first."""
-        manual, chosen = account.manual, account.chosen
         ept = partial(self.device_type, account_id)
         groups = self._finder.find(
-            manual.table if manual else None,
-            chosen.table if chosen else None,
-            chosen.start() if chosen else ROOT,
+            way.manual,
+            way.chosen,
+            way.chosen_from,
             events.block,
             events.meta,
-            lambda ep, path: chosen.number(ep, path, ept),
+            lambda ep, path: account.chosen.number(ep, path, ept),
         )
         return account.channels_of_pairs(groups.keys), groups.of
 
@@ -314,7 +319,7 @@ class _Account:
         self._channels: dict[int, int] = {}  # by application
         self._everyone: Audience | None = None
         self._channels_max = route_channels_max
-        self._found: dict[int, array[int]] = {}  # the channels of pairs of audiences, by key
+        self._found = finder.new_audiences()  # the channels of pairs of audiences
         self._found_channels = 0
         self._found_with = (0, 0)  # the versions of numbers that pairs are made of
 
@@ -345,23 +350,39 @@ class _Account:
         channels = self._channels
         return array("Q", [channels[id_] for id_ in audience if id_ in channels])
 
-    def channels_of_pairs(self, keys: Sequence[int]) -> list[array[int]]:
-        """The same for pairs of audiences, just found, by their keys.  Not to be changed by the caller."""
-        versions = (self.manual.version, self.chosen.beginnings)
+    def way(self) -> Way:
+        """Where notifications go, as far as that is remembered."""
+        manual, chosen = self.manual, self.chosen
+        if chosen:
+            chosen.make_room()
+        versions = (manual.version, chosen.beginnings)
         if versions != self._found_with or self._found_channels >= self._channels_max:
             self._forget_found()
             self._found_with = versions
-        found = self._found
-        return [found[key] if key in found else self._find(key) for key in keys]
+        return Way(
+            manual.table if manual else None,
+            chosen.table if chosen else None,
+            chosen.start() if chosen else ROOT,
+            self._found,
+        )
+
+    def channels_of_pairs(self, keys: Sequence[int]) -> list[array[int]]:
+        """The same for pairs of audiences, found on the ``way`` just made, by their keys.
+
+        Not to be changed by the caller.
+        """
+        get = self._found.get
+        return [self._find(key) if (channels := get(key)) is None else channels for key in keys]
 
     def _find(self, key: int) -> array[int]:
         one, other = pair_of(key)
         channels = self.channels_of(_union(self.manual.audience(one), self.chosen.audience(other)))
         if self._found_channels < self._channels_max:
-            self._found[key] = channels
+            with suppress(MemoryFull):  # then it is found again when it is asked for
+                self._found.put(key, channels)
             self._found_channels += len(channels) + _PAIR_COST
         return channels
 
     def _forget_found(self) -> None:
-        self._found = {}
+        self._found.clear()
         self._found_channels = 0

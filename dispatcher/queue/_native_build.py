@@ -35,6 +35,7 @@ _HEADERS = (
     "nd_scan.h",
     "nd_routes.h",
     "nd_fan.h",
+    "nd_audiences.h",
 )
 _REGION = re.compile(r"/\* cffi: begin.*?\*/(.*?)/\* cffi: end \*/", re.DOTALL)
 _TOP = Path(__file__).parent.parent.parent

@@ -63,6 +63,38 @@ class NativeTable:
         return self._raw
 
 
+class NativeAudiences:
+    """A table in the native core; it takes memory with its first pair."""
+
+    def __init__(self) -> None:
+        """Raises ``MemoryFull``."""
+        opened = made("nd_audiences *", lib.nd_audiences_open, lib.nd_io_posix())
+        self.raw = ffi.gc(opened, lib.nd_audiences_close)
+        self._count = ffi.new("uint64_t *")
+
+    def get(self, key: int) -> array[int] | None:
+        """See ``AudienceTable``."""
+        found = lib.nd_audiences_find(self.raw, key, self._count)
+        if found == ffi.NULL:
+            return None
+        channels = array("Q")
+        channels.frombytes(ffi.buffer(found, self._count[0] * _CHANNEL_BYTES))
+        return channels
+
+    def put(self, key: int, channels: array[int]) -> None:
+        """See ``AudienceTable``."""
+        with ffi.from_buffer("uint64_t[]", channels) as members:
+            status = lib.nd_audiences_put(self.raw, key, members, len(channels))
+        if status == lib.ND_ERR_ARGUMENT:
+            raise ValueError(f"the pair {key} is in the table, or it cannot have so many channels")
+        if status != lib.ND_OK:
+            raise MemoryFull("the machine has no memory left for subscriptions; give it more")
+
+    def clear(self) -> None:
+        """See ``AudienceTable``."""
+        lib.nd_audiences_clear(self.raw)
+
+
 class _Buffers:
     """Working memory for the events of one request."""
 
@@ -95,6 +127,10 @@ class NativeFinder:
         """See ``RouteFinder``."""
         return NativeTable(self._space)
 
+    def new_audiences(self) -> NativeAudiences:
+        """See ``RouteFinder``.  Raises ``MemoryFull``."""
+        return NativeAudiences()
+
     def find(
         self,
         manual: RouteTable | None,
@@ -109,8 +145,8 @@ class NativeFinder:
         buffers = self._buffers_for(count)
         walk, pairs, metas = self._walk, buffers.pairs, ffi.from_buffer("uint64_t[]", meta)
         bodies = block if isinstance(block, bytes) else ffi.from_buffer("uint8_t[]", block)
-        walk.manual = _opened(manual)
-        walk.chosen = _opened(chosen)
+        walk.manual = raw_table(manual)
+        walk.chosen = raw_table(chosen)
         walk.chosen_from = chosen_from
         walk.next = walk.next_byte = 0
         while (status := lib.nd_routes_find(walk, bodies, len(block), metas, count, pairs)) == lib.ND_EMPTY:
@@ -175,7 +211,7 @@ class NativeFinder:
         return buffers
 
 
-def _opened(table: RouteTable | None) -> Any:
+def raw_table(table: RouteTable | None) -> Any:
     """The core's table; NULL finds nothing."""
     if table is None:
         return ffi.NULL

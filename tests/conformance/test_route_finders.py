@@ -60,6 +60,19 @@ def test_edges_differ_by_node_and_by_every_byte_of_the_text(table: RouteTable) -
     assert [table.get(*edge) for edge in edges[1::2]] == list(range(2, len(edges) + 1, 2))
 
 
+def test_an_audience_has_its_channels_until_all_are_forgotten(finder: RouteFinder) -> None:
+    audiences = finder.new_audiences()
+    assert audiences.get(0) is None
+    many = array("Q", range(2**64 - 300, 2**64))
+    for key, channels in ((0, array("Q")), (2**64 - 1, array("Q", [7])), (1, many)):
+        audiences.put(key, channels)
+    assert [audiences.get(key) for key in (0, 2**64 - 1, 1, 2)] == [array("Q"), array("Q", [7]), many, None]
+    audiences.clear()
+    assert [audiences.get(key) for key in (0, 2**64 - 1, 1)] == [None] * 3
+    audiences.put(1, array("Q", [8]))
+    assert audiences.get(1) == array("Q", [8])
+
+
 def test_many_edges_come_and_go(table: RouteTable) -> None:
     for number in range(1, 20_001):
         table.put(ROOT, b"device-%d" % number, number)
