@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import trio
 from msgspec import Meta
@@ -42,7 +42,12 @@ _FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
 _PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
 _REPLAYED = (("Idempotency-Replayed", "true"),)
 
-Publish = Callable[[Parsed, KeyScope | None], Receipt]
+
+class _Target(NamedTuple):
+    """Where a request's events go; see ``Publisher``."""
+
+    take: Callable[[Text, bool], Receipt | None]  # of a text, and whether it is lines
+    publish: Callable[[Parsed, KeyScope | None], Receipt]
 
 
 class Intake:
@@ -91,11 +96,11 @@ class IngestApi:
         """Route a body's events by subscription: 202 when they are durable."""
         account = account_of(caller)
         publisher = self._parts.publisher
-        return await self._take(
-            request,
-            caller,
+        target = _Target(
+            lambda text, is_lines: publisher.take_for_subscribers(account.id, text, is_lines=is_lines),
             lambda parsed, scope: publisher.to_subscribers(account.id, parsed, key_of(caller).id, scope),
         )
+        return await self._take(request, caller, target)
 
     async def post_to_application(self, request: Request, caller: Caller) -> Response:
         """Put a body's events straight into one application's channel."""
@@ -103,20 +108,22 @@ class IngestApi:
             account_of(caller).id, request.params["application"]
         )
         publisher = self._parts.publisher
-        return await self._take(
-            request, caller, lambda parsed, scope: publisher.to_application(application, parsed, scope)
+        target = _Target(
+            lambda text, is_lines: publisher.take_for_application(application, text, is_lines=is_lines),
+            lambda parsed, scope: publisher.to_application(application, parsed, scope),
         )
+        return await self._take(request, caller, target)
 
-    async def _take(self, request: Request, caller: Caller, publish: Publish) -> Response:
+    async def _take(self, request: Request, caller: Caller, target: _Target) -> Response:
         tracing = self._parts.tracing
         if tracing is None:
-            return await self._answer(request, caller, publish, None)
+            return await self._answer(request, caller, target, None)
         parent, state = request.headers.get("traceparent"), request.headers.get("tracestate")
         with tracing.publish(parent, state, request.request_id) as trace:
-            return await self._answer(request, caller, publish, trace)
+            return await self._answer(request, caller, target, trace)
 
     async def _answer(
-        self, request: Request, caller: Caller, publish: Publish, trace: PublishTrace | None
+        self, request: Request, caller: Caller, target: _Target, trace: PublishTrace | None
     ) -> Response:
         form = _form_of(request)
         idempotency_key = _idempotency_key(request)
@@ -125,8 +132,8 @@ class IngestApi:
         with self._intake.gate.passing(key, request):
             body = await request.body_in_place(limits.REQUEST_BODY_BYTES_MAX)
             if idempotency_key is None:
-                return Response(202, await self._store(body, form, account, publish, trace, None), JSON)
-            answer = partial(self._store, body, form, account, publish, trace)
+                return Response(202, await self._store(body, form, account, target, trace, None), JSON)
+            answer = partial(self._store, body, form, account, target, trace)
             scope = key_scope(account.id, key.id, request.path, idempotency_key)
             found, is_replay = await self._intake.replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
@@ -136,21 +143,37 @@ class IngestApi:
         body: Text,
         form: BodyForm,
         account: Account,
-        publish: Publish,
+        target: _Target,
         trace: PublishTrace | None,
         scope: KeyScope | None,
     ) -> bytes:
-        """Parse, publish, and wait until that is durable; the body of the 202."""
+        """Publish, and wait until that is durable; the body of the 202."""
         budgets = self._parts.budgets
-        parsed = await self._intake.parse(body, form)
-        with nullcontext() if trace is None else trace.appending(parsed.events, len(body)):
+        receipt = None
+        if trace is None and scope is None and len(body) <= limits.INGEST_INLINE_BYTES_MAX:
             budgets.check_events(account)  # others may have published meanwhile
-            receipt = publish(parsed, scope)
-            budgets.take_events(account, parsed.events)
+            receipt = target.take(body, form is BodyForm.NDJSON)
+        if receipt is None:
+            receipt = await self._parse_and_publish(body, form, account, target, trace, scope)
+        budgets.take_events(account, receipt.accepted)
         if not receipt.is_durable:  # else the wait for the next request is when others have their turn
             with nullcontext() if trace is None else trace.waiting():
                 await receipt.durable()
         return encode_accepted(receipt)
+
+    async def _parse_and_publish(
+        self,
+        body: Text,
+        form: BodyForm,
+        account: Account,
+        target: _Target,
+        trace: PublishTrace | None,
+        scope: KeyScope | None,
+    ) -> Receipt:
+        parsed = await self._intake.parse(body, form)
+        with nullcontext() if trace is None else trace.appending(parsed.events, len(body)):
+            self._parts.budgets.check_events(account)
+            return target.publish(parsed, scope)
 
 
 def _form_of(request: Request) -> BodyForm:

@@ -36,6 +36,7 @@ _HEADERS = (
     "nd_routes.h",
     "nd_fan.h",
     "nd_audiences.h",
+    "nd_take.h",
 )
 _REGION = re.compile(r"/\* cffi: begin.*?\*/(.*?)/\* cffi: end \*/", re.DOTALL)
 _TOP = Path(__file__).parent.parent.parent

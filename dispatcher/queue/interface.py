@@ -29,11 +29,13 @@ from typing import Protocol
 import msgspec
 
 from dispatcher.core.idempotency import IdempotencyTable, KeyScope
+from dispatcher.core.route_table import Way
 from dispatcher.core.routes import Route as Route
 from dispatcher.model import Form as Form
 from dispatcher.model import Kind, Overflow, Position, RecordBlock, RecordMetas
 from dispatcher.model import SliceLimits as SliceLimits
 from dispatcher.model import Ticket as Ticket
+from dispatcher.wire.staging import Staged, Text
 
 
 class QueueOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,11 +89,11 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     to_unix_ms: int = 0  # and the last
 
 
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
+class Appended(msgspec.Struct, frozen=True):
     """What an append did."""
 
     queued: int  # records stored, over all channels
-    rejected: int  # records refused by full channels of policy reject
+    rejected: int = 0  # records refused by full channels of policy reject
     losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others, damage found since
 
 
@@ -100,6 +102,43 @@ class Keep(msgspec.Struct, frozen=True):
 
     scope: KeyScope  # begun in ``ChannelQueue.answers``
     answer: Callable[[Appended], bytes]  # at most ``limits.IDEMPOTENCY_ANSWER_BYTES_MAX`` bytes
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What became of a text that was taken."""
+
+    appended: Appended
+    ticket: Ticket
+    channels: Sequence[int]  # that got any of its events, or refused them
+    events: int
+    unrouted: int  # that no channel gets
+    block_bytes: int  # their bodies
+    has_lasting: bool  # some have a max-age that is not 0, or was not given
+
+
+class Taker(Protocol):
+    """Takes a text to the channels at once, where nobody has to be asked anything.
+
+    A text is one notification message, or (``is_lines``) one in each line.  What is not taken has
+    changed nothing, and its publisher goes the same way step by step: it is parsed (None), or it is
+    parsed and has to be routed and appended (``Staged``).  Never blocks, raises nothing.
+    """
+
+    def to_channel(
+        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int
+    ) -> Stored | Staged | None:
+        """All of it to one channel, unless that would refuse any."""
+        ...
+
+    def to_subscribers(
+        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int
+    ) -> Stored | Staged | None:
+        """Notifications to whoever gets them by the routes."""
+        ...
+
+    def staged(self) -> Staged:
+        """The records that were just stored."""
+        ...
 
 
 class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -157,6 +157,11 @@ class NativeQueue:
         """The memory that rings of this queue are opened on."""
         return self._pool
 
+    @property
+    def rings(self) -> Any:
+        """The core's table of rings by the numbers of their channels."""
+        return self._rings
+
     def keep_cold_in(self, folder: Path, disk: Disk, disk_bytes_max: int) -> None:
         """Let what does not fit into memory move to a scratch file in a folder.  *Blocks.*
 
@@ -233,8 +238,7 @@ class NativeQueue:
         self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in all its channels; see the interface."""
-        self._check_open()
-        self._received_unix_ms = max(self._received_unix_ms, received_unix_ms)
+        self.received(received_unix_ms)
         borrowed: list[Any] = []  # views of the caller's arrays, given back before we return
         try:
             arguments = self._arguments(records, Routes.of(routes, len(records.meta)), borrowed)
@@ -247,9 +251,15 @@ class NativeQueue:
             self._channel(self._published.unknown)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
-        self._note_memory()
-        appended, ticket = self._take_results(routes), self._ticket()
+        appended, ticket = self.appended(self._published, Routes.of(routes, len(records.meta)).channels)
         return appended, ticket if keep is None else self._keep(keep, appended)
+
+    def received(self, unix_ms: int) -> int:
+        """When a request counts as received: these times never fall."""
+        self._check_open()
+        if unix_ms > self._received_unix_ms:
+            self._received_unix_ms = unix_ms
+        return self._received_unix_ms
 
     def _arguments(self, records: Records, routes: Routes, borrowed: list[Any]) -> tuple[Any, ...]:
         """Of ``nd_publish``, from ``numbers`` to ``received_unix_ms``."""
@@ -274,9 +284,12 @@ class NativeQueue:
         )
         return status
 
-    def _ticket(self) -> Ticket:
-        """The ticket of the append just done."""
-        done = self._published
+    def appended(self, done: Any, channels: Sequence[int]) -> tuple[Appended, Ticket]:
+        """Take into the books what the core has just published to these channels."""
+        self._note_memory()
+        return self._take_results(done, channels), self._ticket(done)
+
+    def _ticket(self, done: Any) -> Ticket:
         if self.log is None or not done.stored_count:
             return _TICKET
         stored = ffi.unpack(done.stored, done.stored_count)
@@ -288,24 +301,28 @@ class NativeQueue:
         kept = self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
         return _TICKET if self.log is None else self.log.answered(keep.scope, kept)
 
-    def _take_results(self, routes: Sequence[Route]) -> Appended:
-        """Take what the append did into the books.  Cost: constant, but for routes that lost something."""
-        losses, rejected, done = self.take_losses(), 0, self._published.sum
-        self._ledger.queued(done.queued_count, done.queued_bytes)
-        for at, route in enumerate(routes if done.odd_routes else ()):
-            entry, channel = self._published.routes[at], self._channels[route.channel]
+    def _take_results(self, done: Any, channels: Sequence[int]) -> Appended:
+        """Cost: constant, but for routes that lost something."""
+        total = done.sum
+        queued: int = total.queued_count
+        self._ledger.queued(queued, total.queued_bytes)
+        if not total.odd_routes and not self._unreported:
+            return Appended(queued)
+        losses, rejected = self.take_losses(), 0
+        for at, number in enumerate(channels if total.odd_routes else ()):
+            entry, channel = done.routes[at], self._channels[number]
             if entry.superseded.count:
-                losses.append(self._lost(loss_of(route.channel, "superseded", entry.superseded), channel))
+                losses.append(self._lost(loss_of(number, "superseded", entry.superseded), channel))
             if entry.dropped.count:
-                losses.append(self._lost(loss_of(route.channel, "overflow", entry.dropped), channel))
+                losses.append(self._lost(loss_of(number, "overflow", entry.dropped), channel))
             if entry.dropped.count or entry.superseded.count:
                 self._changed(channel)
             if entry.rejected_count:
                 rejected += entry.rejected_count
-                losses.append(rejection_of(route.channel, entry, self._received_unix_ms))
+                losses.append(rejection_of(number, entry, self._received_unix_ms))
                 self._keep_gap(losses[-1], channel)
         self._ledger.rejected(rejected)
-        return Appended(queued=done.queued_count, rejected=rejected, losses=tuple(losses))
+        return Appended(queued, rejected, tuple(losses))
 
     def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""

@@ -100,6 +100,15 @@ class QueueLog:
         if failure is not None:
             raise failure
 
+    @property
+    def journal(self) -> Any:
+        """The core's journal."""
+        return self._journal.raw
+
+    def is_taking(self) -> bool:
+        """Whether ``publish`` has a chance."""
+        return self.commit.failure is None and not self._space.is_behind(self.commit.group)
+
     def publish(self, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool) -> int:
         """``nd_publish`` with its ``arguments`` from ``numbers`` to ``received_unix_ms``.
 

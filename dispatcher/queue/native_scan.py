@@ -72,36 +72,36 @@ class NativeStaging:
     """Records of one request in native memory; messages that it vouches for cost no Python object."""
 
     def __init__(self, staging: Any) -> None:
-        self._staging = staging
-        self._staged = lib.nd_staging_look(staging)
+        self.raw = staging
+        self.look = lib.nd_staging_look(staging)
 
     @property
     def records(self) -> int:
         """How many there are."""
-        count: int = self._staged.records_count
+        count: int = self.look.records_count
         return count
 
     def take_message(self, text: Text, records_max: int, *, may_be_named: bool) -> Taken:
         """Take a text that is one message, or nothing of it.  Raises ``MemoryFull``."""
-        status = lib.nd_scan_message(self._staging, _bytes_of(text), len(text), records_max, may_be_named)
+        status = lib.nd_scan_message(self.raw, bytes_of(text), len(text), records_max, may_be_named)
         return self._taken(status, text)
 
     def take_lines(self, text: Text, start: int, end: int, records_max: int, lines_max: int) -> Taken:
         """Take messages in lines, up to the first odd one.  Raises ``MemoryFull``."""
-        status = lib.nd_scan_lines(self._staging, _bytes_of(text), start, end, records_max, lines_max)
+        status = lib.nd_scan_lines(self.raw, bytes_of(text), start, end, records_max, lines_max)
         return self._taken(status, text)
 
     def add(self, record: Record, *, is_lasting: bool) -> None:
         """Add a record that was made elsewhere.  Raises ``MemoryFull``."""
         body = record.body
-        status = lib.nd_staging_add(self._staging, body, len(body), record.meta, is_lasting)
+        status = lib.nd_staging_add(self.raw, body, len(body), record.meta, is_lasting)
         if status == lib.ND_ERR_FULL:
             raise _memory_full()
         assert status == lib.ND_OK, "a record's meta has its length"
 
     def hand_over(self) -> Staged:
         """What came together: a little is copied, more stands in views of the staging's memory."""
-        staged = self._staged
+        staged = self.look
         if staged.block_bytes <= limits.INGEST_COPY_BYTES_MAX:
             return Staged(
                 ffi.buffer(staged.block, staged.block_bytes)[:],
@@ -117,14 +117,14 @@ class NativeStaging:
     def _view(self, memory: Any, bytes_count: int) -> memoryview:
         if not bytes_count:
             return memoryview(b"")
-        staging = self._staging
+        staging = self.raw
         held = ffi.gc(memory, lambda _: staging)  # to hold the staging is all that it is for
         return memoryview(ffi.buffer(held, bytes_count))
 
     def _taken(self, status: int, text: Text) -> Taken:
         if status == lib.ND_ERR_FULL:
             raise _memory_full()
-        staged = self._staged
+        staged = self.look
         name = bytes(text[staged.name_at : staged.name_at + staged.name_bytes]) if staged.name_bytes else None
         return Taken(staged.next, staged.lines_count, staged.messages_count, name)
 
@@ -137,7 +137,7 @@ def _numbers(typecode: str, memory: Any, count: int) -> array[int]:
     return numbers
 
 
-def _bytes_of(text: Text) -> Any:
+def bytes_of(text: Text) -> Any:
     """What a call of the core takes, without a copy."""
     return text if isinstance(text, bytes) else ffi.from_buffer("uint8_t[]", text)
 

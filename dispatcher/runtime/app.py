@@ -17,9 +17,11 @@ from dispatcher.observe.log import LogEvent, log
 from dispatcher.observe.metrics import Metrics
 from dispatcher.observe.tracing import Tracing, open_tracing
 from dispatcher.queue.disk import SystemDisk
-from dispatcher.queue.interface import ChannelQueue
+from dispatcher.queue.interface import ChannelQueue, Taker
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_routes import NativeFinder
 from dispatcher.queue.native_scan import NativeScanner
+from dispatcher.queue.native_taker import NativeTaker
 from dispatcher.registry.control import serve_control
 from dispatcher.registry.folder import JOURNAL_FOLDER, DataFolder, open_folder
 from dispatcher.registry.interface import Contents, Registry
@@ -79,6 +81,7 @@ async def open_dispatcher(
             registry=registry,
             queue=queue,
             new_staging=scanner.staging,
+            taker=_taker(queue, scanner, world),
             tracing=tracing,
             nursery=nursery,
         )
@@ -105,6 +108,13 @@ async def open_dispatcher(
                 await _keep_last(hub)
                 await hub.parts.life_cycle.save()
             nursery.cancel_scope.cancel()
+
+
+def _taker(queue: ChannelQueue, scanner: NativeScanner, world: World) -> Taker | None:
+    """What takes texts in one go, when all that it joins is in the native core."""
+    if isinstance(queue, NativeQueue) and world.route_finder is NativeFinder:
+        return NativeTaker(queue, scanner)
+    return None
 
 
 def memory_bytes(settings: Settings) -> int:

@@ -29,7 +29,7 @@ from dispatcher.queue.interface import ChannelStats
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.parts import Parts
 from dispatcher.runtime.publishing import Receipt
-from dispatcher.wire.ingest import encode_events
+from dispatcher.wire.ingest import Parsed, encode_events, text_of_events
 
 
 class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +39,17 @@ class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     role: Role
     expires_unix_ms: int | None = None
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """Events that were checked, and may be published any number of times; made by ``Hub.prepare``."""
+
+    parsed: Parsed
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return self.parsed.events
 
 
 class Hub:
@@ -82,26 +93,40 @@ class Hub:
 
     # --- publishing ---------------------------------------------------------------------
 
-    def publish(self, application: Application, event: Event | bytes) -> Receipt:
+    def publish(self, application: Application, event: Event | bytes | Prepared) -> Receipt:
         """Put one event, or a notification message as JSON bytes, into an application's channel.
 
         A plain function: it never blocks, and stores all or nothing.  Subscriptions are
         not asked.  ``await receipt.durable()`` waits for the durability of the settings.
         Raises ``ValidationError``, ``QueueFull`` and ``MemoryFull``, with nothing stored.
         """
-        return self.parts.publisher.to_application(
-            application, encode_events((event,), self.parts.new_staging)
-        )
+        return self._publish(application, event if isinstance(event, Prepared) else (event,))
 
-    async def publish_many(self, application: Application, events: Sequence[Event | bytes]) -> Receipt:
+    async def publish_many(
+        self, application: Application, events: Sequence[Event | bytes] | Prepared
+    ) -> Receipt:
         """The same for many events, in one append, and wait until they are durable.
 
         Cancellation before the append stores nothing, after it everything.
         """
-        parsed = encode_events(events, self.parts.new_staging)
-        receipt = self.parts.publisher.to_application(application, parsed)
+        receipt = self._publish(application, events)
         await receipt.durable()
         return receipt
+
+    def prepare(self, events: Sequence[Event | bytes]) -> Prepared:
+        """Check events now, to publish them later: to several applications, or when it must go quickly.
+
+        Any thread may call it.  Raises ``ValidationError`` and ``MemoryFull``.
+        """
+        return Prepared(encode_events(events, self.parts.new_staging))
+
+    def _publish(self, application: Application, events: Sequence[Event | bytes] | Prepared) -> Receipt:
+        publisher = self.parts.publisher
+        if isinstance(events, Prepared):
+            return publisher.to_application(application, events.parsed)
+        text = text_of_events(events)
+        receipt = text and publisher.take_for_application(application, text[0], is_lines=text[1])
+        return receipt or publisher.to_application(application, encode_events(events, self.parts.new_staging))
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""

@@ -21,7 +21,7 @@ from dispatcher.errors import CloseCode
 from dispatcher.model import ChannelType
 from dispatcher.observe.metrics import Metrics, RecordTotals
 from dispatcher.observe.tracing import Tracing
-from dispatcher.queue.interface import ChannelQueue
+from dispatcher.queue.interface import ChannelQueue, Taker
 from dispatcher.registry.interface import Contents, Registry
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.attempts import AttemptLogs
@@ -60,6 +60,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     queue: ChannelQueue
     new_staging: NewStaging
+    taker: Taker | None  # None: texts are parsed, routed and appended step by step
     tracing: Tracing | None
     nursery: trio.Nursery  # owns every task
 
@@ -83,6 +84,7 @@ class Parts:
         self.registry = ground.registry
         self.queue = ground.queue
         self.new_staging = ground.new_staging
+        self._taker = ground.taker
         self.tracing = ground.tracing
 
     def make_all(self) -> None:
@@ -159,6 +161,7 @@ class Parts:
             observer=self.observer,
             now_unix_ms=self.now_unix_ms,
             durability=self.settings.storage.durability,
+            taker=self._taker,
             tracing=self.tracing,
         )
 

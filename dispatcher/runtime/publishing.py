@@ -20,7 +20,7 @@ from dispatcher.core.routing import Router
 from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
 from dispatcher.observe.tracing import Tracing
-from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Ticket
+from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Stored, Taker, Ticket
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
@@ -28,7 +28,8 @@ from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.supervisor import Supervisor
 from dispatcher.runtime.values import Values
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
-from dispatcher.wire.ingest import Parsed, encode_events, rename_answers
+from dispatcher.wire.ingest import Parsed, encode_events, notifications, rename_answers
+from dispatcher.wire.staging import Text
 
 
 class Receipt(Accepted, frozen=True, kw_only=True):
@@ -71,8 +72,10 @@ class Publisher:
         observer: Observer,
         now_unix_ms: Callable[[], int],
         durability: Durability,
+        taker: Taker | None = None,
         tracing: Tracing | None = None,
     ) -> None:
+        """``taker`` None: every text is parsed, routed and appended step by step."""
         self._directory = directory
         self._router = router
         self._devices = devices
@@ -83,7 +86,40 @@ class Publisher:
         self._observer = observer
         self._now_unix_ms = now_unix_ms
         self._durability = durability
+        self._taker = taker
         self._tracing = tracing
+
+    def take_for_subscribers(self, account_id: int, text: Text, *, is_lines: bool) -> Receipt | None:
+        """Publish the text of one message, or of one in each line, as ``to_subscribers`` does.
+
+        None: nothing was done, and it has to be parsed first.  Never blocks.  Raises as
+        ``to_subscribers`` does.
+        """
+        way = self._router.way(account_id)
+        if self._taker is None or way is None or self._is_traced():
+            return None
+        taken = self._taker.to_subscribers(way, text, is_lines=is_lines, received_unix_ms=self._now_unix_ms())
+        if not isinstance(taken, Stored):
+            return None if taken is None else self.to_subscribers(account_id, notifications(taken))
+        receipt = self._announce(taken)
+        if self._values.wants(account_id, taken.events, has_lasting=taken.has_lasting):
+            self._values.learn(account_id, notifications(self._taker.staged()))
+        return receipt
+
+    def take_for_application(self, application: Application, text: Text, *, is_lines: bool) -> Receipt | None:
+        """Publish a text as ``to_application`` does; see ``take_for_subscribers``."""
+        channel = self._directory.channel_of(application.id)
+        if self._taker is None or channel is None or self._is_traced():
+            return None
+        taken = self._taker.to_channel(
+            channel.row.id, text, is_lines=is_lines, received_unix_ms=self._now_unix_ms()
+        )
+        if not isinstance(taken, Stored):
+            return None if taken is None else self.to_application(application, notifications(taken))
+        return self._announce(taken)
+
+    def _is_traced(self) -> bool:
+        return self._tracing is not None and self._tracing.is_noting
 
     def to_subscribers(
         self,
@@ -105,9 +141,11 @@ class Publisher:
         receipt = self._route(account_id, parsed, [verdict.asker for verdict in judged], scope)
         if judged:
             self._requests.settle(judged, receipt.ticket)
-        self._values.learn(account_id, parsed)
+        if self._values.wants(account_id, parsed.events, has_lasting=bool(parsed.lasting)):
+            self._values.learn(account_id, parsed)
         if not parsed.device_changes:
             return receipt
+        self._values.forget_devices(account_id, parsed.device_changes)
         self._router.learn_devices(account_id, parsed)
         self._devices.note(account_id, gateway_id, parsed.device_changes)
         self._requests.learn(account_id, gateway_id, parsed.device_changes)
@@ -176,19 +214,37 @@ class Publisher:
             raise
         if traced:
             self._note_traced(traced)
+        return self._announce(
+            Stored(
+                appended, ticket, routes.channels, events, unrouted, len(parsed.block), bool(parsed.lasting)
+            )
+        )
+
+    def _announce(self, stored: Stored) -> Receipt:
+        """Whoever has to know is told of records that were stored just now."""
+        appended, ticket, events, unrouted = stored.appended, stored.ticket, stored.events, stored.unrouted
         now_s, is_durable = trio.current_time(), ticket.is_durable
-        came_bytes = len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events  # to each at most
-        for number in routes.channels:
-            channel = self._directory.channel(number)
+        came_bytes = stored.block_bytes + limits.RECORD_OVERHEAD_BYTES_MAX * events  # to each at most
+        find = self._directory.channel
+        for number in stored.channels:
+            channel = find(number)
             channel.last_event_s = now_s
             channel.room_bytes -= came_bytes
             if channel.room_bytes < 0:
                 self._observer.queue_grew(channel, self._queue.stats(number))
             if is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
-        self._tell(appended.losses)
+        if appended.losses:
+            self._tell(appended.losses)
         self._observer.accepted(events, unrouted)
-        return Receipt(**msgspec.structs.asdict(accepted(appended)), ticket=ticket)
+        return Receipt(
+            accepted=events,
+            queued=appended.queued,
+            unrouted=unrouted,
+            rejected=appended.rejected,
+            durability=self._durability,
+            ticket=ticket,
+        )
 
     def _last_seqs(self, tracing: Tracing, routes: Routes) -> dict[int, int]:
         """Of the channels in which a traced request is followed, how far they were before it."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dispatcher.core.value_cache import Value, ValueCache
-from dispatcher.model import AsyncResponse, DeviceRequest, Kind
+from dispatcher.model import AsyncResponse, DeviceChange, DeviceRequest, Kind
 from dispatcher.wire.ingest import Parsed, lasting_values
 
 
@@ -16,11 +16,15 @@ class Values:
         self._now_unix_ms = now_unix_ms
         self._cache = ValueCache()
 
-    def learn(self, account_id: int, parsed: Parsed) -> None:
-        """Take in a request's events.  Costs next to nothing for an account that reads no values."""
-        if self._cache.wants(account_id, parsed.events, has_lasting=bool(parsed.lasting)):
-            self._learn_values(account_id, parsed)
-        for change in parsed.device_changes:
+    def wants(self, account_id: int, events: int, *, has_lasting: bool) -> bool:
+        """Whether to ``learn`` of a request with so many events; next to never for an account that
+        reads no values.  ``has_lasting``: some may be read again.
+        """
+        return self._cache.wants(account_id, events, has_lasting=has_lasting)
+
+    def forget_devices(self, account_id: int, changes: Sequence[DeviceChange]) -> None:
+        """Devices that registered, or are gone, have no known values."""
+        for change in changes:
             if change.kind is not Kind.REG_UPDATE:
                 self._cache.remove_device(account_id, change.ep)
 
@@ -41,7 +45,8 @@ class Values:
         value = self._cache.read(account_id, (ep, path), now_ms)
         return None if value is None else (value, -int((now_ms - value.expires_ms) // 1000))
 
-    def _learn_values(self, account_id: int, parsed: Parsed) -> None:
+    def learn(self, account_id: int, parsed: Parsed) -> None:
+        """Take in a request's notifications."""
         now_ms = self._now_unix_ms()
         lasting = {index: (payload, ct, age) for index, payload, ct, age in lasting_values(parsed)}
         for index, (ep, path) in enumerate(zip(parsed.eps, parsed.paths, strict=True)):

@@ -26,7 +26,7 @@ from dispatcher.errors import BadRequest, FieldError, ValidationError
 from dispatcher.model import KIND_NAMES, AsyncAnswer, DeviceChange, Kind, RecordBlock, RecordMetas
 from dispatcher.wire import canonical, event_fields, strict_json
 from dispatcher.wire.event_fields import BadField
-from dispatcher.wire.staging import NewStaging, Staging, StrictStaging, Text
+from dispatcher.wire.staging import NewStaging, Staged, Staging, StrictStaging, Text
 
 MESSAGE_ID = "message-id"
 """The member by which a message on a gateway's socket is named, like ``Idempotency-Key``."""
@@ -34,6 +34,7 @@ MESSAGE_ID = "message-id"
 _LINE_FEED = re.compile(rb"\n")
 _BLANKS = b" \t\r"  # JSON's white space within a line
 _LINE_COST_BYTES = 100  # of an odd line, however short: so many bytes of a long one cost as much
+_encode = msgspec.json.Encoder().encode
 _KIND_BY_NAME = {name: Kind(number) for number, name in enumerate(KIND_NAMES)}
 
 
@@ -173,6 +174,43 @@ def encode_events(events: Sequence[model.Event | bytes], new_staging: NewStaging
 def encode_event(event: model.Event | bytes) -> Parsed:
     """One typed event, or the events of one message; see ``encode_events``."""
     return encode_events((event,))
+
+
+def notifications(staged: Staged) -> Parsed:
+    """The events of a request that holds notifications alone."""
+    return Parsed(staged.block, staged.meta, lasting=staged.lasting)
+
+
+def text_of_events(events: Sequence[model.Event | bytes]) -> tuple[bytes, bool] | None:
+    """A text, and whether it is lines, that says what these events say; None: see ``encode_events``.
+
+    It is still to be checked, as what a gateway posts is.
+    """
+    if not events:
+        return None
+    if isinstance(events[0], bytes):
+        if len(events) == 1:
+            return events[0], False
+        lines = _lines_from(events, 0)
+        return (b"\n".join(lines), True) if len(lines) == len(events) else None
+    try:
+        return (b'{"notifications":%b}' % _encode(events), False) if all(map(_is_plain, events)) else None
+    except UnicodeEncodeError:
+        return None
+
+
+def _is_plain(event: model.Event | bytes) -> bool:
+    """Whether it is a notification of the types that it should have.
+
+    Some others have a form in JSON too, as another type: what is bytes comes out as base64.
+    """
+    return (
+        type(event) is model.Notification
+        and type(event.payload) is bytes
+        and type(event.ep) is type(event.path) is type(event.ct) is str
+        and type(event.max_age) is int
+        and (event.original_ep is None or type(event.original_ep) is str)
+    )
 
 
 def lasting_values(parsed: Parsed) -> Iterator[tuple[int, bytes, str, int | None]]:

@@ -1,0 +1,196 @@
+/* nd_take.c -- scan, look-up, fan-out and publishing, one after the other. */
+
+#include "nd_take.h"
+
+#include <string.h>
+
+#include "nd_fan.h"
+
+/* Working memory that grows, and holds what one call needs. */
+typedef struct {
+    void    *memory;
+    uint64_t bytes;
+} space;
+
+struct nd_take {
+    const nd_io *io;
+    nd_channels *channels;
+    nd_pool     *pool;
+    space        finding, fanning, indices;
+};
+
+/* Which records go where, as nd_publish wants it. */
+typedef struct {
+    const uint64_t *numbers;
+    uint64_t        count;
+    const uint32_t *ends, *indices;     /* ends NULL: all go to each */
+    uint64_t        unrouted;
+} plan;
+
+/* The pairs of a request, numbered. */
+typedef struct {
+    uint64_t *pairs, *distinct;
+    uint32_t *groups;
+    uint64_t  groups_count;
+} grouping;
+
+static uint64_t power_above(uint64_t count)
+{
+    uint64_t power = 1;
+    while (power <= count) power *= 2;
+    return power;
+}
+
+static void space_release(const nd_io *io, space *space)
+{
+    if (space->memory != NULL) io->release(io->context, space->memory, space->bytes);
+    space->memory = NULL;
+    space->bytes = 0;
+}
+
+/* Memory of so many bytes, of whatever content; NULL: there is none. */
+static void *space_room(const nd_io *io, space *space, uint64_t bytes)
+{
+    if (bytes <= space->bytes) return space->memory;
+    space_release(io, space);
+    const uint64_t room = power_above(bytes);
+    space->memory = io->allocate(io->context, room);
+    if (space->memory != NULL) space->bytes = room;
+    return space->memory;
+}
+
+static void space_trim(const nd_io *io, space *space)
+{
+    if (space->bytes > ND_TAKE_KEPT_BYTES_MAX) space_release(io, space);
+}
+
+nd_status nd_take_open(const nd_io *io, nd_channels *channels, nd_pool *pool, nd_take **out)
+{
+    if (io == NULL || channels == NULL || pool == NULL || out == NULL) return ND_ERR_ARGUMENT;
+    nd_take *take = io->allocate(io->context, sizeof *take);
+    if (take == NULL) return ND_ERR_FULL;
+    *take = (nd_take){.io = io, .channels = channels, .pool = pool};
+    *out = take;
+    return ND_OK;
+}
+
+void nd_take_close(nd_take *take)
+{
+    if (take == NULL) return;
+    space_release(take->io, &take->finding);
+    space_release(take->io, &take->fanning);
+    space_release(take->io, &take->indices);
+    take->io->release(take->io->context, take, sizeof *take);
+}
+
+static nd_status scan(nd_staging *staging, const uint8_t *text, uint64_t text_bytes, int is_lines, uint64_t records_max)
+{
+    nd_staging_clear(staging);
+    const nd_status status = is_lines ? nd_scan_lines(staging, text, 0, text_bytes, records_max, records_max)
+                                      : nd_scan_message(staging, text, text_bytes, records_max, 0);
+    const nd_staged *staged = nd_staging_look(staging);
+    if (status == ND_OK && staged->next == text_bytes && staged->messages_count > 0) return ND_OK;
+    nd_staging_clear(staging);
+    return ND_ODD;
+}
+
+/* The pair of each record, and which different ones there are. */
+static nd_status find(nd_take *take, const nd_staged *staged, const nd_addressees *to, grouping *out)
+{
+    const uint64_t count = staged->records_count, slots_count = power_above(count);
+    const uint64_t bytes = count * (2 * sizeof(uint64_t) + sizeof(uint32_t)) + slots_count * sizeof(uint32_t);
+    uint64_t *memory = space_room(take->io, &take->finding, bytes);
+    if (memory == NULL) return ND_EMPTY;
+    *out = (grouping){.pairs = memory, .distinct = memory + count, .groups = (uint32_t *)(void *)(memory + 2 * count)};
+    nd_route_walk walk = {.manual = to->manual, .chosen = to->chosen, .chosen_from = (uint32_t)to->chosen_from};
+    if (nd_routes_find(&walk, staged->block, staged->block_bytes, staged->meta, count, out->pairs) != ND_OK) {
+        return ND_EMPTY;
+    }
+    out->groups_count = nd_routes_group(out->pairs, count, out->groups, out->distinct, out->groups + count, slots_count);
+    return ND_OK;
+}
+
+/* Several groups: the routes of all their channels. */
+static nd_status fan_out(nd_take *take, const nd_addressees *to, const grouping *found, uint64_t records_count, plan *out)
+{
+    uint64_t entries = 0, count = 0;
+    for (uint64_t i = 0; i < found->groups_count; i++) {
+        if (nd_audiences_find(to->audiences, found->distinct[i], &count) == NULL) return ND_EMPTY;
+        entries += count;
+    }
+    if (entries > UINT32_MAX / 2) return ND_EMPTY;
+    const uint64_t slots_count = power_above(entries);
+    const uint64_t each_bytes = 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t);
+    const uint64_t bytes = entries * each_bytes + (found->groups_count + slots_count) * sizeof(uint32_t);
+    uint64_t *members = space_room(take->io, &take->fanning, bytes);
+    if (members == NULL) return ND_EMPTY;
+    uint64_t *routes = members + entries;
+    uint32_t *route_ends = (uint32_t *)(void *)(routes + entries), *places = route_ends + entries;
+    uint32_t *ends = places + entries, *slots = ends + found->groups_count;
+    memset(slots, 0, slots_count * sizeof *slots);
+    uint32_t end = 0;
+    for (uint64_t i = 0; i < found->groups_count; i++) {
+        const uint64_t *channels = nd_audiences_find(to->audiences, found->distinct[i], &count);
+        memcpy(members + end, channels, count * sizeof *channels);
+        ends[i] = end += (uint32_t)count;
+    }
+    nd_fan fan = {
+        .groups = found->groups,
+        .events = records_count,
+        .channels = members,
+        .ends = ends,
+        .groups_count = found->groups_count,
+        .routes = routes,
+        .route_ends = route_ends,
+        .places = places,
+        .slots = slots,
+        .slots_count = slots_count,
+    };
+    if (nd_fan_plan(&fan) != ND_OK) return ND_EMPTY;
+    uint32_t *indices = space_room(take->io, &take->indices, (fan.indices_count + 1) * sizeof *indices);
+    if (indices == NULL) return ND_EMPTY;
+    nd_fan_fill(&fan, indices);
+    *out = (plan){routes, fan.routes_count, route_ends, indices, fan.unrouted};
+    return ND_OK;
+}
+
+static nd_status make_plan(nd_take *take, const nd_staged *staged, const nd_addressees *to, plan *out)
+{
+    if (to->audiences == NULL) {
+        const nd_ring *ring = nd_channels_find(take->channels, to->channel);
+        if (ring == NULL || !nd_ring_has_room(ring, staged->meta, staged->records_count)) return ND_EMPTY;
+        *out = (plan){.numbers = &to->channel, .count = 1};
+        return ND_OK;
+    }
+    grouping found;
+    const nd_status status = find(take, staged, to, &found);
+    if (status != ND_OK) return status;
+    if (found.groups_count != 1) return fan_out(take, to, &found, staged->records_count, out);
+    *out = (plan){0};
+    out->numbers = nd_audiences_find(to->audiences, found.distinct[0], &out->count);
+    if (out->numbers == NULL) return ND_EMPTY;
+    if (out->count == 0) out->unrouted = staged->records_count;
+    return ND_OK;
+}
+
+nd_status nd_take_text(nd_take *take, nd_staging *staging, nd_journal *journal, const nd_addressees *to,
+                       const uint8_t *text, uint64_t text_bytes, int is_lines, uint64_t records_max,
+                       uint64_t received_unix_ms, uint64_t epoch, uint64_t reserved_bytes, nd_taken *out)
+{
+    space_trim(take->io, &take->finding);
+    space_trim(take->io, &take->fanning);
+    space_trim(take->io, &take->indices);
+    if (scan(staging, text, text_bytes, is_lines, records_max) != ND_OK) return ND_ODD;
+    const nd_staged *staged = nd_staging_look(staging);
+    plan routes;
+    if (make_plan(take, staged, to, &routes) != ND_OK) return ND_EMPTY;
+    const nd_status status = nd_publish(take->channels, take->pool, journal, routes.numbers, routes.count, routes.ends,
+                                        routes.indices, staged->block, staged->block_bytes, staged->meta,
+                                        staged->records_count, received_unix_ms, epoch, reserved_bytes,
+                                        &out->published);
+    if (status != ND_OK) return ND_EMPTY;
+    out->numbers = routes.numbers;
+    out->numbers_count = routes.count;
+    out->unrouted = routes.unrouted;
+    return ND_OK;
+}
