@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dispatcher.queue.interface import ChannelStats
     from dispatcher.runtime.app import open_dispatcher
     from dispatcher.runtime.consumer import ConsumedBatch, Consumer
-    from dispatcher.runtime.hub import CreatedKey, Hub
+    from dispatcher.runtime.hub import CreatedKey, Hub, Prepared
     from dispatcher.runtime.publishing import Receipt
     from dispatcher.runtime.world import World
 
@@ -85,6 +85,7 @@ __all__ = [
     "NotFound",
     "Notification",
     "Position",
+    "Prepared",
     "Presubscription",
     "QueueFull",
     "Receipt",
@@ -114,6 +115,7 @@ _LATE = {
     "Consumer": "dispatcher.runtime.consumer",
     "CreatedKey": "dispatcher.runtime.hub",
     "Hub": "dispatcher.runtime.hub",
+    "Prepared": "dispatcher.runtime.hub",
     "Receipt": "dispatcher.runtime.publishing",
     "Server": "dispatcher.http.server",
     "World": "dispatcher.runtime.world",
