@@ -1,9 +1,10 @@
 """An embedder's program: a dispatcher inside it, its events published by the library.
 
-    python -m bench.embedded EVENTS WARM_UP_EVENTS
+    python -m bench.embedded prepared|messages EVENTS WARM_UP_EVENTS
 
 Says ``ready http://HOST:PORT`` and then an application's key, on which a WebSocket may be
-opened; publishes as many events as each line of its standard input says, one of the two.
+opened; publishes as many events as each line of its standard input says, one of the two.  They were
+prepared before the clock runs, or are messages that `publish_many` still has to check.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -28,17 +30,21 @@ def fleet_of(events: int) -> Fleet:
     return Fleet(events=events, devices=_DEVICES, lanes=1)
 
 
-def prepare(events: int) -> list[bytes]:
+Call = Sequence[bytes] | dispatcher.Prepared
+"""What one call publishes."""
+
+
+def messages(events: int) -> list[bytes]:
     """The messages of a round, made before the clock runs."""
     return [body.content for body in fleet_of(events).bodies(0, BodyForm.JSON, CALL_EVENTS)]
 
 
-async def publish(hub: dispatcher.Hub, application: dispatcher.Application, messages: list[bytes]) -> None:
+async def publish(hub: dispatcher.Hub, application: dispatcher.Application, calls: Sequence[Call]) -> None:
     """Publish everything, as fast as it is taken away."""
-    for message in messages:
+    for events in calls:
         while _queued(hub, application) > _AHEAD_EVENTS_MAX:
             await trio.lowlevel.checkpoint()
-        await hub.publish_many(application, [message])
+        await hub.publish_many(application, events)
 
 
 def _queued(hub: dispatcher.Hub, application: dispatcher.Application) -> int:
@@ -47,11 +53,12 @@ def _queued(hub: dispatcher.Hub, application: dispatcher.Application) -> int:
     return statistics.records
 
 
-async def main(sizes: list[int]) -> None:
+async def main(form: str, sizes: list[int]) -> None:
     """Serve and publish until SIGTERM."""
-    prepared = {events: prepare(events) for events in sizes}
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with dispatcher.open_dispatcher() as hub, trio.open_nursery() as nursery:
+            make: Callable[[Sequence[bytes]], Call] = hub.prepare if form == "prepared" else list
+            rounds = {events: [make((each,)) for each in messages(events)] for events in sizes}
             application = await hub.ensure_application(await hub.ensure_account(), "embedded")
             await hub.register_websocket(application)
             key = await hub.create_key(dispatcher.Role.APPLICATION, application=application)
@@ -63,7 +70,7 @@ async def main(sizes: list[int]) -> None:
             async def obey() -> None:
                 async for data in trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())):
                     for line in data.split():
-                        await publish(hub, application, prepared[int(line)])
+                        await publish(hub, application, rounds[int(line)])
 
             nursery.start_soon(obey)
             await anext(signals)
@@ -71,4 +78,4 @@ async def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, list(map(int, sys.argv[1:])))
+    trio.run(main, sys.argv[1], list(map(int, sys.argv[2:])))

@@ -1,7 +1,7 @@
 """P3: events published by the library in a program of one's own, to a WebSocket.
 
-The program is `bench/embedded.py`: it publishes ready messages of 10,000 events with
-`publish_many`, which checks them as it checks what is posted.
+The program is `bench/embedded.py`: it publishes 10,000 events with each `publish_many`, prepared
+before, or as messages that the call checks as it checks what is posted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from ..row import Row, Scale, Side
 from ..topology.pipeline import Plan, open_load, warm_up_events
 from . import sides
 
-_DISPATCHER, _TRIO = "dispatcher, embedded", "send_all of Trio"
+_DISPATCHER, _MESSAGES, _TRIO = "dispatcher, embedded", "dispatcher, messages", "send_all of Trio"
 _RATE = "events_per_s"
 
 
@@ -39,11 +40,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_embedded(scale: Scale) -> AsyncIterator[Side]:
-    """The program, and a sink on its WebSocket."""
+async def open_embedded(form: str, scale: Scale) -> AsyncIterator[Side]:
+    """The program that publishes events in this form, and a sink on its WebSocket."""
     plan = Plan(events=scale.of(sides.EVENTS), connections=1, patience_s=sides.PATIENCE_S)
     sizes = {plan.events, warm_up_events(plan)}
-    command = [sys.executable, "-m", program.__name__, *map(str, sizes)]
+    command = [sys.executable, "-m", program.__name__, form, *map(str, sizes)]
     with (
         tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder,
         open_server(command, Path(folder, "log")) as server,
@@ -66,5 +67,9 @@ P3 = Row(
         Goal(side=_DISPATCHER, figure=_RATE, at_least=6_000_000),
         Goal(side=_DISPATCHER, figure=_RATE, at_least=0.4, beside=_TRIO),
     ),
-    sides={_DISPATCHER: open_embedded, _TRIO: sides.loopback_by_trio},
+    sides={
+        _DISPATCHER: partial(open_embedded, "prepared"),
+        _MESSAGES: partial(open_embedded, "messages"),
+        _TRIO: sides.loopback_by_trio,
+    },
 )
