@@ -27,7 +27,7 @@ class NativeTaker:
         """Raises ``MemoryFull``."""
         self._queue = queue
         self._scanner = scanner
-        opened = made("nd_take *", lib.nd_take_open, lib.nd_io_posix(), queue.rings, queue.pool)
+        opened = made("nd_take *", lib.nd_take_open, lib.nd_io_posix(), queue.rings.table, queue.pool)
         self._raw = ffi.gc(opened, lib.nd_take_close)
         self._staging: NativeStaging | None = None
         self._to = ffi.new("nd_addressees *")
@@ -79,7 +79,7 @@ class NativeTaker:
             len(text),
             is_lines,
             limits.EVENTS_PER_REQUEST_MAX,
-            queue.received(received_unix_ms),
+            queue.appender.received(received_unix_ms),
             queue.epoch,
             0,
             self._taken,
@@ -91,7 +91,7 @@ class NativeTaker:
     def _stored(self, taken: Any, staged: Any) -> Stored:
         count = taken.numbers_count
         channels = ffi.unpack(taken.numbers, count) if count else []
-        appended, ticket = self._queue.appended(self._published, channels)
+        appended, ticket = self._queue.appender.appended(self._published, channels)
         return Stored(
             appended,
             ticket,

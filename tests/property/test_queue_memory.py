@@ -95,9 +95,9 @@ class FullMemory(RuleBasedStateMachine):
     @invariant()
     def every_record_is_accounted_for(self) -> None:
         unreported = dict.fromkeys(CHANNELS, 0)
-        for loss in self.queue._unreported:
+        for loss in self.queue.rings._unreported:
             unreported[loss.channel] += loss.count
-        for number, channel in self.queue._channels.items():
+        for number, channel in self.queue.rings.channels.items():
             assert lib.nd_ring_check(channel.ring) == lib.ND_OK
             stats = self.queue.stats(number)
             assert stats.last_seq == self.gone[number] + unreported[number] + stats.records
@@ -108,7 +108,7 @@ class FullMemory(RuleBasedStateMachine):
     @invariant()
     def chunks_go_back(self) -> None:
         pool = ffi.new("nd_pool_stats_t *")
-        lib.nd_pool_stats(self.queue._pool, pool)
+        lib.nd_pool_stats(self.queue.pool, pool)
         assert (pool.bytes_out == 0) == (self.queue.totals().records == 0)
 
 

@@ -147,7 +147,7 @@ class ReopenedComparison(QueueComparison):
         self.keys += 1
         for queue in (self.native, self.model):
             assert self.call(queue.answers.begin, scope, BODY, self.unix_ms) == Begun()
-        routes = [Route(channel)] if channel in self.native._channels else []
+        routes = [Route(channel)] if channel in self.native.rings.channels else []
         keep = Keep(scope, lambda appended: b"%d" % appended.queued)
         answers = self.both("append", records_of(batch), routes, self.unix_ms, keep)
         assert appended_of(answers[0]) == appended_of(answers[1])
@@ -172,8 +172,8 @@ class ReopenedComparison(QueueComparison):
         self.model.answers = model.answers
         for number, channel in model._channels.items():
             self.find_again(number, channel, is_killed)
-        assert self.native._received_unix_ms <= model._received_unix_ms
-        self.model._received_unix_ms = self.native._received_unix_ms
+        assert self.native.appender._received_unix_ms <= model._received_unix_ms
+        self.model._received_unix_ms = self.native.appender._received_unix_ms
         self.find_answers()
         if self.native.epoch != self.model.epoch:
             self.begin_epoch()
@@ -257,7 +257,7 @@ class ReopenedComparison(QueueComparison):
 
     def take_over_gaps(self, number: int) -> None:
         """The queue knows better what a kill took, or what stands in an older epoch."""
-        self.model._channels[number].gaps = deepcopy(self.native._channels[number].gaps)
+        self.model._channels[number].gaps = deepcopy(self.native.rings.channels[number].gaps)
 
     @staticmethod
     def scope_of(key: int) -> KeyScope:

@@ -30,10 +30,11 @@ from dispatcher.deliver.callback_connection import CallbackConnection
 from dispatcher.deliver.sink import DeliveryFailed
 from dispatcher.deliver.websocket_connection import WebSocketConnection
 from dispatcher.model import Position
-from dispatcher.queue import native
+from dispatcher.queue import native_rings
 from dispatcher.queue.group_commit import Group
 from dispatcher.queue.ledger import Ledger
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_append import Appender
 from dispatcher.queue.native_journal import CleaningStep, SegmentCleaner
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_recovery import JournalReader
@@ -95,7 +96,7 @@ def test_records_that_are_shown_before_the_sync_are_caught(monkeypatch: pytest.M
 
     def show_at_once(log: QueueLog, last_seqs: dict[int, int]) -> Group:
         for number, last_seq in last_seqs.items():
-            native.lib.nd_ring_show(log._channels[number].ring, last_seq)
+            native_rings.lib.nd_ring_show(log._channels[number].ring, last_seq)
             log._on_shown(number)
         return appended(log, last_seqs)
 
@@ -260,16 +261,17 @@ def test_a_record_that_leaves_the_books_is_caught(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_queue_that_drops_what_the_disk_could_hold_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    relieve = NativeQueue._relieve
+    relieve = Appender._relieve
 
-    def drop(queue: NativeQueue, *arguments: Any) -> None:
-        residency, queue.residency = queue.residency, None
+    def drop(appender: Appender, *arguments: Any) -> None:
+        rings = appender._rings
+        residency, rings.residency = rings.residency, None
         try:
-            relieve(queue, *arguments)
+            relieve(appender, *arguments)
         finally:
-            queue.residency = residency
+            rings.residency = residency
 
-    monkeypatch.setattr(NativeQueue, "_relieve", drop)
+    monkeypatch.setattr(Appender, "_relieve", drop)
     caught("lost by memory", short_of_memory)
 
 
@@ -278,7 +280,7 @@ def test_cold_records_that_come_back_as_others_are_caught(monkeypatch: pytest.Mo
 
     def write_zeros(mount: Mount, _: Any, number: int, data: Any, count: int, *rest: Any) -> int:
         if mount._handles[number] is mount.platter.files.get(SCRATCH_NAME):
-            data = native.ffi.new("uint8_t[]", count)
+            data = native_rings.ffi.new("uint8_t[]", count)
         return write(mount, _, number, data, count, *rest)
 
     monkeypatch.setattr(Mount, "_write", write_zeros)
@@ -296,12 +298,12 @@ def test_bytes_that_are_to_be_counted_later_and_are_not_are_caught(
 
 
 def test_a_queue_over_its_bound_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    open_ring = native.open_ring
+    open_ring = native_rings.open_ring
 
     def open_larger(pool: Any, number: int, epoch: int, options: Any) -> Any:
         return open_ring(pool, number, epoch, replace(options, queue_bytes=4 * options.queue_bytes))
 
-    monkeypatch.setattr(native, "open_ring", open_larger)
+    monkeypatch.setattr(native_rings, "open_ring", open_larger)
     caught("INV-6", with_modes("hang", "deaf", tier={"queue_bytes": 8 * KIB}))
 
 

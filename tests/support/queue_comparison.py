@@ -107,7 +107,7 @@ class QueueComparison(RuleBasedStateMachine):
         )
         self.same("open_channel", channel, options)
 
-    @precondition(lambda self: self.native._channels)
+    @precondition(lambda self: self.native.rings.channels)
     @rule(
         batch=st.lists(items, max_size=12),
         picks=st.dictionaries(channels, st.none() | st.sets(st.integers(0, 11)), min_size=1),
@@ -124,7 +124,7 @@ class QueueComparison(RuleBasedStateMachine):
         routes = [
             Route(channel, None if pick is None else array("I", sorted(i for i in pick if i < len(batch))))
             for channel, pick in picks.items()
-            if channel in self.native._channels
+            if channel in self.native.rings.channels
         ]
         answers = self.both("append", records, routes, self.unix_ms)
         assert appended_of(answers[0]) == appended_of(answers[1])
@@ -230,7 +230,7 @@ class QueueComparison(RuleBasedStateMachine):
 
     @rule(channel=channels)
     def delete_channel(self, channel: int) -> None:
-        if channel in self.native._channels:
+        if channel in self.native.rings.channels:
             self.lives[channel] += 1
         self.same("delete_channel", channel)
 
@@ -241,13 +241,13 @@ class QueueComparison(RuleBasedStateMachine):
         gone = native.acked + native.expired + native.superseded + native.parked + native.deleted
         gone += sum(native.dropped.values())
         assert native.queued + native.recovered == gone + native.records
-        stats = [self.same("stats", number) for number in self.native._channels]
+        stats = [self.same("stats", number) for number in self.native.rings.channels]
         assert native.records == sum(s.records for s in stats)
         assert native.record_bytes == sum(s.record_bytes for s in stats)
 
     @invariant()
     def every_ring_is_sound(self) -> None:
-        for number, channel in self.native._channels.items():
+        for number, channel in self.native.rings.channels.items():
             assert self.call(lib.nd_ring_check, channel.ring) == lib.ND_OK
             stats = self.call(self.native.stats, number)
             assert stats.settled_seq <= stats.last_seq
@@ -258,7 +258,7 @@ class QueueComparison(RuleBasedStateMachine):
     @invariant()
     def memory_goes_back(self) -> None:
         pool = ffi.new("nd_pool_stats_t *")
-        self.call(lib.nd_pool_stats, self.native._pool, pool)
+        self.call(lib.nd_pool_stats, self.native.pool, pool)
         if self.call(self.native.totals).records == 0:
             assert pool.bytes_out == 0
 

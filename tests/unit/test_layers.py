@@ -86,6 +86,7 @@ def test_only_the_native_queue_imports_the_extension() -> None:
     }
     assert users == {
         "queue/native.py",
+        "queue/native_append.py",
         "queue/native_batch.py",
         "queue/native_form.py",
         "queue/native_journal.py",
@@ -93,10 +94,12 @@ def test_only_the_native_queue_imports_the_extension() -> None:
         "queue/native_recovery.py",
         "queue/native_residency.py",
         "queue/native_ring.py",
+        "queue/native_rings.py",
         "queue/native_scan.py",
         "queue/native_routes.py",
         "queue/native_slices.py",
         "queue/native_space.py",
+        "queue/native_taker.py",
         "queue/native_writer.py",
     }
 

@@ -63,7 +63,7 @@ class Both:
             first_seq=self._settled() + 1 + self._dice.randrange(6) * (records_max < 100),
             records_max=records_max,
         )
-        assert await self._cold.residency.fetch(self._cold._channels[1], reach)
+        assert await self._cold.residency.fetch(self._cold.rings.channels[1], reach)
 
     async def slice(self) -> None:
         await self.warm(1_000)  # all: else a batch may end before what is cold

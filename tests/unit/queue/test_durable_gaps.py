@@ -344,10 +344,10 @@ async def test_what_comes_back_beyond_the_bound_because_acks_are_lost_is_named(
 async def test_damage_found_while_delivering_is_a_gap_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as (queue, _):
         await publish(queue, 1, 9)
-        ring = queue._channels[1].ring
+        ring = queue.rings.channels[1].ring
         raw = ffi.new("nd_batch *")
         assert lib.nd_frame_plan_exact(ring, 1, 5, 0, 0, raw) == lib.ND_OK
-        queue._isolate(queue._channels[1], 5)
+        queue._isolate(queue.rings.channels[1], 5)
         queue.release(1)
         assert await everything(queue) == [1, 2, 3, 4, ("corrupt", 1, 5, 5), 6, 7, 8, 9]
     async with opened(tmp_path) as (queue, report):

@@ -130,7 +130,7 @@ async def test_many_routes_need_no_more_than_one_call(queue: NativeQueue) -> Non
 def damage(queue: NativeQueue, seq: int, at: int) -> None:
     """Flip a bit of a stored record, as failing memory would."""
     span = ffi.new("nd_span *")
-    assert lib.nd_ring_span(queue._channels[1].ring, seq, ffi.NULL, span) == lib.ND_OK
+    assert lib.nd_ring_span(queue.rings.channels[1].ring, seq, ffi.NULL, span) == lib.ND_OK
     ffi.cast("uint8_t *", span.bytes)[at] ^= 1
 
 
