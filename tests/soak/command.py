@@ -48,7 +48,9 @@ def main() -> int:
 
 def _tell(sample: Sample) -> None:
     print(
-        f"{sample.at_s:7.0f} s  memory {sample.memory_bytes / 1e6:7.1f} MB  descriptors {sample.files:4}  "
+        f"{sample.at_s:7.0f} s  "
+        f"memory {sample.memory_bytes / 1e6:7.1f} MB, of queues {sample.queue_bytes / 1e6:5.1f} MB  "
+        f"descriptors {sample.files:4}  "
         f"threads {sample.threads:3}  disk {sample.disk_bytes / 1e6:7.1f} MB  books {sample.balance:+}",
         flush=True,
     )

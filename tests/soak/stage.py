@@ -155,7 +155,10 @@ class Play:
         came = metrics["dispatcher_records_queued_total"] + metrics["dispatcher_records_recovered_total"]
         gone = sum(metrics[f"dispatcher_records_{name}_total"] for name in GONE)
         balance = int(came - gone - metrics["dispatcher_queue_records"])
-        return await trio.to_thread.run_sync(look, self._daemon.pid, self._daemon.data, at_s, balance)
+        queue_bytes = int(metrics["dispatcher_queue_memory_bytes"])
+        return await trio.to_thread.run_sync(
+            look, self._daemon.pid, self._daemon.data, at_s, balance, queue_bytes
+        )
 
     async def _until_all_arrived(self) -> None:
         """Everything that was posted has come to everyone; fails when it does not."""

@@ -11,7 +11,7 @@ from soak.gauges import Sample, troubles
 from soak.stage import CALLBACKS, soak
 
 FLAT = [
-    Sample(at_s=float(at), memory_bytes=60 << 20, files=40, threads=5, disk_bytes=0, balance=0)
+    Sample(at_s=float(at), memory_bytes=60 << 20, queue_bytes=0, files=40, threads=5, disk_bytes=0, balance=0)
     for at in range(30)
 ]
 
@@ -32,7 +32,24 @@ def test_what_is_flat_is_no_trouble() -> None:
 
 def test_a_leak_of_memory_is_seen() -> None:
     leaking = [replace(one, memory_bytes=one.memory_bytes + (at << 19)) for at, one in enumerate(FLAT)]
-    assert ["memory_bytes grew" in one for one in troubles(leaking)] == [True]
+    assert ["own_bytes grew" in one for one in troubles(leaking)] == [True]
+
+
+def test_queues_that_do_not_give_memory_back_are_seen() -> None:
+    keeping = [
+        replace(one, memory_bytes=one.memory_bytes + (at << 20), queue_bytes=at << 20)
+        for at, one in enumerate(FLAT)
+    ]
+    assert ["queue_bytes grew" in one for one in troubles(keeping)] == [True]
+
+
+def test_a_slab_more_for_the_queues_is_none() -> None:
+    fuller = [
+        replace(one, memory_bytes=one.memory_bytes + more, queue_bytes=more)
+        for at, one in enumerate(FLAT)
+        for more in ((2 << 20) * (1 + at // 10),)
+    ]
+    assert troubles(fuller) == []
 
 
 def test_growth_while_warming_up_is_none() -> None:
