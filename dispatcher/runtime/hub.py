@@ -130,7 +130,10 @@ class Hub:
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""
-        return self.parts.publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
+        publisher = self.parts.publisher
+        text = text_of_events(events)
+        receipt = text and publisher.take_for_subscribers(account.id, text[0], is_lines=text[1])
+        return receipt or publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
 
     # --- what exists --------------------------------------------------------------------
 
