@@ -26,6 +26,7 @@ from dispatcher.http.ingest_api import Intake
 from dispatcher.model import AccessKey, Account
 from dispatcher.runtime.gateways import GatewaySocket
 from dispatcher.runtime.hub import Hub
+from dispatcher.runtime.publishing import Receipt
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.gateway_messages import render_answer
 from dispatcher.wire.ingest import BodyForm, Parsed
@@ -81,8 +82,12 @@ class GatewaySession:
         """Publish one message, let the next one in, and see this one durable."""
         is_published = False
 
-        async def work(scope: KeyScope | None) -> bytes:
+        def published() -> None:
             nonlocal is_published
+            is_published = True
+            task_status.started()
+
+        async def work(scope: KeyScope | None) -> bytes:
             account = self._parts.directory.accounts[self._account.id]  # its tier may be another by now
             await self._parts.budgets.pace_message(account)
             # First the socket: publishing may free requests of these devices, which go there.
@@ -90,8 +95,7 @@ class GatewaySession:
             news = self._parts.gateways.heard(socket, parsed.device_changes, version)
             receipt = self._parts.publisher.to_subscribers(self._account.id, parsed, self._key.id, scope)
             self._parts.budgets.take_message(account, parsed.events)
-            is_published = True
-            task_status.started()
+            published()
             await receipt.durable()
             for ep in news:
                 await self._parts.subscriptions.hint(socket, ep)
@@ -99,14 +103,31 @@ class GatewaySession:
 
         try:
             with self._intake.gate.counted(self._key, len(message)):
-                parsed = await self._intake.parse(message, BodyForm.SOCKET)
-                answer = await self._once(parsed, message, work)
-            slot.accepted = msgspec.json.decode(answer, type=Accepted).accepted
+                receipt = await self._take(message)
+                if receipt is not None:
+                    published()
+                    await receipt.durable()
+                    slot.accepted = receipt.accepted
+                else:
+                    parsed = await self._intake.parse(message, BodyForm.SOCKET)
+                    answer = await self._once(parsed, message, work)
+                    slot.accepted = msgspec.json.decode(answer, type=Accepted).accepted
         except DispatcherError as error:
             slot.error = error
         slot.done.set()
         if not is_published:
             task_status.started()
+
+    async def _take(self, message: bytes) -> Receipt | None:
+        """Publish what needs no more than to be stored; None: nothing was done."""
+        if len(message) > limits.INGEST_INLINE_BYTES_MAX:
+            return None
+        account = self._parts.directory.accounts[self._account.id]
+        await self._parts.budgets.pace_message(account)
+        receipt = self._parts.publisher.take_for_subscribers(account.id, message, is_lines=False)
+        if receipt is not None:
+            self._parts.budgets.take_message(account, receipt.accepted)
+        return receipt
 
     async def _once(self, parsed: Parsed, message: bytes, work: Work) -> bytes:
         if parsed.message_id is None:
