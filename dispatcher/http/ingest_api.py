@@ -46,7 +46,7 @@ _REPLAYED = (("Idempotency-Replayed", "true"),)
 class _Target(NamedTuple):
     """Where a request's events go; see ``Publisher``."""
 
-    take: Callable[[Text, bool], Receipt | None]  # of a text, and whether it is lines
+    take: Callable[[Text, bool, KeyScope | None], Receipt | None]  # of a text, and whether it is lines
     publish: Callable[[Parsed, KeyScope | None], Receipt]
 
 
@@ -97,7 +97,9 @@ class IngestApi:
         account = account_of(caller)
         publisher = self._parts.publisher
         target = _Target(
-            lambda text, is_lines: publisher.take_for_subscribers(account.id, text, is_lines=is_lines),
+            lambda text, is_lines, scope: publisher.take_for_subscribers(
+                account.id, text, is_lines=is_lines, scope=scope
+            ),
             lambda parsed, scope: publisher.to_subscribers(account.id, parsed, key_of(caller).id, scope),
         )
         return await self._take(request, caller, target)
@@ -109,7 +111,9 @@ class IngestApi:
         )
         publisher = self._parts.publisher
         target = _Target(
-            lambda text, is_lines: publisher.take_for_application(application, text, is_lines=is_lines),
+            lambda text, is_lines, scope: publisher.take_for_application(
+                application, text, is_lines=is_lines, scope=scope
+            ),
             lambda parsed, scope: publisher.to_application(application, parsed, scope),
         )
         return await self._take(request, caller, target)
@@ -150,9 +154,9 @@ class IngestApi:
         """Publish, and wait until that is durable; the body of the 202."""
         budgets = self._parts.budgets
         receipt = None
-        if trace is None and scope is None and len(body) <= limits.INGEST_INLINE_BYTES_MAX:
+        if trace is None and len(body) <= limits.INGEST_INLINE_BYTES_MAX:
             budgets.check_events(account)  # others may have published meanwhile
-            receipt = target.take(body, form is BodyForm.NDJSON)
+            receipt = target.take(body, form is BodyForm.NDJSON, scope)
         if receipt is None:
             receipt = await self._parse_and_publish(body, form, account, target, trace, scope)
         budgets.take_events(account, receipt.accepted)

@@ -121,19 +121,24 @@ class Taker(Protocol):
 
     A text is one notification message, or (``is_lines``) one in each line.  What is not taken has
     changed nothing, and its publisher goes the same way step by step: it is parsed (None), or it is
-    parsed and has to be routed and appended (``Staged``).  Never blocks, raises nothing.
+    parsed and has to be routed and appended (``Staged``).  With ``has_answer`` room is left for
+    ``keep``.  Never blocks, raises nothing.
     """
 
     def to_channel(
-        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int
+        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """All of it to one channel, unless that would refuse any."""
         ...
 
     def to_subscribers(
-        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int
+        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """Notifications to whoever gets them by the routes."""
+        ...
+
+    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
+        """Keep the answer to what was just stored, as ``Keep`` would; the ticket for both."""
         ...
 
     def staged(self) -> Staged:

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from dispatcher.core.idempotency import IdempotencyTable
+from dispatcher.core.idempotency import IdempotencyTable, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.core.routes import Routes
 from dispatcher.errors import MemoryFull
@@ -63,7 +63,7 @@ class Appender:
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
         appended, ticket = self.appended(self._published, Routes.of(routes, len(records.meta)).channels)
-        return appended, ticket if keep is None else self._keep(keep, appended)
+        return appended, ticket if keep is None else self.keep(keep.scope, keep.answer(appended))
 
     def received(self, unix_ms: int) -> int:
         """When a request counts as received: these times never fall."""
@@ -115,10 +115,10 @@ class Appender:
         last_seqs = ffi.unpack(done.last_seqs, done.stored_count)
         return self._rings.log.appended(dict(zip(stored, last_seqs, strict=True)))
 
-    def _keep(self, keep: Keep, appended: Appended) -> Ticket:
-        """Keep the answer to the append just done; the ticket for both."""
-        kept = self._answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
-        return _TICKET if self._rings.log is None else self._rings.log.answered(keep.scope, kept)
+    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
+        """Keep the answer to the append just done, which left room for it; the ticket for both."""
+        kept = self._answers.finish(scope, answer, self._received_unix_ms)
+        return _TICKET if self._rings.log is None else self._rings.log.answered(scope, kept)
 
     def _take_results(self, done: Any, channels: Sequence[int]) -> Appended:
         """Cost: constant, but for routes that lost something."""

@@ -27,7 +27,7 @@ from dispatcher.queue.native_space import Fetch, JournalSpace
 from dispatcher.queue.segment_books import Contents
 
 _KEY_BYTES = 32  # a scope's digest
-_ANSWER_BYTES: int = lib.nd_journal_answer_bytes(_KEY_BYTES, limits.IDEMPOTENCY_ANSWER_BYTES_MAX)
+ANSWER_BYTES: int = lib.nd_journal_answer_bytes(_KEY_BYTES, limits.IDEMPOTENCY_ANSWER_BYTES_MAX)
 _STATE_BYTES: int = ffi.sizeof("nd_channel_unit")
 
 
@@ -118,7 +118,7 @@ class QueueLog:
         self.check_accepting()
         if self._space.is_behind(self.commit.group):
             raise _journal_behind()
-        reserved_bytes = _ANSWER_BYTES if has_answer else 0
+        reserved_bytes = ANSWER_BYTES if has_answer else 0
         status: int = lib.nd_publish(
             self._rings, pool, self._journal.raw, *arguments, self._epoch, reserved_bytes, published
         )
@@ -254,7 +254,7 @@ class QueueLog:
 
     def _live_bytes(self) -> LiveBytes:
         records, record_bytes = self._held()
-        other_bytes = self._answers.kept * _ANSWER_BYTES + len(self._channels) * _STATE_BYTES
+        other_bytes = self._answers.kept * ANSWER_BYTES + len(self._channels) * _STATE_BYTES
         return LiveBytes(records, record_bytes, other_bytes)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from dispatcher import limits
+from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.route_table import Way
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import Stored
+from dispatcher.queue.interface import Stored, Ticket
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_log import ANSWER_BYTES
 from dispatcher.queue.native_ring import made
 from dispatcher.queue.native_routes import NativeAudiences, raw_table
 from dispatcher.queue.native_scan import NativeScanner, NativeStaging, bytes_of
@@ -38,15 +40,15 @@ class NativeTaker:
         return f"<NativeTaker of {self._queue!r}>"
 
     def to_channel(
-        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int
+        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """See the interface."""
         to = self._to
         to.audiences, to.channel = ffi.NULL, channel
-        return self._take(text, is_lines, received_unix_ms)
+        return self._take(text, is_lines, received_unix_ms, has_answer)
 
     def to_subscribers(
-        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int
+        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """See the interface.  The tables are those of a ``NativeFinder``."""
         audiences = way.audiences
@@ -55,7 +57,11 @@ class NativeTaker:
         to.audiences = audiences.raw
         to.manual, to.chosen = raw_table(way.manual), raw_table(way.chosen)
         to.chosen_from = way.chosen_from
-        return self._take(text, is_lines, received_unix_ms)
+        return self._take(text, is_lines, received_unix_ms, has_answer)
+
+    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
+        """See the interface."""
+        return self._queue.appender.keep(scope, answer)
 
     def staged(self) -> Staged:
         """See the interface."""
@@ -63,7 +69,9 @@ class NativeTaker:
         assert staging is not None, "something was just stored"
         return staging.hand_over()
 
-    def _take(self, text: Text, is_lines: bool, received_unix_ms: int) -> Stored | Staged | None:
+    def _take(
+        self, text: Text, is_lines: bool, received_unix_ms: int, has_answer: bool
+    ) -> Stored | Staged | None:
         queue, log = self._queue, self._queue.log
         if log is not None and not log.is_taking():
             return None
@@ -81,7 +89,7 @@ class NativeTaker:
             limits.EVENTS_PER_REQUEST_MAX,
             queue.appender.received(received_unix_ms),
             queue.epoch,
-            0,
+            ANSWER_BYTES if has_answer else 0,
             self._taken,
         )
         if status != lib.ND_OK:

@@ -89,7 +89,9 @@ class Publisher:
         self._taker = taker
         self._tracing = tracing
 
-    def take_for_subscribers(self, account_id: int, text: Text, *, is_lines: bool) -> Receipt | None:
+    def take_for_subscribers(
+        self, account_id: int, text: Text, *, is_lines: bool, scope: KeyScope | None = None
+    ) -> Receipt | None:
         """Publish the text of one message, or of one in each line, as ``to_subscribers`` does.
 
         None: nothing was done, and it has to be parsed first.  Never blocks.  Raises as
@@ -98,25 +100,46 @@ class Publisher:
         way = self._router.way(account_id)
         if self._taker is None or way is None or self._is_traced():
             return None
-        taken = self._taker.to_subscribers(way, text, is_lines=is_lines, received_unix_ms=self._now_unix_ms())
+        taken = self._taker.to_subscribers(
+            way,
+            text,
+            is_lines=is_lines,
+            received_unix_ms=self._now_unix_ms(),
+            has_answer=scope is not None,
+        )
         if not isinstance(taken, Stored):
-            return None if taken is None else self.to_subscribers(account_id, notifications(taken))
-        receipt = self._announce(taken)
+            return (
+                None if taken is None else self.to_subscribers(account_id, notifications(taken), scope=scope)
+            )
+        receipt = self._taken(taken, scope)
         if self._values.wants(account_id, taken.events, has_lasting=taken.has_lasting):
             self._values.learn(account_id, notifications(self._taker.staged()))
         return receipt
 
-    def take_for_application(self, application: Application, text: Text, *, is_lines: bool) -> Receipt | None:
+    def take_for_application(
+        self, application: Application, text: Text, *, is_lines: bool, scope: KeyScope | None = None
+    ) -> Receipt | None:
         """Publish a text as ``to_application`` does; see ``take_for_subscribers``."""
         channel = self._directory.channel_of(application.id)
         if self._taker is None or channel is None or self._is_traced():
             return None
         taken = self._taker.to_channel(
-            channel.row.id, text, is_lines=is_lines, received_unix_ms=self._now_unix_ms()
+            channel.row.id,
+            text,
+            is_lines=is_lines,
+            received_unix_ms=self._now_unix_ms(),
+            has_answer=scope is not None,
         )
         if not isinstance(taken, Stored):
-            return None if taken is None else self.to_application(application, notifications(taken))
-        return self._announce(taken)
+            return None if taken is None else self.to_application(application, notifications(taken), scope)
+        return self._taken(taken, scope)
+
+    def _taken(self, stored: Stored, scope: KeyScope | None) -> Receipt:
+        receipt = self._announce(stored)
+        if scope is None:
+            return receipt
+        assert self._taker is not None
+        return msgspec.structs.replace(receipt, ticket=self._taker.keep(scope, encode_accepted(receipt)))
 
     def _is_traced(self) -> bool:
         return self._tracing is not None and self._tracing.is_noting

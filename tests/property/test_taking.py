@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from dispatcher import limits
 from dispatcher.config import Settings, StorageSettings, TierSettings
+from dispatcher.core.idempotency import Answered, KeyScope, key_scope
 from dispatcher.errors import DispatcherError, ValidationError
 from dispatcher.model import (
     Account,
@@ -78,14 +80,28 @@ class Side:
                 await self.hub.register_websocket(application)
                 self.applications.append(application)
 
-    def post(self, account: int, text: bytes, is_lines: bool) -> Receipt:
-        """What the gateway API does with a body."""
-        publisher, account_id = self.hub.parts.publisher, self.accounts[account].id
-        receipt = publisher.take_for_subscribers(account_id, text, is_lines=is_lines)
+    def post(self, account: int, text: bytes, is_lines: bool, key: int | None) -> Receipt | bytes:
+        """What the gateway API does with a body; the answer that was kept, for a key that was used before."""
+        account_id, answers = self.accounts[account].id, self.hub.parts.queue.answers
+        if key is None:
+            return self._publish(account_id, text, is_lines, None)
+        scope = key_scope(account_id, "key", "/path", str(key))
+        found = answers.begin(scope, sha256(text).digest(), int(NOW_S * 1000))
+        if isinstance(found, Answered):
+            return found.answer
+        try:
+            return self._publish(account_id, text, is_lines, scope)
+        finally:
+            answers.abandon(scope)
+
+    def _publish(self, account_id: int, text: bytes, is_lines: bool, scope: KeyScope | None) -> Receipt:
+        publisher = self.hub.parts.publisher
+        receipt = publisher.take_for_subscribers(account_id, text, is_lines=is_lines, scope=scope)
         if receipt is not None:
             return receipt
         form = BodyForm.NDJSON if is_lines else BodyForm.JSON
-        return publisher.to_subscribers(account_id, parse(text, form, self.hub.parts.new_staging))
+        parsed = parse(text, form, self.hub.parts.new_staging)
+        return publisher.to_subscribers(account_id, parsed, scope=scope)
 
     async def contents(self) -> list[object]:
         """All that every channel has to say, and the books."""
@@ -130,14 +146,19 @@ class Story:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._posts: list[tuple[int, bytes, bool, int | None]] = []
 
     def step(self) -> tuple[str, tuple[object, ...]]:
         draw = self._random
         match draw.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]:
             case "post":
+                if self._posts and draw.random() < 0.1:
+                    return "post", draw.choice(self._posts)
                 texts = [self._message() for _ in range(draw.choice((1, 1, 2, 20)))]
                 is_lines = len(texts) > 1 or draw.random() < 0.5
-                return "post", (draw.randrange(3), b"\n".join(texts), is_lines)
+                key = len(self._posts) if draw.random() < 0.5 else None
+                self._posts.append((draw.randrange(3), b"\n".join(texts), is_lines, key))
+                return "post", self._posts[-1]
             case "publish":
                 return "publish", (draw.randrange(9), self._event())
             case "choose":
@@ -195,8 +216,8 @@ def told(side: Side, step: str, arguments: tuple[object, ...]) -> Outcome:
 def _told(side: Side, step: str, arguments: tuple[object, ...]) -> Outcome:
     hub = side.hub
     if step == "post":
-        account, text, is_lines = arguments
-        return _plain(side, side.post(account, text, is_lines))  # type: ignore[arg-type]
+        found = side.post(*arguments)  # type: ignore[arg-type]
+        return (found,) if isinstance(found, bytes) else _plain(side, found)
     which, *rest = arguments
     application = side.applications[which]  # type: ignore[call-overload]
     if step == "publish":
