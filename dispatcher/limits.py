@@ -22,6 +22,7 @@ REQUEST_BODY_STALL_S = 20.0  # longest silence inside a body
 REQUEST_BODY_TIMEOUT_S = 120.0  # whole body: 16 MiB at 140 KB/s
 FIRST_REQUEST_S = 20.0  # to the first byte of a new connection, which has no reason to be idle
 KEEP_ALIVE_IDLE_S = 75.0  # nginx's number
+PATIENCE_STEP_S = 0.25  # how much longer than it may a connection's wait lasts at most
 DRAIN_IDLE_S = 0.5  # for the next request on a kept-alive connection, when the server ends
 RESPONSE_STALL_S = 20.0  # a client that does not read its answer
 REQUEST_HEADERS_MAX = 100  # fields in a head; Apache's number. 64 KiB of tiny ones would cost 30 ms to parse

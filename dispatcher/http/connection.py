@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
@@ -29,6 +28,7 @@ from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
 from dispatcher.http.inbox import Inbox
 from dispatcher.http.message import EventStream, Reply, Request, Response, Upgrade
+from dispatcher.http.patience import Patience
 from dispatcher.http.request_body import RequestBody
 from dispatcher.http.request_head import Head, parse_head
 from dispatcher.http.response_head import CONTINUE, encode_head, encode_stream_head, encode_switch, refusal
@@ -98,10 +98,9 @@ class _Connection:
         self._peer = _peer_of(stream)
         self._receipt: TcpReceipt | None = None  # of the answer sent last
         self._remembered: tuple[bytes, Head] | None = None  # many clients repeat their head to the byte
-        # Around everything but an upgrade.  It has a deadline while we wait for a
-        # request or for a piece to go out; either, when missed, ends the connection.
-        # One scope with a moving deadline: entering two costs a tenth of a small request.
-        self._patience = trio.CancelScope()
+        # Around everything but an upgrade: it ends the connection when a request is waited
+        # for too long, or a piece to go out.
+        self._patience = Patience(service.timekeeper)
         self._idle_s = limits.FIRST_REQUEST_S
 
     async def serve_requests(self) -> Upgrade | EventStream | None:
@@ -112,7 +111,7 @@ class _Connection:
                 then = await self._serve_request()
                 if then is not _Then.NEXT:
                     break
-        if self._patience.cancelled_caught:
+        if self._patience.is_lost:
             return None
         if not isinstance(then, _Then):
             return then
@@ -160,21 +159,19 @@ class _Connection:
     async def _wait_for_request(self) -> bool:
         """Return true with a request's first bytes; false when none will come, or none is wanted."""
         if not self._inbox.has_request():
-            self._patience.deadline = trio.current_time() + self._idle_s
+            self._patience.wait_idly(self._idle_s)
             self._idle_s = limits.KEEP_ALIVE_IDLE_S
-            self._service.drain.enter_idle(self._patience)
             try:
                 while not self._inbox.has_request():
                     if not await self._inbox.fill():
                         return False
             finally:
-                self._service.drain.leave_idle(self._patience)
-                self._patience.deadline = math.inf
+                self._patience.rest()
         else:
             await trio.lowlevel.checkpoint()  # who sends many requests at once gets no more turns for it
         # Bytes may come in the very moment the wait is cancelled.  That request must
         # not begin, for its handler would be cut off at its first wait.
-        return not self._patience.cancel_called
+        return not self._patience.is_lost
 
     async def _serve_request(self) -> Upgrade | EventStream | _Then:
         request_id = self._service.new_request_id()
@@ -265,7 +262,7 @@ class _Connection:
 
     async def _respond(self, response: Response, head: Head, body: RequestBody, request_id: str) -> _Then:
         can_go_on = body.is_read or body.can_skip
-        is_last = head.is_last or not can_go_on or self._service.drain.has_begun
+        is_last = head.is_last or not can_go_on or self._service.timekeeper.is_draining
         await self._send_response(response, request_id, is_last=is_last, is_bare=head.method == "HEAD")
         if not is_last:
             return _Then.NEXT if body.is_read or await body.skip() else _Then.LINGER
@@ -305,12 +302,12 @@ class _Connection:
                 if sent > limits.SEND_NOW_BYTES_MAX:
                     await trio.lowlevel.checkpoint()
                 return
-            self._patience.deadline = trio.current_time() + limits.RESPONSE_STALL_S
+            self._patience.wait(limits.RESPONSE_STALL_S)
             with memoryview(data)[sent:] as rest:
                 await self._stream.send_all(rest)
         except _GONE:
             raise _PeerLost from None
-        self._patience.deadline = math.inf
+        self._patience.rest()
 
     async def _linger(self) -> None:
         """Throw away what comes until the peer ends, or for a moment."""

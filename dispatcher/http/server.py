@@ -1,7 +1,7 @@
 """Accepts connections, serves them, and ends them gracefully.
 
-Two nurseries: the listeners' ends first, the connections' when the last has ended
-or the grace time is over.  Nothing outlives ``Server.serve`` (INV-7).
+Three nurseries: the listeners' ends first, the connections' when the last has ended
+or the grace time is over, then the timekeeper's.  Nothing outlives ``Server.serve`` (INV-7).
 """
 
 from __future__ import annotations
@@ -75,12 +75,15 @@ class Server:
         Cancellation: everything ends at once, requests in progress are cut off.
         """
         try:
-            async with trio.open_nursery() as connections:
-                self._connections = connections
-                with self._accepting:
-                    task_status.started(self)
-                    gates = [_Gate(listener, self._slots, self._door) for listener in listeners]
-                    await trio.serve_listeners(self._serve_stream, gates, handler_nursery=connections)
+            async with trio.open_nursery() as services:
+                services.start_soon(self._service.timekeeper.run)
+                async with trio.open_nursery() as connections:
+                    self._connections = connections
+                    with self._accepting:
+                        task_status.started(self)
+                        gates = [_Gate(listener, self._slots, self._door) for listener in listeners]
+                        await trio.serve_listeners(self._serve_stream, gates, handler_nursery=connections)
+                services.cancel_scope.cancel()
         finally:
             self._connections = None
             self._ended.set()
@@ -91,10 +94,10 @@ class Server:
         An upgraded connection, and a stream of events, end when their owners end them.  What is left after
         ``grace_s`` is cancelled.
         """
-        if self._service.drain.has_begun:
+        if self._service.timekeeper.is_draining:
             return
         self._accepting.cancel()
-        self._service.drain.begin()
+        self._service.timekeeper.drain()
         if self._connections is not None:
             self._connections.cancel_scope.deadline = trio.current_time() + self._grace_s
 

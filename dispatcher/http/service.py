@@ -1,4 +1,4 @@
-"""What the connections of one server have in common: who answers, what is counted, when to end."""
+"""What the connections of one server have in common: who answers, what is counted, how long to wait."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable
 
 import msgspec
-import trio
 
 from dispatcher import limits
 from dispatcher.errors import Unavailable
 from dispatcher.http.body_buffers import BodyBuffers
 from dispatcher.http.message import Handle
+from dispatcher.http.patience import Timekeeper
 
 _ID_DIGITS = 16
 
@@ -29,38 +29,6 @@ class Traffic(msgspec.Struct):
     requests_failed: int = 0  # by an exception that is a bug of ours
     upgrades_open: int = 0
     streams_open: int = 0
-
-
-class Drain:
-    """Tells connections that the server is ending."""
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self._idle: set[trio.CancelScope] = set()
-
-    def begin(self) -> None:
-        """From now on answers carry ``Connection: close``; idle connections have a moment left.
-
-        In it a request that is on its way is answered, and its client told to connect anew.
-        To close at once would tear off the requests of whoever sends them without a pause.
-        """
-        self.has_begun = True
-        for scope in self._idle:
-            _bound(scope)
-
-    def enter_idle(self, scope: trio.CancelScope) -> None:
-        """Have ``scope`` cancelled soon after the end begins, or soon."""
-        self._idle.add(scope)
-        if self.has_begun:
-            _bound(scope)
-
-    def leave_idle(self, scope: trio.CancelScope) -> None:
-        """``scope`` will not be cancelled any more; whether it was, it says itself."""
-        self._idle.discard(scope)
-
-
-def _bound(scope: trio.CancelScope) -> None:
-    scope.deadline = min(scope.deadline, trio.current_time() + limits.DRAIN_IDLE_S)
 
 
 class BodyBudget:
@@ -115,5 +83,5 @@ class Service:
         self.new_request_id = RequestIds() if new_request_id is None else new_request_id
         self.bodies = BodyBudget() if bodies is None else bodies
         self.body_buffers = BodyBuffers()
-        self.drain = Drain()
+        self.timekeeper = Timekeeper()
         self.traffic = Traffic()

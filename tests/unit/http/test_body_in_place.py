@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 from support.http_wire import WireClient, post, request
+from support.served_connection import serve_alone
 
 from dispatcher import limits
 from dispatcher.http.body_buffers import BodyBuffers
-from dispatcher.http.connection import serve_connection
 from dispatcher.http.message import Reply, Request, Response
 from dispatcher.http.service import Service
 
@@ -56,7 +56,7 @@ async def connected(
 ) -> AsyncIterator[WireClient]:
     ours, theirs = await open_streams()  # type: ignore[misc]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, service)
+        nursery.start_soon(serve_alone, ours, service)
         yield WireClient(theirs)
         await theirs.aclose()
 

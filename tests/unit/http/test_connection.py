@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from support.http_wire import WireClient, get, post, request
+from support.served_connection import serve_alone
 
 from dispatcher import limits
 from dispatcher.deliver.tcp_receipt import TcpReceipt
@@ -78,7 +79,7 @@ async def connected(service: Service | None = None) -> AsyncIterator[WireClient]
     ours, theirs = trio.testing.memory_stream_pair()
     with trio.fail_after(1_000_000):  # a moment on the clock of these tests
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, ours, Service(answer) if service is None else service)
+            nursery.start_soon(serve_alone, ours, Service(answer) if service is None else service)
             yield WireClient(theirs)
             await theirs.aclose()
 
@@ -439,7 +440,7 @@ async def test_client_that_never_reads_is_let_go(autojump_clock: Clock) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
     started = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, Service(answer))
+        nursery.start_soon(serve_alone, ours, Service(answer))
         await theirs.send_all(get("/a"))
     assert trio.current_time() - started == pytest.approx(limits.RESPONSE_STALL_S)
 
@@ -452,7 +453,7 @@ async def test_client_that_reads_slowly_is_served(autojump_clock: Clock) -> None
 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, Service(big))
+        nursery.start_soon(serve_alone, ours, Service(big))
         await theirs.send_all(get("/a"))
         received = 0
         while received < size:
@@ -626,7 +627,7 @@ async def test_a_client_that_reads_nothing_of_a_stream_is_given_up(autojump_cloc
     service = Service(answer)
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, service)
+        nursery.start_soon(serve_alone, ours, service)
         client = WireClient(theirs)
         await client.ask(get("/stream-without-end"))
         await trio.testing.wait_all_tasks_blocked()
@@ -712,7 +713,7 @@ async def test_drain_closes_an_idle_connection_after_a_moment(autojump_clock: Cl
         await client.ask(get())
         await trio.testing.wait_all_tasks_blocked()
         started = trio.current_time()
-        service.drain.begin()
+        service.timekeeper.drain()
         assert await client.is_at_end()
         assert trio.current_time() - started == pytest.approx(limits.DRAIN_IDLE_S)
 
@@ -724,7 +725,7 @@ async def test_request_in_that_moment_is_answered_and_its_client_told_to_connect
     async with connected(service) as client:
         await client.ask(get())
         await trio.testing.wait_all_tasks_blocked()
-        service.drain.begin()
+        service.timekeeper.drain()
         await trio.sleep(limits.DRAIN_IDLE_S / 2)
         assert (await client.ask(get())).headers["connection"] == "close"
         assert await client.is_at_end()
@@ -735,7 +736,7 @@ async def test_connection_that_begins_after_the_drain_has_one_request(
     data: bytes, autojump_clock: Clock
 ) -> None:
     service = Service(answer)
-    service.drain.begin()
+    service.timekeeper.drain()
     async with connected(service) as client:
         if data:
             assert (await client.ask(data)).headers["connection"] == "close"
@@ -749,7 +750,7 @@ async def test_drain_lets_a_request_finish_and_says_close(autojump_clock: Clock)
     async with connected(service) as client:
         await client.send(get("/slow"))
         await trio.testing.wait_all_tasks_blocked()
-        service.drain.begin()
+        service.timekeeper.drain()
         response = await client.response()
         assert (response.body, response.headers["connection"]) == (b"at last", "close")
         assert await client.is_at_end()
@@ -761,7 +762,7 @@ async def test_drain_lets_a_head_that_has_begun_finish(autojump_clock: Clock) ->
         data = get("/a")
         await client.send(data[:10])
         await trio.testing.wait_all_tasks_blocked()
-        service.drain.begin()
+        service.timekeeper.drain()
         assert (await client.ask(data[10:])).headers["connection"] == "close"
 
 
@@ -780,7 +781,7 @@ async def test_request_that_comes_as_the_drain_begins_is_answered_or_never_begun
     async with connected(service) as client:
         await trio.testing.wait_all_tasks_blocked()
         await client.send(get())  # the server's task is woken, and did not run yet
-        service.drain.begin()
+        service.timekeeper.drain()
         data = await client.stream.receive_some(1000)
     assert (begun, bool(data)) in {(0, False), (1, True)}
 
@@ -788,7 +789,7 @@ async def test_request_that_comes_as_the_drain_begins_is_answered_or_never_begun
 async def test_cancelled_connection_is_closed(autojump_clock: Clock) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, Service(answer))
+        nursery.start_soon(serve_alone, ours, Service(answer))
         await theirs.send_all(get("/slow"))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
@@ -836,7 +837,7 @@ async def test_watching_handler_holds_a_bounded_read_ahead(autojump_clock: Clock
 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, Service(wait))
+        nursery.start_soon(serve_alone, ours, Service(wait))
         await theirs.send_all(get("/1"))
         sent = 0
         with trio.move_on_after(5):
@@ -868,7 +869,7 @@ async def test_receipt_is_refused_when_the_client_did_not_read(autojump_clock: C
 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, ours, Service(give))
+        nursery.start_soon(serve_alone, ours, Service(give))
         await theirs.send_all(get("/a"))
         await trio.sleep(1)
         await trio.aclose_forcefully(theirs)
