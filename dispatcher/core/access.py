@@ -57,7 +57,15 @@ class KeyRing:
 
         A plain lookup: who cannot compute digests cannot learn from its timing.
         """
-        return self._by_digest.get(digest(self._secret, key))
+        return self.find(self.digest(key))
+
+    def digest(self, key: str) -> bytes:
+        """What would be kept of this key; the same in every ring of a server."""
+        return digest(self._secret, key)
+
+    def find(self, digest: bytes) -> AccessKey | None:
+        """The key with this digest; None as above."""
+        return self._by_digest.get(digest)
 
 
 def digest(secret: bytes, key: str) -> bytes:

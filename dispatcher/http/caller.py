@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from dispatcher.core.access import authorize, choose_credentials
-from dispatcher.http.message import Reply, Request
+from dispatcher.core.access import KeyRing, authorize, choose_credentials
+from dispatcher.http.message import Headers, Reply, Request
 from dispatcher.http.operation import Operation
 from dispatcher.http.route_table import Route
 from dispatcher.model import AccessKey, Account, Application, Role
@@ -51,14 +51,31 @@ def authenticate(parts: Parts, request: Request, role: Role, subprotocols: Seque
     Raises ``InvalidAuth`` and ``Forbidden``.
     """
     directory = parts.directory
-    text = choose_credentials(request.headers.get("authorization"), subprotocols)
-    found = None if text is None else directory.keys.authenticate(text)
+    digest = _key_digest(directory.keys, request.headers, subprotocols)
+    found = None if digest is None else directory.keys.find(digest)
     key = authorize(found, role, parts.wall_unix_ms())
     return Caller(
         key=key,
         account=None if key.account_id is None else directory.accounts[key.account_id],
         application=None if key.application_id is None else directory.applications[key.application_id],
     )
+
+
+def _key_digest(keys: KeyRing, headers: Headers, subprotocols: Sequence[str]) -> bytes | None:
+    """The digest of the key that is offered; None when none is.
+
+    What is remembered is the digest and never whose it is, so that a revoked key is refused at once.
+    """
+    if headers.key_digest is not None:
+        return headers.key_digest
+    authorization = headers.get("authorization")
+    text = choose_credentials(authorization, subprotocols)
+    if text is None:
+        return None
+    digest = keys.digest(text)
+    if authorization is not None:
+        headers.key_digest = digest
+    return digest
 
 
 def admit(parts: Parts, request: Request, role: Role, subprotocols: Sequence[str] = ()) -> Caller:

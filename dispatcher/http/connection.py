@@ -26,6 +26,7 @@ from dispatcher.deliver.direct_io import send_now
 from dispatcher.deliver.tcp_progress import transport_socket
 from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import BadRequest, DispatcherError, RequestTimeout, UpgradeRequired
+from dispatcher.http.head_memory import HeadMemory
 from dispatcher.http.inbox import Inbox
 from dispatcher.http.message import EventStream, Reply, Request, Response, Upgrade
 from dispatcher.http.patience import Patience
@@ -79,12 +80,12 @@ class _Connection:
     """State of one connection.  Holds one request and its answer at a time."""
 
     __slots__ = (
+        "_heads",
         "_idle_s",
         "_inbox",
         "_patience",
         "_peer",
         "_receipt",
-        "_remembered",
         "_scheme",
         "_service",
         "_stream",
@@ -97,7 +98,7 @@ class _Connection:
         self._scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
         self._peer = _peer_of(stream)
         self._receipt: TcpReceipt | None = None  # of the answer sent last
-        self._remembered: tuple[bytes, Head] | None = None  # many clients repeat their head to the byte
+        self._heads = HeadMemory()
         # Around everything but an upgrade: it ends the connection when a request is waited
         # for too long, or a piece to go out.
         self._patience = Patience(service.timekeeper)
@@ -122,7 +123,7 @@ class _Connection:
     async def run_upgraded(self, run: Callable[[trio.abc.Stream, bytes], Awaitable[None]]) -> None:
         """Let another protocol have the stream.  A peer that breaks it is nothing unusual."""
         leftover = self._inbox.take(len(self._inbox.buffer))
-        self._remembered = None
+        self._heads.clear()
         self._service.traffic.upgrades_open += 1
         try:
             with contextlib.suppress(*_GONE):
@@ -201,15 +202,13 @@ class _Connection:
             body.release()
 
     async def _read_head(self) -> Head:
-        """The next head.  One that was just parsed is not parsed again, which saves a third of a request."""
         data = self._inbox.take_head()
         if data is None:
             data = await self._wait_for_head()
-        if self._remembered is not None and self._remembered[0] == data:
-            return self._remembered[1]
-        head = parse_head(data)
-        is_reusable = head.parser is None and len(data) <= limits.REQUEST_HEAD_REMEMBERED_BYTES_MAX
-        self._remembered = (data, head) if is_reusable else None
+        head = self._heads.find(data)
+        if head is None:
+            head = parse_head(data)
+            self._heads.keep(data, head)
         return head
 
     async def _wait_for_head(self) -> bytes:

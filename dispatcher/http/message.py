@@ -22,11 +22,16 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class Headers:
-    """A request's header fields; names in any case."""
+    """A request's header fields; names in any case.
 
-    __slots__ = ("_values",)
+    ``key_digest`` is that of the key in ``Authorization``, for who has computed it: a client sends
+    the same fields many times.
+    """
+
+    __slots__ = ("_values", "key_digest")
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.key_digest: bytes | None = None
         self._values: dict[str, list[str]] = {}
         for raw_name, raw_value in pairs:
             name, value = raw_name.decode("ascii").lower(), raw_value.decode("latin-1")
@@ -34,6 +39,13 @@ class Headers:
                 self._values[name].append(value)
             else:
                 self._values[name] = [value]
+
+    def with_value(self, name: str, value: str) -> Headers:
+        """The same fields, with another value of one that is no ``Authorization``; ``name`` in lower case."""
+        other = Headers()
+        other._values = {**self._values, name: [value]}
+        other.key_digest = self.key_digest
+        return other
 
     def get(self, name: str) -> str | None:
         """The field's value.

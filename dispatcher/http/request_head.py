@@ -10,6 +10,7 @@ import re
 
 import h11
 import msgspec
+from msgspec.structs import replace
 
 from dispatcher import limits
 from dispatcher.errors import (
@@ -62,6 +63,15 @@ def parse_head(data: bytes) -> Head:
     if not isinstance(event, h11.Request):
         raise BadRequest("the request line or a header field is malformed")
     return _head(event, parser)
+
+
+def with_length(head: Head, digits: bytes) -> Head:
+    """The same head with another value of its one ``Content-Length``."""
+    return replace(
+        head,
+        content_length=int(digits),
+        headers=head.headers.with_value("content-length", digits.decode("ascii")),
+    )
 
 
 def _head(event: h11.Request, parser: h11.Connection) -> Head:
