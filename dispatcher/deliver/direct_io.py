@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import trio
 
 from dispatcher.limits import SEND_NOW_BYTES_MAX
-
-T = TypeVar("T")
 
 
 def send_now(stream: trio.abc.SendStream, data: bytes | memoryview) -> int:
@@ -62,7 +59,15 @@ async def receive_into(stream: trio.abc.ReceiveStream, room: memoryview) -> int:
         data = await stream.receive_some(len(room))
         room[: len(data)] = data
         return len(data)
-    return await _when_readable(stream, lambda file: os.readv(file, (room,)))
+    while True:  # a wakeup without bytes is rare, and ends in another wait
+        file = _open_file(stream)
+        await trio.lowlevel.wait_readable(file)
+        try:
+            return os.readv(file, (room,))
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            _raise_as_stream(error)
 
 
 async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
@@ -72,20 +77,22 @@ async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
     """
     if not isinstance(stream, trio.SocketStream):
         return bytes(await stream.receive_some(bytes_max))
-    return await _when_readable(stream, lambda file: os.read(file, bytes_max))
-
-
-async def _when_readable(stream: trio.SocketStream, read: Callable[[int], T]) -> T:
-    while True:  # a wakeup without bytes is rare, and ends in another wait
-        if (file := stream.socket.fileno()) < 0:
-            raise trio.ClosedResourceError("this stream was closed")
+    while True:  # as above; twice, for one more function in between is felt by a small request
+        file = _open_file(stream)
         await trio.lowlevel.wait_readable(file)
         try:
-            return read(file)
+            return os.read(file, bytes_max)
         except BlockingIOError:
             continue
         except OSError as error:
             _raise_as_stream(error)
+
+
+def _open_file(stream: trio.SocketStream) -> int:
+    file = stream.socket.fileno()
+    if file < 0:
+        raise trio.ClosedResourceError("this stream was closed")
+    return file
 
 
 def _raise_as_stream(error: OSError) -> NoReturn:

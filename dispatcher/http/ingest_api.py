@@ -41,6 +41,7 @@ from dispatcher.wire.staging import Text
 _FORMS = {JSON: BodyForm.JSON, "application/x-ndjson": BodyForm.NDJSON}
 _PARSERS = trio.CapacityLimiter(limits.INGEST_PARSERS_MAX)
 _REPLAYED = (("Idempotency-Replayed", "true"),)
+_UNTRACED = nullcontext()
 
 
 class _Target(NamedTuple):
@@ -161,7 +162,7 @@ class IngestApi:
             receipt = await self._parse_and_publish(body, form, account, target, trace, scope)
         budgets.take_events(account, receipt.accepted)
         if not receipt.is_durable:  # else the wait for the next request is when others have their turn
-            with nullcontext() if trace is None else trace.waiting():
+            with _UNTRACED if trace is None else trace.waiting():
                 await receipt.durable()
         return encode_accepted(receipt)
 
@@ -175,15 +176,14 @@ class IngestApi:
         scope: KeyScope | None,
     ) -> Receipt:
         parsed = await self._intake.parse(body, form)
-        with nullcontext() if trace is None else trace.appending(parsed.events, len(body)):
+        with _UNTRACED if trace is None else trace.appending(parsed.events, len(body)):
             self._parts.budgets.check_events(account)
             return target.publish(parsed, scope)
 
 
 def _form_of(request: Request) -> BodyForm:
     given = request.headers.get("content-type") or ""
-    media_type = given.split(";", 1)[0].strip().lower()
-    form = _FORMS.get(media_type)
+    form = _FORMS.get(given) or _FORMS.get(given.split(";", 1)[0].strip().lower())
     if form is None:
         raise UnsupportedMediaType(f"send the body as Content-Type: {' or '.join(_FORMS)}")
     return form

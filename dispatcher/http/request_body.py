@@ -110,10 +110,9 @@ class RequestBody:
     async def _read(self, bytes_max: int) -> bytes | memoryview:
         if self._remaining is not None and self._remaining > bytes_max:
             raise body_too_large(bytes_max)
-        await self._invite()
         if self._remaining is not None and self._remaining <= len(self._inbox.buffer):
-            self._hold(self._remaining)
-            return await self._next_piece(self._remaining)
+            return self._take_whole(self._remaining)
+        await self._invite()
         deadline = trio.current_time() + limits.REQUEST_BODY_TIMEOUT_S
         with trio.CancelScope() as scope:
             patience = _Patience(scope, deadline)
@@ -125,6 +124,13 @@ class RequestBody:
             assert self._parser is not None
             return await self._read_chunks(self._parser, bytes_max, patience)
         raise RequestTimeout("the request's body came too slowly")
+
+    def _take_whole(self, count: int) -> bytes:
+        """A body that came together with its head."""
+        self._hold(count)
+        self._is_waited_for = False
+        self._remaining = 0
+        return self._inbox.take(count)
 
     async def _invite(self) -> None:
         """Send 100 if the client waits for it; a body that has begun shows that it does not."""
