@@ -274,6 +274,7 @@ RECOVERY_LOSSES_LOGGED_MAX = 100  # lines at start on what a damaged journal los
 LOSS_LOG_INTERVAL_S = 60.0  # between two log lines on one channel's losses of one reason
 STOP_CONFIRM_S = 2.0  # for the pongs to what is on its way when the daemon stops
 STOP_RESERVE_S = 0.5  # of the grace time, to write the last acknowledgements and close files
+CHANNEL_TASKS_RESTING_MAX = 64  # tasks without a channel that are kept for the next; 4 KB each
 TASK_RESTART_S = 1.0  # pause before a failed channel task starts again
 GARBAGE_THRESHOLDS = (50_000, 3, 10)  # new objects, turns of the young and of the old; Python: 700, 10, 10
 NOTIFY_S = 2.0  # for room in the queue of the service manager; it empties it all the time

@@ -1,8 +1,8 @@
 """The task that moves one channel's events from its queue to its sink.
 
 The whole life of a delivery is in this file: slice, send, settle what is
-confirmed, pause after a failure.  The task exists only while there is something
-to send; a wakeup starts it again (``supervisor``).
+confirmed, pause after a failure.  A channel has a task only while there is something
+to send; a wakeup gives it one again (``supervisor``).
 """
 
 from __future__ import annotations

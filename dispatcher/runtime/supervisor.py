@@ -1,6 +1,10 @@
-"""Starts a channel's task when there is something to send, and contains its failures.
+"""Gives a channel a task when there is something to send, and contains its failures.
 
 The only place that catches broadly: one channel's failure is one channel's.
+
+To make a task and its cancel scope, and to end both, costs as much as to send a small
+message.  So a task that has nothing more to send rests, and the channel that has next
+gets it.  Few rest: an idle channel has no task.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class Supervisor:
         self._observer = observer
         self._parking = parking
         self._running = 0
+        self._resting: list[_Resting] = []  # the last to rest is the first to work: its memory is warm
         self._ended = trio.lowlevel.ParkingLot()
 
     def wake(self, channel: ActiveChannel) -> None:
@@ -49,7 +54,10 @@ class Supervisor:
         ):
             channel.is_running = True
             self._running += 1
-            self._nursery.start_soon(self._run, channel, name=f"channel {channel.row.id}")
+            if self._resting:
+                self._resting.pop().take(channel)
+            else:
+                self._nursery.start_soon(self._work, channel)
 
     def stop(self, channel: ActiveChannel) -> None:
         """End the channel's task where it stands; what it was sending counts as not confirmed."""
@@ -61,16 +69,44 @@ class Supervisor:
         while self._running:
             await self._ended.park()
 
-    async def _run(self, channel: ActiveChannel) -> None:
-        """Run the task until it has nothing to do; again after a failure of its own."""
+    async def _work(self, channel: ActiveChannel) -> None:
+        """Run one channel, then others, until enough tasks rest, or until a channel is stopped."""
+        with trio.CancelScope() as scope:
+            while True:
+                await self._run(channel, scope)
+                self._run_again(channel)
+                if len(self._resting) >= limits.CHANNEL_TASKS_RESTING_MAX:
+                    return
+                channel = await self._rest()
+        self._run_again(channel)
+
+    async def _rest(self) -> ActiveChannel:
+        """Wait until ``wake`` has a channel for this task.  Cancellation: it gets none."""
+        resting = _Resting(trio.lowlevel.current_task())
+        self._resting.append(resting)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._resting.remove(resting)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        assert resting.channel is not None
+        return resting.channel
+
+    async def _run(self, channel: ActiveChannel, scope: trio.CancelScope) -> None:
+        """Run it until it has nothing to do; again after a failure of its own."""
+        channel.scope = scope
         try:
-            with trio.CancelScope() as channel.scope:
-                await self._run_until_done(channel)
+            await self._run_until_done(channel)
         finally:
             channel.scope = None
             channel.is_running = False
             self._running -= 1
-            self._ended.unpark_all()
+            if not self._running:
+                self._ended.unpark_all()
+
+    def _run_again(self, channel: ActiveChannel) -> None:
+        """Something may have come after it looked last."""
         if channel.is_dirty and channel.sink is not None:
             self.wake(channel)
 
@@ -95,6 +131,21 @@ class Supervisor:
             self._observer.task_failed(channel.row, error)
             return True
         return False
+
+
+class _Resting:
+    """A task without a channel."""
+
+    __slots__ = ("_task", "channel")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self._task = task
+        self.channel: ActiveChannel | None = None  # what it is to run
+
+    def take(self, channel: ActiveChannel) -> None:
+        """It goes on with this one at the next turn; once only."""
+        self.channel = channel
+        trio.lowlevel.reschedule(self._task)
 
 
 def detach(channel: ActiveChannel, queue: ChannelQueue) -> None:
