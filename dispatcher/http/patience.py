@@ -24,9 +24,10 @@ from dispatcher.limits import DRAIN_IDLE_S, PATIENCE_STEP_S
 class Patience:
     """That of one connection.  The block is around all its waits, and cancelled when one takes too long."""
 
-    __slots__ = ("_due_s", "_is_idle", "_scope", "_timekeeper", "look_s")
+    __slots__ = ("_due_s", "_is_idle", "_scope", "_timekeeper", "is_lost", "look_s")
 
     def __init__(self, timekeeper: Timekeeper) -> None:
+        self.is_lost = False  # a wait took too long: the block ends at its next, or has ended
         self.look_s = math.inf  # the timekeeper's
         self._scope = trio.CancelScope()
         self._timekeeper = timekeeper
@@ -47,11 +48,6 @@ class Patience:
         self.rest()
         self._timekeeper.forget(self)
         return self._scope.__exit__(kind, error, trace)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether a wait took too long: the block ends at its next wait, or has ended."""
-        return self._scope.cancel_called
 
     def wait_idly(self, seconds: float) -> None:
         """A wait begins that may last so long, and shall not when the server ends."""
@@ -75,6 +71,7 @@ class Patience:
     def look(self, now_s: float) -> None:
         """Cancel what is due, or have it looked at again."""
         if self._due_s <= now_s:
+            self.is_lost = True
             self._scope.cancel()
         elif self._due_s < math.inf:
             self._timekeeper.look_at(self, self._due_s)

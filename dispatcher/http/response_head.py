@@ -43,12 +43,7 @@ def encode_head(response: Response, request_id: str, *, is_last: bool) -> bytes:
     Raises ``ValueError`` for what must not be sent: a header that would break the
     head or repeat one of ours, an unknown status, a body where there can be none.
     """
-    lines = _STATUS_LINES.get(response.status, "")
-    if not lines or response.status < 200:
-        raise ValueError(f"{response.status} is not the status of a response")
-    lines += f"X-Request-Id: {request_id}\r\n"
-    if response.content_type is not None:
-        lines += _content_type_line(response.content_type)
+    lines = f"{_first_lines(response.status, response.content_type)}X-Request-Id: {request_id}\r\n"
     if response.status not in _WITHOUT_BODY:
         lines += f"Content-Length: {len(response.body)}\r\n"
     elif response.body:
@@ -102,10 +97,13 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> str:
     return "".join(_line(name, value) for name, value in headers)
 
 
-@lru_cache(maxsize=16)
-def _content_type_line(value: str) -> str:
-    """There are few, and each is the same many times."""
-    return _line("Content-Type", value)
+@lru_cache(maxsize=64)
+def _first_lines(status: int, content_type: str | None) -> str:
+    """Those that many answers share; handlers have few."""
+    lines = _STATUS_LINES.get(status, "")
+    if not lines or status < 200:
+        raise ValueError(f"{status} is not the status of a response")
+    return lines if content_type is None else lines + _line("Content-Type", content_type)
 
 
 def _line(name: str, value: str) -> str:

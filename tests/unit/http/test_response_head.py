@@ -17,8 +17,8 @@ from dispatcher.http.response_head import encode_head, encode_switch, refusal
 def test_head_of_a_response_is_complete() -> None:
     response = Response(200, b"{}", "application/json", (("ETag", '"1"'),))
     assert encode_head(response, "ab12cd", is_last=False) == (
-        b"HTTP/1.1 200 OK\r\nServer: dispatcher\r\nX-Request-Id: ab12cd\r\n"
-        b'Content-Type: application/json\r\nContent-Length: 2\r\nETag: "1"\r\n\r\n'
+        b"HTTP/1.1 200 OK\r\nServer: dispatcher\r\nContent-Type: application/json\r\n"
+        b'X-Request-Id: ab12cd\r\nContent-Length: 2\r\nETag: "1"\r\n\r\n'
     )
 
 
