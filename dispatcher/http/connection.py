@@ -123,7 +123,7 @@ class _Connection:
     async def run_upgraded(self, run: Callable[[trio.abc.Stream, bytes], Awaitable[None]]) -> None:
         """Let another protocol have the stream.  A peer that breaks it is nothing unusual."""
         leftover = self._inbox.take(len(self._inbox.buffer))
-        self._heads.clear()
+        del self._heads, self._patience  # an upgrade may last for days, and there are many
         self._service.traffic.upgrades_open += 1
         try:
             with contextlib.suppress(*_GONE):

@@ -65,13 +65,13 @@ def parse_head(data: bytes) -> Head:
     return _head(event, parser)
 
 
-def with_length(head: Head, digits: bytes) -> Head:
-    """The same head with another value of its one ``Content-Length``."""
-    return replace(
-        head,
-        content_length=int(digits),
-        headers=head.headers.with_value("content-length", digits.decode("ascii")),
-    )
+def with_value(head: Head, name: str, value: str) -> Head:
+    """The same head with another value of a field that is there once: ``Content-Length``, or one that
+    means nothing here.  ``name`` in lower case.
+    """
+    headers = head.headers.with_value(name, value)
+    length = int(value) if name == "content-length" else head.content_length
+    return replace(head, headers=headers, content_length=length)
 
 
 def _head(event: h11.Request, parser: h11.Connection) -> Head:
