@@ -388,7 +388,8 @@ class WebSocketConnection:
             self._idle_pinged_s = None
         if confirmation.position is not None and self.confirmed is not None:
             self.confirmed(confirmation.position)
-        self._changed.unpark_all()
+        if self._changed:  # mostly nobody waits, and to wake nobody costs more than to look
+            self._changed.unpark_all()
 
     def _on_message(self, event: TextMessage | BytesMessage) -> None:
         """Clients have nothing to say: what they send is measured and forgotten."""

@@ -28,6 +28,21 @@ class RequestBody:
     ``send_continue`` is called at most once, before anything is waited for.
     """
 
+    __slots__ = (
+        "_budget",
+        "_buffer",
+        "_buffers",
+        "_bytes_held",
+        "_data",
+        "_has_body",
+        "_inbox",
+        "_is_waited_for",
+        "_parser",
+        "_refusal",
+        "_remaining",
+        "_send_continue",
+    )
+
     def __init__(
         self,
         inbox: Inbox,

@@ -102,7 +102,7 @@ class Supervisor:
             channel.scope = None
             channel.is_running = False
             self._running -= 1
-            if not self._running:
+            if self._ended and not self._running:
                 self._ended.unpark_all()
 
     def _run_again(self, channel: ActiveChannel) -> None:
