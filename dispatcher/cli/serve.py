@@ -15,7 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from dispatcher import limits
-from dispatcher.cli.allocator import keep_freed_memory
+from dispatcher.cli.allocator import give_back_freed_memory, keep_freed_memory
 from dispatcher.cli.config import FILE_OPTION, load_settings
 from dispatcher.cli.garbage import collect_rarely, opening
 from dispatcher.cli.reloading import ReadSettings, reload_at
@@ -87,7 +87,13 @@ def serve(
         return _as_passed(load_settings(file, flags)[0], passed)
 
     with opening():
-        run(partial(run_daemon, read_settings, passed, manager=manager, ready=collect_rarely))
+        run(partial(run_daemon, read_settings, passed, manager=manager, ready=_settle))
+
+
+def _settle() -> None:
+    """What is open lasts, and what opening it took does not come back."""
+    collect_rarely()
+    give_back_freed_memory()
 
 
 def _raise_files_limit() -> None:

@@ -97,6 +97,8 @@ class NativeQueue:
         self.rings.check_open()
         if channel in self._recovered:
             self._recovered.remove(channel)
+            if not self._recovered:
+                self._recovered = set()  # an emptied one stays as large as it was
             return
         if channel in self.rings.channels:
             raise ValueError(f"channel {channel} is open")

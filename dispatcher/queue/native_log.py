@@ -199,6 +199,7 @@ class QueueLog:
                 self._changed[number] = channel
                 return False
             states[number] = self._stats.last_seq
+        self._changed = {}  # an emptied one stays as large as it was
         return True
 
     def _collect_state(self, channel: ChannelRing) -> bool:
