@@ -71,6 +71,7 @@ class ActiveChannel:
         "retry_now",
         "room_bytes",
         "row",
+        "saved_running",
         "scope",
         "search",
         "sent",
@@ -92,6 +93,9 @@ class ActiveChannel:
         self.queue_level = 0.0  # of core.levels, that was told of last
         self.room_bytes = 0  # that may come in before the queue's level is looked at
         self.deadline_level: tuple[Removal | None, float] = (None, 0.0)  # the same for what removes it next
+        self.saved_running: int | None = (
+            None  # which clocks ran, as saved last (runtime.life_cycle); None: never
+        )
         self.confirmed_count = 0  # records, since the start; and of those lost
         self.lost_count = 0
         self.scope: trio.CancelScope | None = None

@@ -1,17 +1,17 @@
 """The one task that removes what has had its time: events past their lifetime, and channels.
 
-A heap holds, for each channel, the next moment at which anything about it could be
-due.  Activity never touches the heap: it only moves deadlines away, so a channel is
+``core.timers`` holds, for each channel, the next moment at which anything about it could be
+due.  Activity never touches them: it only moves deadlines away, so a channel is
 looked at when its old moment comes and put back for the new one.
 
 Removal clocks count up time (``core.life_cycle``).  ``UpTime`` is Trio's clock moved by
 what earlier runs were up, and is saved with the channels' clocks at least every
-``limits.LIFE_TIMES_SAVE_S``; a crash can make a channel live that much longer.
+``limits.LIFE_TIMES_SAVE_S``; a crash can make a channel live that much longer.  What was saved
+is not kept: a clock that began anew since then says so by its moment, and which clocks ran is two bits.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -21,6 +21,7 @@ import trio
 from dispatcher import limits
 from dispatcher.core.levels import next_level
 from dispatcher.core.life_cycle import Deadline, Removal, judge, next_deadline
+from dispatcher.core.timers import Timers
 from dispatcher.errors import StorageFull, Unavailable
 from dispatcher.model import ChannelClocks
 from dispatcher.observe.log import LogEvent, log
@@ -62,21 +63,21 @@ class LifeCycle:
         self._now_unix_ms = now_unix_ms
         self._offset_s = up_before_s - now_s  # from Trio's clock to up time
         self._removes_from_s = now_s + startup_grace_s
-        self._heap: list[tuple[float, int]] = []
+        self._timers = Timers()
         self._earlier = trio.Event()
-        self._saved: dict[int, ChannelClocks] = {}
+        self._saved_s = now_s  # what moved before is saved
 
     def watch(self, channel: ActiveChannel) -> None:
         """Begin to watch a channel."""
         self._push(trio.current_time(), channel.row.id)
-        if len(self._heap) > 2 * self._directory.channel_count + limits.CHANNELS_PER_STEP:
-            self._forget_deleted()
+        if len(self._timers) > 2 * self._directory.channel_count + limits.CHANNELS_PER_STEP:
+            self._timers.keep(lambda number: self._directory.find_channel(number) is not None)
 
     def restore(self, channel: ActiveChannel, clocks: ChannelClocks | None) -> None:
         """Give a channel of an earlier run its clocks back."""
         if clocks is None:
             return
-        self._saved[channel.row.id] = clocks
+        channel.saved_running = _running(clocks)
         channel.last_event_s = clocks.last_event_s - self._offset_s
         if clocks.failing_since_s is not None:
             channel.remember_failing(clocks.failing_since_s - self._offset_s)
@@ -101,32 +102,49 @@ class LifeCycle:
                 await self.save()
                 save_s = now_s + limits.LIFE_TIMES_SAVE_S
             self._earlier = trio.Event()
-            with trio.move_on_at(min(save_s, self._heap[0][0] if self._heap else save_s)):
+            with trio.move_on_at(min(save_s, self._timers.next_s)):
                 await self._earlier.wait()
 
     async def save(self) -> None:
         """Save how far the clocks are; of the channels, those that changed since the last time."""
-        now: dict[int, ChannelClocks] = {}
+        looked_s = trio.current_time()  # what moves while we look may be saved twice
+        moved: dict[int, ChannelClocks] = {}
         for count, channel in enumerate(self._directory.channels(), 1):
-            now[channel.row.id] = self._clocks(channel)
+            clocks = self._clocks(channel)
+            if self._has_moved(clocks, channel.saved_running):
+                moved[channel.row.id] = clocks
             if count % limits.CHANNELS_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
-        changed = {number: clocks for number, clocks in now.items() if self._saved.get(number) != clocks}
         up_s = trio.current_time() + self._offset_s
         try:
             await self._registry.save_life_times(
-                LifeTimes(up_s=up_s, unix_ms=self._now_unix_ms(), clocks=changed)
+                LifeTimes(up_s=up_s, unix_ms=self._now_unix_ms(), clocks=moved)
             )
         except _CAN_WAIT as reason:  # the next save has it all
             log(logging.WARNING, LogEvent.LIFE_TIMES_UNSAVED, reason=reason.message)
-        else:
-            self._saved = now
+            return
+        self._saved_s = looked_s
+        for number, clocks in moved.items():
+            saved = self._directory.find_channel(number)
+            if saved is not None:
+                saved.saved_running = _running(clocks)
+
+    def _has_moved(self, clocks: ChannelClocks, saved_running: int | None) -> bool:
+        """Whether a channel's clocks are others than those saved last."""
+        since_up_s = self._saved_s + self._offset_s
+        return (
+            _running(clocks) != saved_running
+            or clocks.last_event_s >= since_up_s
+            or (clocks.failing_since_s is not None and clocks.failing_since_s >= since_up_s)
+            or (clocks.disconnected_since_s is not None and clocks.disconnected_since_s >= since_up_s)
+        )
 
     async def _look_at_due(self, now_s: float, remove: Remove) -> None:
-        count = 0
-        while self._heap and self._heap[0][0] <= now_s:
-            await self._look(heapq.heappop(self._heap)[1], remove)
-            count += 1
+        for count in range(1, len(self._timers) + 1):  # what is put back meanwhile waits for the next turn
+            number = self._timers.take(now_s)
+            if number is None:
+                return
+            await self._look(number, remove)
             if count % limits.CHANNELS_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -192,12 +210,12 @@ class LifeCycle:
     def _up(self, moment_s: float | None) -> float | None:
         return None if moment_s is None else moment_s + self._offset_s
 
-    def _forget_deleted(self) -> None:
-        """Deleted channels stay in the heap until their moment comes, which may be days away."""
-        self._heap = [entry for entry in self._heap if self._directory.find_channel(entry[1]) is not None]
-        heapq.heapify(self._heap)
-
     def _push(self, at_s: float, number: int) -> None:
-        if not self._heap or at_s < self._heap[0][0]:
+        if at_s < self._timers.next_s:
             self._earlier.set()
-        heapq.heappush(self._heap, (at_s, number))
+        self._timers.put(number, at_s, trio.current_time())
+
+
+def _running(clocks: ChannelClocks) -> int:
+    """Which of a channel's clocks run, of those that need not."""
+    return (clocks.failing_since_s is not None) + 2 * (clocks.disconnected_since_s is not None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Protocol
 
 import trio
 
 from dispatcher import limits
 from dispatcher.core.levels import level_now, room_bytes
-from dispatcher.core.life_cycle import Deadline
+from dispatcher.core.life_cycle import Deadline, Removal
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
 from dispatcher.model import Channel, ChannelType, Position
@@ -44,6 +45,11 @@ FoundAtStart = tuple[LogEvent, str, Mapping[str, object]]
 def loss_subject(loss: Loss) -> str:
     """What a loss is about: those of one channel for one reason are told as one."""
     return f"{loss.channel} {loss.reason}"
+
+
+@cache  # there are 16, and every idle channel has one
+def _told(removal: Removal, level: float) -> tuple[Removal, float]:
+    return removal, level
 
 
 class Observer:
@@ -148,8 +154,8 @@ class Observer:
 
     def deadline_nears(self, channel: ActiveChannel, deadline: Deadline, now_s: float) -> None:
         """So much of the time is over after which a channel is removed; both on the same clock."""
-        removal, told = channel.deadline_level
-        if removal is not deadline.removal:
+        warned_of, told = channel.deadline_level
+        if warned_of is not deadline.removal:
             told = 0.0
         level = level_now(told, deadline.share(now_s))
         if level > told:
@@ -161,7 +167,7 @@ class Observer:
                 reason=deadline.removal,
                 in_s=round(deadline.due_s - now_s, 1),
             )
-        channel.deadline_level = (deadline.removal, level)
+        channel.deadline_level = _told(deadline.removal, level)
 
     def parked(self, channel: Channel, position: Position, status: int) -> None:
         """An event was set aside, which its callback refused alone with this status."""

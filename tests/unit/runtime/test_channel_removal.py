@@ -180,12 +180,12 @@ async def test_a_full_disk_does_not_end_the_watch(autojump_clock: MockClock) -> 
     assert (await in_house(work)).removed == [(1, Removal.IDLE, 2 * DAY_S)]
 
 
-async def test_channels_that_come_and_go_leave_nothing_in_the_heap(autojump_clock: MockClock) -> None:
+async def test_channels_that_come_and_go_leave_no_timers(autojump_clock: MockClock) -> None:
     async def work(house: House) -> None:
         house.open(number=1)
         for number in range(2, 5_000):
             house.directory.remove_channel(house.open(number=number))
-        assert len(house.life_cycle._heap) < 2 * limits.CHANNELS_PER_STEP
+        assert len(house.life_cycle._timers) < 2 * limits.CHANNELS_PER_STEP
         await trio.sleep(3 * DAY_S)
 
     assert (await in_house(work)).removed == [(1, Removal.IDLE, 2 * DAY_S)]
@@ -293,5 +293,96 @@ async def test_a_channel_whose_events_expired_is_woken_to_tell_of_them(autojump_
         assert house.woken == []
         await trio.sleep(60)
         assert house.woken == [channel]
+
+    await in_house(work)
+
+
+class WatchedRegistry(MemoryRegistry):
+    """Notes which clocks each save had; refuses those that it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves: list[dict[int, ChannelClocks]] = []
+        self.is_full = False
+
+    async def save_life_times(self, life_times: LifeTimes) -> None:
+        if self.is_full:
+            raise StorageFull("the disk is full")
+        self.saves.append(dict(life_times.clocks))
+
+
+async def test_only_clocks_that_moved_are_saved_again(autojump_clock: MockClock) -> None:
+    registry = WatchedRegistry()
+
+    async def work(house: House) -> None:
+        house.life_cycle._registry = registry
+        idle, socket, callback = (
+            house.open(type_, number)
+            for number, type_ in enumerate(
+                (ChannelType.WEB_SOCKET, ChannelType.WEB_SOCKET, ChannelType.CALLBACK), 1
+            )
+        )
+
+        async def saved() -> dict[int, ChannelClocks]:
+            await trio.sleep(1)
+            await house.life_cycle.save()
+            return registry.saves[-1]
+
+        assert set(await saved()) == {1, 2, 3}
+        assert await saved() == {}
+        socket.disconnected_since_s = None
+        callback.remember_failing(trio.current_time() - 0.5)
+        assert set(await saved()) == {2, 3}
+        assert await saved() == {}
+        callback.replace_row(replace(callback.row, is_paused=True))  # its clock of failure stands still
+        assert set(await saved()) == {3}
+        callback.replace_row(replace(callback.row, is_paused=False))  # and goes on where it stood
+        socket.disconnected_since_s = trio.current_time()
+        assert set(await saved()) == {2, 3}
+        idle.last_event_s = trio.current_time()
+        registry.is_full = True
+        await trio.sleep(1)
+        await house.life_cycle.save()
+        registry.is_full = False
+        assert set(await saved()) == {1}  # what could not be saved then
+        assert await saved() == {}
+
+    await in_house(work)
+
+
+async def test_clocks_of_an_earlier_run_are_saved_when_they_move_and_not_before(
+    autojump_clock: MockClock,
+) -> None:
+    registry = WatchedRegistry()
+
+    async def work(house: House) -> None:
+        house.life_cycle._registry = registry
+        await trio.sleep(1)
+        for number in (1, 2):
+            channel = house.open(ChannelType.WEB_SOCKET, number)
+            house.life_cycle.restore(channel, ChannelClocks(last_event_s=400.0, disconnected_since_s=450.0))
+        channel.last_event_s = trio.current_time()
+        await house.life_cycle.save()
+        assert registry.saves == [{2: ChannelClocks(last_event_s=501.0, disconnected_since_s=450.0)}]
+
+    await in_house(work, up_before_s=500.0)
+
+
+async def test_an_event_that_comes_while_clocks_are_being_saved_is_saved_with_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    registry = WatchedRegistry()
+
+    async def work(house: House) -> None:
+        house.life_cycle._registry = registry
+        first, *_ = [house.open(number=number) for number in range(1, 2 * limits.CHANNELS_PER_STEP)]
+        await house.life_cycle.save()
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.life_cycle.save)
+            await trio.lowlevel.checkpoint()  # it is between two steps
+            first.last_event_s = trio.current_time()
+        await house.life_cycle.save()
+        assert set(registry.saves[-1]) == {1}
 
     await in_house(work)
