@@ -6,6 +6,7 @@ changes of the registration, all on the Trio thread and never across an ``await`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
@@ -66,6 +67,7 @@ class ActiveChannel:
         "last_failure",
         "losses",
         "lost_count",
+        "make_sink",
         "queue_level",
         "retry",
         "retry_now",
@@ -87,6 +89,7 @@ class ActiveChannel:
         self.search = _NO_SEARCH
         self.frozen: FrozenBatch | None = None
         self.sink: Sink | None = None
+        self.make_sink: Callable[[ActiveChannel], Sink] | None = None  # when there is something to send
         self.sent: Position | None = None
         self.losses: dict[str, LossBurst] | None = None  # by reason: those told of lately
         self.last_failure: LastFailure | None = None
@@ -121,6 +124,18 @@ class ActiveChannel:
             is_alone = self.disconnected_since_s is not None
             return ChannelStatus.DISCONNECTED if is_alone else ChannelStatus.CONNECTED
         return ChannelStatus.FAILING if self.frozen is not None else ChannelStatus.OK
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether there is where to send, or a consumer who takes."""
+        return self.sink is not None or self.make_sink is not None or self.consumer_wakeup is not None
+
+    def ready_sink(self) -> Sink | None:
+        """The sink, made now if it was to be made when it is needed."""
+        if self.sink is None and self.make_sink is not None:
+            self.sink = self.make_sink(self)
+            self.make_sink = None
+        return self.sink
 
     @property
     def is_at_rest(self) -> bool:

@@ -55,6 +55,7 @@ class Callbacks:
         self._wall_unix_ms = wall_unix_ms  # as people set it: receivers compare it with their own
         self._now_unix_s = lambda: wall_unix_ms() / 1000
         self._confirm = self._confirmed  # made once, and shared by all sinks
+        self._make_sink = self._new_sink  # and this by all channels
         self._random_bytes = random_bytes
         self._sends = CallbackSends()
         self._warm: dict[int, ActiveChannel] = {}  # by channel: those that keep a connection
@@ -92,25 +93,25 @@ class Callbacks:
             serialization=serialization,
             callback=Callback(url=url, headers=headers, signing=signing, is_gzipped=is_gzipped),
         )
-        self.bind(channel, target)
+        self.bind(channel)
 
-    def bind(self, channel: ActiveChannel, target: CallbackTarget | None = None) -> None:
+    def bind(self, channel: ActiveChannel) -> None:
         """Give a channel the sink of its registration; failures of an earlier one are forgotten."""
         if channel.is_gone:
             return
         self.end(channel)
-        self._give_sink(channel, target)
+        self.restore(channel)
         channel.start_over()
         self._supervisor.wake(channel)
 
     def restore(self, channel: ActiveChannel) -> None:
-        """Give a channel of an earlier run its sink; who has something to send is woken by its queue."""
-        self._give_sink(channel, None)
+        """Give a channel its sink when it has something to send: most of those that exist never do today."""
+        channel.make_sink = self._make_sink
 
-    def _give_sink(self, channel: ActiveChannel, target: CallbackTarget | None) -> None:
+    def _new_sink(self, channel: ActiveChannel) -> CallbackSink:
         row = channel.row
-        channel.sink = CallbackSink(
-            target or StoredTarget(row.url, row.headers),
+        return CallbackSink(
+            StoredTarget(row.url, row.headers),
             dialer=self._dialer,
             timeout_s=row.limits.callback_timeout_s,
             confirmed=partial(self._confirm, channel),
@@ -133,6 +134,8 @@ class Callbacks:
         Takes as long as the slowest receiver: the caller bounds it.  What is cut off then
         has failed, and goes again byte for byte in the next run.
         """
+        for channel in channels:
+            channel.make_sink = None
         bound = [(channel, channel.sink) for channel in channels if isinstance(channel.sink, CallbackSink)]
         try:
             for channel, _ in bound:
@@ -148,12 +151,13 @@ class Callbacks:
 
     def end(self, channel: ActiveChannel) -> None:
         """Close the channel's connection, if it has one."""
+        channel.make_sink = None
         sink, channel.sink = channel.sink, None
         if sink is not None:
             self._nursery.start_soon(sink.aclose)
 
     async def close_idle_connections(self) -> None:
-        """Close connections that were kept alive and not used; runs until cancelled."""
+        """Close connections that were kept and not used, and forget their sinks; runs until cancelled."""
         while True:
             await trio.sleep(limits.CALLBACK_IDLE_S / 4)
             idle_before_s = trio.current_time() - limits.CALLBACK_IDLE_S
@@ -164,6 +168,9 @@ class Callbacks:
                 elif sink.idle_since_s is not None and sink.idle_since_s <= idle_before_s:
                     del self._warm[number]
                     await sink.close_idle()
+                    if channel.sink is sink and not channel.is_running:
+                        channel.sink = None
+                        self.restore(channel)
 
     def _signing(self, existing: ActiveChannel | None, secret: str | None) -> Signing | None:
         """What signs once this secret is registered.  Raises ``ValidationError``."""

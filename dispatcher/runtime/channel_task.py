@@ -38,7 +38,7 @@ async def run_channel(
         the records have gone meanwhile.
     """
     number, has_sent = channel.row.id, False
-    while (sink := channel.sink) is not None:
+    while (sink := channel.ready_sink()) is not None:
         channel.is_dirty = False
         batch = await next_batch(channel, queue, now_unix_ms(), observer)
         if batch is None:

@@ -49,9 +49,9 @@ class Supervisor:
         channel.is_dirty = True
         if channel.consumer_wakeup is not None:
             channel.consumer_wakeup.set()
-        elif channel.sink is not None and not (
-            channel.is_running or channel.is_gone or channel.row.is_paused
-        ):
+        elif channel.is_running or channel.is_gone or channel.row.is_paused:
+            return
+        elif channel.ready_sink() is not None:
             channel.is_running = True
             self._running += 1
             if self._resting:
@@ -107,7 +107,7 @@ class Supervisor:
 
     def _run_again(self, channel: ActiveChannel) -> None:
         """Something may have come after it looked last."""
-        if channel.is_dirty and channel.sink is not None:
+        if channel.is_dirty:
             self.wake(channel)
 
     async def _run_until_done(self, channel: ActiveChannel) -> None:

@@ -101,7 +101,7 @@ class Views:
             limits=row.limits,
             queue=QueueState(last_seq=stats.last_seq, settled_seq=stats.settled_seq, gaps=stats.gaps),
             sending=SendState(
-                is_bound=channel.sink is not None or channel.consumer_wakeup is not None,
+                is_bound=channel.is_bound,
                 unconfirmed_events=0 if window is None else window.unconfirmed_events,
                 unconfirmed_bytes=0 if window is None else window.unconfirmed_bytes,
                 frozen_events=None if channel.frozen is None else channel.frozen.events,
