@@ -296,8 +296,9 @@ async def open_durable_queue(
         queue = NativeQueue(epoch, memory_bytes_max)
         try:
             await disk.run_beside(lambda: queue.keep_cold_in(folder, disk, disk_bytes_max))
+            numbers = {number: number for number in known}  # the very ones that their registrations have
             rings = {
-                index: queue.recover_channel(channel.channel, known[channel.channel])
+                index: queue.recover_channel(numbers[channel.channel], known[channel.channel])
                 for index, channel in mine.items()
             }
             for index, ring in rings.items():

@@ -32,14 +32,19 @@ from dispatcher.registry.interface import Contents, Identities, LifeTimes
 
 T = TypeVar("T")
 
+Numbers = dict[int, int]
+"""Of equal numbers the one that all rows share: keys and channels name an application each, and
+a number of their own would take 32 bytes."""
+
 
 def read_contents(db: sqlite3.Connection) -> Contents:
     """Everything but the directory of devices."""
+    numbers: Numbers = {}
     subscriptions = db.execute("SELECT application_id, ep, path FROM subscriptions ORDER BY 1, 2, 3")
     presubscriptions = db.execute("SELECT application_id, entries FROM presubscriptions ORDER BY 1")
     return Contents(
-        identities=read_identities(db),
-        channels=tuple(_read_channels(db)),
+        identities=read_identities(db, numbers),
+        channels=tuple(_read_channels(db, numbers)),
         subscriptions=tuple(itertools.starmap(Subscription, subscriptions)),
         presubscriptions={
             application_id: msgspec.json.decode(entries, type=tuple[Presubscription, ...])
@@ -52,22 +57,19 @@ def read_contents(db: sqlite3.Connection) -> Contents:
     )
 
 
-def read_identities(db: sqlite3.Connection) -> Identities:
-    """Accounts, applications and the keys that are not revoked."""
+def read_identities(db: sqlite3.Connection, numbers: Numbers | None = None) -> Identities:
+    """Accounts, applications and the keys that are not revoked; ``numbers`` they share with other rows."""
+    numbers = {} if numbers is None else numbers
+    accounts = db.execute("SELECT id, name, tier FROM accounts ORDER BY id")
+    applications = db.execute("SELECT id, account_id, name FROM applications ORDER BY id")
+    keys = db.execute(
+        "SELECT id, role, digest, account_id, application_id, expires_unix_ms FROM keys "
+        "WHERE revoked_unix_ms IS NULL ORDER BY created_unix_ms, id"
+    )
     return Identities(
-        accounts=tuple(_structs(db.execute("SELECT id, name, tier FROM accounts ORDER BY id"), Account)),
-        applications=tuple(
-            _structs(db.execute("SELECT id, account_id, name FROM applications ORDER BY id"), Application)
-        ),
-        keys=tuple(
-            _structs(
-                db.execute(
-                    "SELECT id, role, digest, account_id, application_id, expires_unix_ms FROM keys "
-                    "WHERE revoked_unix_ms IS NULL ORDER BY created_unix_ms, id"
-                ),
-                AccessKey,
-            )
-        ),
+        accounts=tuple(_structs(accounts, Account)),
+        applications=tuple(_structs(applications, Application, ("id", "account_id"), numbers)),
+        keys=tuple(_structs(keys, AccessKey, ("account_id", "application_id"), numbers)),
     )
 
 
@@ -257,7 +259,7 @@ def _read_life_times(db: sqlite3.Connection) -> LifeTimes:
 _NO_HEADERS: dict[str, str] = {}  # of every channel that has none; nobody changes headers
 
 
-def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
+def _read_channels(db: sqlite3.Connection, numbers: Numbers) -> Iterator[Channel]:
     rows = db.execute(
         "SELECT channels.id, application_id, account_id, type, incarnation, limits, serialization, url, "
         "headers, signing, is_gzipped, learned_batch_bytes, is_paused "
@@ -268,13 +270,17 @@ def _read_channels(db: sqlite3.Connection) -> Iterator[Channel]:
     def decode_limits(text: bytes) -> ChannelLimits:
         return msgspec.json.decode(text, type=ChannelLimits)
 
+    @functools.cache
+    def read_type(text: str) -> ChannelType:
+        return msgspec.convert(text, ChannelType)
+
     for id, application_id, account_id, type, incarnation, limits, chosen, *rest in rows:
         url, headers, signing, is_gzipped, learned, paused = rest
         yield Channel(
             id=id,
-            application_id=application_id,
-            account_id=account_id,
-            type=msgspec.convert(type, ChannelType),
+            application_id=numbers.setdefault(application_id, application_id),
+            account_id=numbers.setdefault(account_id, account_id),
+            type=read_type(type),
             incarnation=_to_unsigned(incarnation),
             limits=decode_limits(limits),
             serialization=None if chosen is None else msgspec.json.decode(chosen, type=Serialization),
@@ -331,10 +337,20 @@ def _insert(db: sqlite3.Connection, statement: str, *values: object) -> int:
     return id
 
 
-def _structs(rows: sqlite3.Cursor, type: type[T]) -> Iterator[T]:
-    """Rows as structs whose fields are named like the columns.  Raises ``msgspec.ValidationError``."""
+def _structs(
+    rows: sqlite3.Cursor, type: type[T], shared: Sequence[str] = (), numbers: Numbers | None = None
+) -> Iterator[T]:
+    """Rows as structs whose fields are named like the columns; ``shared`` ones hold ``numbers``.
+
+    Raises ``msgspec.ValidationError``.
+    """
+    numbers = {} if numbers is None else numbers
     names = [column[0] for column in rows.description]
-    return (msgspec.convert(dict(zip(names, row, strict=True)), type) for row in rows)
+    for row in rows:
+        values = dict(zip(names, row, strict=True))
+        for name in shared:
+            values[name] = numbers.setdefault(values[name], values[name])
+        yield msgspec.convert(values, type)
 
 
 def _to_signed(value: int) -> int:
@@ -343,4 +359,4 @@ def _to_signed(value: int) -> int:
 
 
 def _to_unsigned(value: int) -> int:
-    return int.from_bytes(value.to_bytes(8, "little", signed=True), "little")
+    return value % 2**64

@@ -58,6 +58,25 @@ async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
             await registry.add_subscription(Subscription(application.id, "d", "/2"), 1)
 
 
+async def test_rows_that_name_an_application_share_one_number(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path):
+        pass
+    execute(registry_file(tmp_path), "INSERT INTO sqlite_sequence VALUES ('applications', 1000000)")
+    async with open_sqlite(tmp_path) as registry:
+        application = await make_application(registry)
+        await registry.add_key(key_for(application))
+        await registry.add_channel(channel_for(application))
+        contents = await registry.load()
+    (application,), (key,), (channel,) = (
+        contents.identities.applications,
+        contents.identities.keys,
+        contents.channels,
+    )
+    assert application.id == 1_000_001
+    assert key.application_id is application.id
+    assert channel.application_id is application.id
+
+
 async def test_a_number_is_not_given_twice_over_a_restart(tmp_path: Path) -> None:
     async with open_sqlite(tmp_path) as registry:
         application = await make_application(registry)
