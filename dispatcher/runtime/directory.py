@@ -22,7 +22,7 @@ class Directory:
         self._secret = secret
         self.accounts: dict[int, Account] = {}
         self.applications: dict[int, Application] = {}
-        self._application_ids: dict[tuple[int, str], int] = {}
+        self._named: dict[int, dict[str, Application]] = {}  # by account and name
         self._channels: dict[int, ActiveChannel] = {}  # by application
         self._by_number: dict[int, ActiveChannel] = {}
         self.keys = KeyRing(secret, ())
@@ -33,7 +33,9 @@ class Directory:
         before = self.keys.keys()
         self.accounts = {account.id: account for account in identities.accounts}
         self.applications = {app.id: app for app in identities.applications}
-        self._application_ids = {(a.account_id, a.name): a.id for a in identities.applications}
+        self._named = {}
+        for app in identities.applications:
+            self._named.setdefault(app.account_id, {})[app.name] = app
         self.keys = KeyRing(self._secret, identities.keys)
         remaining = {key.id for key in identities.keys}
         return tuple(key for key in before if key.id not in remaining)
@@ -51,10 +53,10 @@ class Directory:
 
     def application_named(self, account_id: int, name: str) -> Application:
         """An application of one account; another account's is as unknown as none (``NotFound``)."""
-        found = self._application_ids.get((account_id, name))
+        found = self._named.get(account_id, {}).get(name)
         if found is None:
             raise NotFound(f"no application {name!r} in this account")
-        return self.applications[found]
+        return found
 
     def channel_of(self, application_id: int) -> ActiveChannel | None:
         """The application's channel, of whatever type."""
