@@ -83,7 +83,9 @@ class Group:
 
     def __init__(self) -> None:
         self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
-        self.states: dict[int, int] = {}  # of channels that stand in it with their state
+        self.states: dict[
+            int, int
+        ] = {}  # of channels whose state stands in it, the last seq; 0: holds nothing
         self.answers: list[tuple[KeyScope, KeptAnswer]] = []  # kept with it
         self.moved_from = 0  # the segment of which live contents are written again in it; 0: none
         self.moved_bytes = 0  # of it

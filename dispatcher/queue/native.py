@@ -174,9 +174,11 @@ class NativeQueue:
         ``losses`` are records of theirs that are gone; ``answers`` come oldest first.  Nothing
         was received after ``received_unix_ms``.
         """
-        earlier = Contents(
-            {number: self.rings.stats(channel).last_seq for number, channel in self.rings.channels.items()}
-        )
+        earlier = Contents()
+        for number, channel in self.rings.channels.items():
+            stats = self.rings.stats(channel)
+            if stats.settled_seq < stats.last_seq:
+                earlier.last_seqs[number] = stats.last_seq
         for scope, kept in answers:
             self.answers.restore(scope, kept)
             earlier.answered_unix_ms[scope.account_id] = kept.answered_unix_ms

@@ -198,7 +198,8 @@ class QueueLog:
             if not self._collect_state(channel):
                 self._changed[number] = channel
                 return False
-            states[number] = self._stats.last_seq
+            stats = self._stats
+            states[number] = stats.last_seq if stats.settled_seq < stats.last_seq else 0
         self._changed = {}  # an emptied one stays as large as it was
         return True
 
@@ -223,7 +224,7 @@ class QueueLog:
     def show(self, group: Group, segment: int) -> None:
         """What is durable now may be delivered."""
         books = self._space.books
-        books.wrote_states(segment, group.states)
+        books.wrote_states(segment, {n: seq for n, seq in group.states.items() if n in self._channels})
         books.wrote(segment, group.last_seqs)
         books.wrote_answers(segment, _newest_answers(group))
         if group.moved_from:

@@ -75,7 +75,7 @@ class JournalSpace:
         fetch: Fetch,
         now_unix_ms: Callable[[], int],
     ) -> None:
-        self.books = SegmentBooks(earlier)
+        self.books = SegmentBooks(earlier, channels)
         self.holds_back = False  # publishers, until cleaning has caught up
         self._publishers_bytes_max = publishers_bytes_max(disk.sizes.group_bytes_max)
         self._journal = journal

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dispatcher.queue.segment_books import Contents, SegmentBooks
 
 
@@ -13,7 +16,7 @@ def test_a_segment_speaks_of_the_channels_of_its_groups_up_to_their_highest_seq(
 
 
 def test_a_segment_of_an_earlier_run_may_hold_all_that_was_there_when_this_one_began() -> None:
-    earlier = Contents({1: 7, 2: 0}, {9: 1_000})
+    earlier = Contents({1: 7}, {9: 1_000})
     books = SegmentBooks(earlier)
     books.wrote(4, {1: 9})
     assert books.contents(3) == earlier
@@ -79,10 +82,48 @@ def test_a_segment_that_was_emptied_still_keeps_the_states_that_stand_nowhere_el
 
 
 def test_a_channel_of_an_earlier_run_stands_in_its_segments_until_this_one_says_how() -> None:
-    books = SegmentBooks(Contents({1: 7, 2: 0}))
+    books = SegmentBooks(Contents({1: 7}), channels=[1, 2])
     books.wrote_states(4, {1: 7})
     assert books.stated_last_in(3) == [2]
     books.emptied(3)
     assert books.stated_last_in(3) == [2]
     books.wrote_states(4, {2: 0})
     assert books.stated_last_in(3) == []
+    books.forget_segment(3)
+    assert sorted(books.stated_last_in(4)) == [1, 2]
+
+
+def test_a_channel_that_holds_nothing_needs_its_state_and_no_record() -> None:
+    books = SegmentBooks(Contents())
+    books.wrote_states(3, {1: 0, 2: 5})
+    assert books.contents(3) == Contents({2: 5})
+    assert sorted(books.stated_last_in(3)) == [1, 2]
+
+
+def test_a_channel_that_went_is_stated_nowhere_whenever_it_was_stated_last() -> None:
+    books = SegmentBooks(Contents(), channels=[1, 2])
+    books.wrote_states(3, {2: 0, 3: 4})
+    for channel in (1, 2, 3, 3):
+        books.forget_channel(channel)
+    assert books.stated_last_in(2) == books.stated_last_in(3) == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["state", "forget"]), st.integers(1, 4), st.sets(st.integers(1, 6)))),
+    st.sets(st.integers(1, 6)),
+)
+def test_states_are_sought_exactly_where_they_were_written_last(
+    steps: list[tuple[str, int, set[int]]], earlier: set[int]
+) -> None:
+    books, newest = SegmentBooks(Contents(), channels=earlier), dict.fromkeys(earlier, 0)
+    for what, segment, channels in steps:
+        if what == "state":
+            books.wrote_states(segment, dict.fromkeys(channels, 1))
+            newest.update(dict.fromkeys(channels, segment))
+        else:
+            for channel in channels:
+                books.forget_channel(channel)
+                newest.pop(channel, None)
+    for segment in range(1, 5):
+        expected = {channel for channel, place in newest.items() if place in (0, segment)}
+        assert set(books.stated_last_in(segment)) == expected
