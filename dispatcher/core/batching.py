@@ -6,7 +6,7 @@ An idle channel sends at once: there is no lingering, so nothing here decides
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from dispatcher.model import Channel, ChannelType, Form, Serialization, SliceLimits
 
@@ -24,10 +24,15 @@ WHOLE = Form(
 
 def form_of(channel: Channel) -> Form:
     """How this channel's records are written into messages."""
-    chosen = channel.serialization or _PLAIN
+    return _form_of(channel.type, channel.serialization)
+
+
+@lru_cache(maxsize=256)  # every idle channel has one, and most have the same
+def _form_of(type_: ChannelType, serialization: Serialization | None) -> Form:
+    chosen = serialization or _PLAIN
     mixed = chosen.mixed_kinds
     return _form(
-        mixed_kinds=channel.type is ChannelType.CALLBACK if mixed is None else mixed,
+        mixed_kinds=type_ is ChannelType.CALLBACK if mixed is None else mixed,
         deregistrations_as_object=chosen.deregistrations_as_object,
         include_uid=chosen.include_uid,
         include_timestamp=chosen.include_timestamp,
@@ -36,7 +41,7 @@ def form_of(channel: Channel) -> Form:
     )
 
 
-@cache  # there are 64, and every idle channel has one
+@cache  # there are 64, however many serializations
 def _form(**flags: bool) -> Form:
     return Form(**flags)
 

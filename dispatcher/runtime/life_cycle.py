@@ -69,7 +69,8 @@ class LifeCycle:
 
     def watch(self, channel: ActiveChannel) -> None:
         """Begin to watch a channel."""
-        self._push(trio.current_time(), channel.row.id)
+        now_s = trio.current_time()
+        self._push(channel.row.id, now_s, now_s)
         if len(self._timers) > 2 * self._directory.channel_count + limits.CHANNELS_PER_STEP:
             self._timers.keep(lambda number: self._directory.find_channel(number) is not None)
 
@@ -161,7 +162,7 @@ class LifeCycle:
                 return
             look_again_s = self._removes_from_s
         look_again_s = min(look_again_s, self._warn(channel, now_s))
-        self._push(min(look_again_s, now_s + self._expire(channel)), number)
+        self._push(number, min(look_again_s, now_s + self._expire(channel)), now_s)
 
     def _warn(self, channel: ActiveChannel, now_s: float) -> float:
         """Tell how near a channel's removal is; return when there could be more to tell."""
@@ -184,7 +185,8 @@ class LifeCycle:
                 removal=removal,
                 reason=reason.message,
             )
-            self._push(trio.current_time() + limits.REMOVAL_RETRY_S, channel.row.id)
+            now_s = trio.current_time()
+            self._push(channel.row.id, now_s + limits.REMOVAL_RETRY_S, now_s)
 
     def _expire(self, channel: ActiveChannel) -> float:
         """Remove a channel's old events; return the seconds until the next could be due.
@@ -210,10 +212,10 @@ class LifeCycle:
     def _up(self, moment_s: float | None) -> float | None:
         return None if moment_s is None else moment_s + self._offset_s
 
-    def _push(self, at_s: float, number: int) -> None:
+    def _push(self, number: int, at_s: float, now_s: float) -> None:
         if at_s < self._timers.next_s:
             self._earlier.set()
-        self._timers.put(number, at_s, trio.current_time())
+        self._timers.put(number, at_s, now_s)
 
 
 def _running(clocks: ChannelClocks) -> int:
