@@ -162,7 +162,7 @@ class QueueLog:
     def deleted(self, channel: ChannelRing) -> None:
         """A channel is gone."""
         self._changed.pop(channel.number, None)
-        self._space.forget_channel(channel.number)
+        self._space.forget_channel(channel)
         self._deleted.append(channel)
         self.commit.request_soon()
 
@@ -224,7 +224,7 @@ class QueueLog:
     def show(self, group: Group, segment: int) -> None:
         """What is durable now may be delivered."""
         books = self._space.books
-        books.wrote_states(segment, {n: seq for n, seq in group.states.items() if n in self._channels})
+        books.wrote_states(segment, group.states)
         books.wrote(segment, group.last_seqs)
         books.wrote_answers(segment, _newest_answers(group))
         if group.moved_from:

@@ -89,10 +89,10 @@ class JournalSpace:
         self._stats = ffi.new("nd_ring_stats_t *")
         self._live = _LiveChannels([])
 
-    def forget_channel(self, number: int) -> None:
+    def forget_channel(self, channel: ChannelRing) -> None:
         """A channel is gone, and its ring with it."""
-        self.books.forget_channel(number)
-        self._live.forget(number)
+        self.books.forget_channel(channel)
+        self._live.forget(channel.number)
 
     def is_behind(self, group: Group) -> bool:
         """Whether publishers have to wait for the group after this one, because cleaning has to catch up."""
@@ -143,10 +143,7 @@ class JournalSpace:
         return is_worth_moving(live, stats.disk_bytes, stats.segment_room, self._disk.sizes.segment_bytes)
 
     def _is_needed(self, segment: int) -> bool:
-        return not self._is_dead(segment) or bool(self._stated_last_in(segment))
-
-    def _stated_last_in(self, segment: int) -> list[int]:
-        return [number for number in self.books.stated_last_in(segment) if number in self._channels]
+        return not self._is_dead(segment) or bool(self.books.stated_last_in(segment))
 
     def _is_dead(self, segment: int) -> bool:
         """Whether every record in a segment is known to be settled, and every answer forgotten."""
@@ -169,7 +166,7 @@ class JournalSpace:
         """Write again what is needed of a segment; False: not now."""
         if not self._is_dead(segment) and not await self._move_live(segment, commit, write):
             return False
-        for number in self._stated_last_in(segment):
+        for number in self.books.stated_last_in(segment):
             self._restate(number)
         await write()
         if commit.has_failed:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
 _EARLIER = 0  # stands for every segment of an earlier run; this one's have numbers from 1
+
+
+class Stated(Protocol):
+    """A channel, as far as the books are concerned: they write into it."""
+
+    stated_in: int | None  # the segment that has its newest state; None: no segment says how it stands
 
 
 class Contents(msgspec.Struct):
@@ -23,15 +30,20 @@ class SegmentBooks:
     A segment that an earlier run wrote may hold anything that was there when this run
     began, and nothing that came since.
 
-    Memory: 50 bytes for each channel, and as much for each segment that has records of it.
+    Memory: 50 bytes for each channel and segment that has records of it; for a channel without
+    records its ``stated_in`` alone.
     """
 
-    def __init__(self, earlier: Contents, channels: Iterable[int] = ()) -> None:
-        """``earlier``: all that was there when this run began; these ``channels`` have a state there."""
+    def __init__(self, earlier: Contents, channels: Mapping[int, Stated]) -> None:
+        """``earlier``: all that was there when this run began.
+
+        ``channels``: those that exist, now and later; those of now have a state in an earlier segment.
+        """
         self._earlier = earlier
         self._contents: dict[int, Contents] = {}
-        self._newest = dict.fromkeys(channels, _EARLIER)  # channel -> the segment that has its newest state
-        self._states = Counter({_EARLIER: len(self._newest)})  # segment -> how many
+        self._channels = channels
+        self._states = Counter[int | None]()  # segment -> of how many channels it has the newest
+        self._stand_in(_EARLIER, channels)
 
     def wrote(self, segment: int, last_seqs: Mapping[int, int]) -> None:
         """A group that stands in a segment has records of these channels."""
@@ -47,9 +59,7 @@ class SegmentBooks:
         A channel that holds nothing has 0: no record of it is needed, wherever it stands.
         """
         self.wrote(segment, {channel: seq for channel, seq in last_seqs.items() if seq})
-        self._states.subtract(self._newest[channel] for channel in last_seqs if channel in self._newest)
-        self._states[segment] += len(last_seqs)
-        self._newest.update(dict.fromkeys(last_seqs, segment))
+        self._stand_in(segment, last_seqs)
 
     def moved(self, origin: int, segment: int) -> None:
         """What was live in one segment was written again in another."""
@@ -67,7 +77,9 @@ class SegmentBooks:
         Cost: O(all channels) when there are some, else constant.
         """
         here = [place for place in (segment, _EARLIER) if self._states[place]]
-        return [channel for channel, newest in self._newest.items() if newest in here] if here else []
+        if not here:
+            return []
+        return [number for number, channel in self._channels.items() if channel.stated_in in here]
 
     def emptied(self, segment: int) -> None:
         """No record and no answer in a segment is needed any more."""
@@ -78,11 +90,17 @@ class SegmentBooks:
         self._contents.pop(segment, None)
         del self._states[segment]
 
-    def forget_channel(self, channel: int) -> None:
+    def forget_channel(self, channel: Stated) -> None:
         """A channel is gone."""
-        newest = self._newest.pop(channel, None)
-        if newest is not None:
-            self._states[newest] -= 1
+        self._states[channel.stated_in] -= 1
+
+    def _stand_in(self, segment: int, numbers: Iterable[int]) -> None:
+        """A segment has the newest states of these channels, as far as they still exist."""
+        stated = [self._channels[number] for number in numbers if number in self._channels]
+        self._states.subtract(channel.stated_in for channel in stated)
+        self._states[segment] += len(stated)
+        for channel in stated:
+            channel.stated_in = segment
 
     def _of(self, segment: int) -> Contents:
         return self._contents.setdefault(segment, Contents())
