@@ -54,7 +54,7 @@ class NativeQueue:
     """All channels' queues (``interface.ChannelQueue``): in memory, and with a ``log`` on disk too.
 
     Takes at most ``memory_bytes_max`` for records, rounded up to the pool's slabs of
-    2 MiB; beside that, about 400 bytes for each channel and 100 for each chunk of records, and for
+    2 MiB; beside that, about 500 bytes for each channel and 100 for each chunk of records, and for
     channels that keep the latest 16 to 32 for each record and 16 to 96 for each resource.  With
     a ``residency`` what does not fit is moved to the disk.
     """
