@@ -41,6 +41,40 @@ static void the_instruction_and_the_table_agree(void)
     }
 }
 
+/* Of a group of the journal, say, which is summed in streams. */
+static void a_long_lane_has_the_sum_of_its_bytes_in_order(void)
+{
+    static uint8_t bytes[3 * 4096 + 64];
+    uint32_t state = 1;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        state = state * 1664525u + 1013904223u;
+        bytes[i] = (uint8_t)(state >> 24);
+    }
+    for (size_t count = 8; count <= sizeof bytes; count += count % 4096 < 32 || count % 4096 > 4064 ? 8 : 1016) {
+        const nd_crc_lane lane = {.bytes = bytes, .count = count};
+        uint32_t fast, slow;
+        nd_crc32c_records_best()(&lane, 1, &fast);
+        nd_crc32c_records_table(&lane, 1, &slow);
+        CHECK_EQUAL(fast, slow);
+    }
+}
+
+/* Bytes that change places, a stream's length apart or a block's, are no less a difference. */
+static void a_long_lane_notices_bytes_that_changed_places(void)
+{
+    static uint8_t bytes[4 * 4096];
+    uint32_t before, after;
+    for (size_t distance = 512; distance <= 2 * 4096; distance *= 2) {
+        memset(bytes, 0, sizeof bytes);
+        bytes[100] = 1;
+        nd_crc32c_records_best()(&(nd_crc_lane){.bytes = bytes, .count = sizeof bytes}, 1, &before);
+        bytes[100] = 0;
+        bytes[100 + distance] = 1;
+        nd_crc32c_records_best()(&(nd_crc_lane){.bytes = bytes, .count = sizeof bytes}, 1, &after);
+        CHECK(before != after);
+    }
+}
+
 static void the_place_of_the_checksum_counts_as_zeros(void)
 {
     uint8_t bytes[16] = "abcd....ijklmnop";
@@ -59,6 +93,8 @@ int main(void)
     RUN(the_published_examples_come_out);
     RUN(a_checksum_goes_on_where_it_stopped);
     RUN(the_instruction_and_the_table_agree);
+    RUN(a_long_lane_has_the_sum_of_its_bytes_in_order);
+    RUN(a_long_lane_notices_bytes_that_changed_places);
     RUN(the_place_of_the_checksum_counts_as_zeros);
     return 0;
 }
