@@ -6,7 +6,8 @@
 
 #include "nd_assert.h"
 
-#define NO_FILE (-1)
+#define NO_FILE    (-1)
+#define COPY_BYTES 64u
 
 typedef struct {
     uint8_t *bytes;
@@ -186,6 +187,14 @@ static int request_fits(const nd_journal_request *request)
     return 1;
 }
 
+/* Copy by plain moves.  memcpy leaves long copies to the processor's string instruction, and where source and
+ * target lie a little apart within a page, some processors (AMD, Zen 3 and 4) take ten times as long for it. */
+static void copy(uint8_t *to, const uint8_t *from, uint64_t bytes)
+{
+    for (; bytes >= COPY_BYTES; bytes -= COPY_BYTES, to += COPY_BYTES, from += COPY_BYTES) memcpy(to, from, COPY_BYTES);
+    memcpy(to, from, bytes);
+}
+
 /* Write a route and step over it. */
 static uint8_t *put_route(uint8_t *at, const nd_journal_route *route)
 {
@@ -221,11 +230,11 @@ nd_status nd_journal_gather_request(nd_journal *journal, const nd_journal_reques
         .block_bytes = request->block_bytes,
     };
     uint8_t *at = (uint8_t *)(stored + 1);
-    memcpy(at, request->meta, request->records * sizeof(uint64_t));
+    copy(at, (const uint8_t *)request->meta, request->records * sizeof(uint64_t));
     at += request->records * sizeof(uint64_t);
     for (uint64_t i = 0; i < request->routes_count; i++) at = put_route(at, &request->routes[i]);
     memset((uint8_t *)unit + bytes - 8, 0, request->block_bytes > 0 ? 8 : 0);
-    memcpy(at, request->block, request->block_bytes);
+    copy(at, request->block, request->block_bytes);
     return ND_OK;
 }
 
