@@ -10,6 +10,8 @@
 
 #include "nd_status.h"
 
+#define ND_DIRECT_BYTES 4096u           /* no disk we know wants more */
+
 /* cffi: begin */
 
 typedef struct {
@@ -38,6 +40,11 @@ typedef struct {
     /* Write at an offset; may write less than asked, never nothing.  ND_ERR_NOSPACE, ND_ERR_IO. */
     nd_status (*write)(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
                        uint64_t offset, uint64_t *written_out);
+
+    /* The same for much that is synced next and hardly ever read: past the system's cache, where the
+     * file system can do that, and memory, count and offset are multiples of ND_DIRECT_BYTES. */
+    nd_status (*write_past_cache)(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
+                                  uint64_t offset, uint64_t *written_out);
 
     /* Read at an offset; may read less than asked, and nothing at the end.  ND_ERR_IO. */
     nd_status (*read)(void *context, int32_t file, uint8_t *bytes, uint64_t count,

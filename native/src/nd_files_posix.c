@@ -59,20 +59,43 @@ static void posix_close(void *context, int32_t file)
     (void)close(file);
 }
 
-static nd_status posix_write(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
-                             uint64_t offset, uint64_t *written_out)
+/* Write; 0 or an errno. */
+static int write_some(int32_t file, const uint8_t *bytes, uint64_t count, uint64_t offset, uint64_t *written_out)
 {
-    (void)context;
     if (count > WRITE_BYTES_MAX) count = WRITE_BYTES_MAX;
     for (int turn = 0; turn < INTERRUPTS_MAX; turn++) {
         const ssize_t written = pwrite(file, bytes, (size_t)count, (off_t)offset);
         if (written > 0) {
             *written_out = (uint64_t)written;
-            return ND_OK;
+            return 0;
         }
-        if (written == 0 || errno != EINTR) break;
+        if (written == 0) return EIO;
+        if (errno != EINTR) break;
     }
-    return status_of(errno);
+    return errno;
+}
+
+static nd_status posix_write(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
+                             uint64_t offset, uint64_t *written_out)
+{
+    (void)context;
+    const int error = write_some(file, bytes, count, offset, written_out);
+    return error == 0 ? ND_OK : status_of(error);
+}
+
+/* Only for as long as this write takes: others of the file are not aligned. */
+static nd_status posix_write_past_cache(void *context, int32_t file, const uint8_t *bytes, uint64_t count,
+                                        uint64_t offset, uint64_t *written_out)
+{
+    const int is_aligned = ((uintptr_t)bytes | count | offset) % ND_DIRECT_BYTES == 0;
+    const int flags = is_aligned ? fcntl(file, F_GETFL) : -1;
+    if (flags < 0 || fcntl(file, F_SETFL, flags | O_DIRECT) != 0) {         /* the file system cannot */
+        return posix_write(context, file, bytes, count, offset, written_out);
+    }
+    const int error = write_some(file, bytes, count, offset, written_out);
+    if (fcntl(file, F_SETFL, flags) != 0) return ND_ERR_IO;
+    if (error == EINVAL) return posix_write(context, file, bytes, count, offset, written_out);   /* nor can the disk */
+    return error == 0 ? ND_OK : status_of(error);
 }
 
 static nd_status posix_read(void *context, int32_t file, uint8_t *bytes, uint64_t count,
@@ -173,6 +196,7 @@ static const nd_files posix_table = {
     .preallocate = posix_preallocate,
     .give_back = posix_give_back,
     .write = posix_write,
+    .write_past_cache = posix_write_past_cache,
     .read = posix_read,
     .sync = posix_sync,
     .sync_folder = posix_sync_folder,

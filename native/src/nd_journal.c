@@ -8,6 +8,9 @@
 
 #define NO_FILE    (-1)
 #define COPY_BYTES 64u
+#define PAST_CACHE_BYTES_MIN (64u * 1024)       /* a disk that is waited for once more should be worth it */
+
+_Static_assert(ND_BLOCK_BYTES % ND_DIRECT_BYTES == 0, "groups may be written past the cache");
 
 typedef struct {
     uint8_t *bytes;
@@ -372,16 +375,18 @@ static nd_status poison(nd_journal *journal)
     return ND_ERR_POISONED;
 }
 
-/* Write bytes within the segment; anything but success is unknown ground. */
+/* Write bytes within the segment; anything but success is unknown ground.  Much that is synced next is
+ * written past the system's cache, in which it would cost a copy and a page for each 4 KiB (decision 0035). */
 static nd_status write_all(nd_journal *journal, const uint8_t *bytes, uint64_t count, uint64_t offset)
 {
     const nd_files *files = &journal->files;
+    const int is_much = journal->options.is_synced && count >= PAST_CACHE_BYTES_MIN;
     while (count > 0) {                                         /* each turn writes something or ends */
         uint64_t written = 0;
-        if (files->write(files->context, journal->file, bytes, count, offset, &written) != ND_OK
-            || written == 0 || written > count) {
-            return poison(journal);
-        }
+        const nd_status status =
+            is_much ? files->write_past_cache(files->context, journal->file, bytes, count, offset, &written)
+                    : files->write(files->context, journal->file, bytes, count, offset, &written);
+        if (status != ND_OK || written == 0 || written > count) return poison(journal);
         bytes += written;
         count -= written;
         offset += written;

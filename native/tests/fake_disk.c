@@ -21,7 +21,7 @@ struct fake_disk {
     file     files[FILES_MAX];
     uint64_t files_count;
     uint64_t random;
-    uint64_t calls, fail_at, die_at, write_max, hold_max;
+    uint64_t calls, fail_at, die_at, write_max, hold_max, past_cache;
     nd_status fail_status;
 };
 
@@ -155,6 +155,14 @@ static nd_status fake_write(void *context, int32_t number, const uint8_t *bytes,
     return ND_OK;
 }
 
+static nd_status fake_write_past_cache(void *context, int32_t number, const uint8_t *bytes, uint64_t count,
+                                       uint64_t offset, uint64_t *written)
+{
+    fake_disk *disk = context;
+    disk->past_cache++;
+    return fake_write(context, number, bytes, count, offset, written);
+}
+
 static nd_status fake_read(void *context, int32_t number, uint8_t *bytes, uint64_t count,
                            uint64_t offset, uint64_t *got)
 {
@@ -246,6 +254,7 @@ fake_disk *fake_disk_new(uint64_t seed)
         .preallocate = fake_preallocate,
         .give_back = fake_give_back,
         .write = fake_write,
+        .write_past_cache = fake_write_past_cache,
         .read = fake_read,
         .sync = fake_sync,
         .sync_folder = fake_sync_folder,
@@ -267,6 +276,7 @@ void fake_disk_free(fake_disk *disk)
 const nd_files *fake_disk_files(fake_disk *disk) { return &disk->table; }
 uint64_t fake_disk_calls(const fake_disk *disk) { return disk->calls; }
 void fake_disk_die_at(fake_disk *disk, uint64_t call) { disk->die_at = call; }
+uint64_t fake_disk_writes_past_cache(const fake_disk *disk) { return disk->past_cache; }
 void fake_disk_write_at_most(fake_disk *disk, uint64_t bytes) { disk->write_max = bytes; }
 void fake_disk_hold_at_most(fake_disk *disk, uint64_t bytes) { disk->hold_max = bytes; }
 

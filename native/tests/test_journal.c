@@ -125,6 +125,31 @@ static void what_is_written_is_read_in_order(void)
     fake_disk_free(disk);
 }
 
+/* How many writes past the system's cache a journal needed for one group of so many numbers. */
+static uint64_t writes_past_cache(uint32_t is_synced, uint64_t numbers, uint64_t write_at_most)
+{
+    fake_disk *disk = fake_disk_new(1);
+    fake_disk_write_at_most(disk, write_at_most);
+    nd_journal_options options = options_of(is_synced);
+    options.segment_bytes = 1024u * 1024;
+    options.group_bytes_max = 512u * 1024;
+    nd_journal *journal = open_journal(disk, &options);
+    CHECK(write_numbers(journal, 1, numbers, numbers) == numbers);
+    nd_journal_close(journal);
+    check_counts_up(recover(disk), numbers);
+    const uint64_t writes = fake_disk_writes_past_cache(disk);
+    fake_disk_free(disk);
+    return writes;
+}
+
+static void only_much_that_is_synced_is_written_past_the_cache(void)
+{
+    CHECK_EQUAL(writes_past_cache(1, 2000, 0), 1);
+    CHECK_EQUAL(writes_past_cache(1, 2000, 50000), 3);          /* to its end, also when it takes several */
+    CHECK_EQUAL(writes_past_cache(1, 1000, 0), 0);
+    CHECK_EQUAL(writes_past_cache(0, 2000, 0), 0);              /* nobody waits for the disk then */
+}
+
 static void an_empty_folder_is_a_clean_beginning(void)
 {
     fake_disk *disk = fake_disk_new(1);
@@ -618,6 +643,7 @@ static void units_that_lie_about_their_lengths_are_refused(void)
 int main(void)
 {
     RUN(what_is_written_is_read_in_order);
+    RUN(only_much_that_is_synced_is_written_past_the_cache);
     RUN(an_empty_folder_is_a_clean_beginning);
     RUN(after_a_power_cut_at_any_call_a_prefix_with_all_that_was_durable_is_there);
     RUN(a_killed_process_loses_nothing_that_was_written);

@@ -41,6 +41,7 @@ _FUNCTIONS = {
     "preallocate": "nd_status(void *, int32_t, uint64_t, uint64_t)",
     "give_back": "nd_status(void *, int32_t, uint64_t, uint64_t)",
     "write": "nd_status(void *, int32_t, const uint8_t *, uint64_t, uint64_t, uint64_t *)",
+    "write_past_cache": "nd_status(void *, int32_t, const uint8_t *, uint64_t, uint64_t, uint64_t *)",
     "read": "nd_status(void *, int32_t, uint8_t *, uint64_t, uint64_t, uint64_t *)",
     "sync": "nd_status(void *, int32_t)",
     "sync_folder": "nd_status(void *, const char *)",
@@ -285,6 +286,10 @@ class Mount(Disk):
         written[0] = count
         (self.platter.torn if is_torn else self.platter.written)(file.bytes, *file.dirty[-1])
         return self._end()
+
+    def _write_past_cache(self, _: Any, *arguments: Any) -> int:
+        """Caches are all the same here: what was not synced may be lost."""
+        return self._write(_, *arguments)
 
     def _read(self, _: Any, number: int, out: Any, count: int, offset: int, got: Any) -> int:
         if status := self._begin("read"):

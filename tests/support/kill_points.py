@@ -128,13 +128,19 @@ class _MortalCalls:
     def _give_back(self, _: Any, file: int, offset: int, count: int) -> int:
         return int(self._real.give_back(ffi.NULL, file, offset, count))
 
-    def _write(self, _: Any, file: int, data: Any, count: int, offset: int, written_out: Any) -> int:
+    def _write(self, _: Any, *arguments: Any) -> int:
+        return self._take_write(self._real.write, *arguments)
+
+    def _write_past_cache(self, _: Any, *arguments: Any) -> int:
+        return self._take_write(self._real.write_past_cache, *arguments)
+
+    def _take_write(self, write: Any, file: int, data: Any, count: int, offset: int, written_out: Any) -> int:
         step = "secure.write" if file == self._secured else "group.write" if offset else "header.write"
         if self._death.point == f"{step}.half":
             if self._passed + 1 == self._death.nth:
-                self._real.write(ffi.NULL, file, data, count // 2, offset, written_out)
+                write(ffi.NULL, file, data, count // 2, offset, written_out)
             self._pass(f"{step}.half")
-        return self._take_step(step, self._real.write, file, data, count, offset, written_out)
+        return self._take_step(step, write, file, data, count, offset, written_out)
 
     def _sync(self, _: Any, file: int) -> int:
         step = "group.sync"
