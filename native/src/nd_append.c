@@ -225,17 +225,16 @@ static void undo_layout(layout *l, nd_ring *ring)
 /* Records that are written but for their checksums. */
 typedef struct {
     nd_crc_function crc;
+    nd_crc_lane     lanes[ND_CRC_LANES];
     nd_record      *records[ND_CRC_LANES];
     uint32_t        count;
 } unsealed;
 
 static void seal(unsealed *open)
 {
-    nd_crc_lane lanes[ND_CRC_LANES];
     uint32_t sums[ND_CRC_LANES];
     if (open->count == 0) return;
-    for (uint32_t i = 0; i < open->count; i++) lanes[i] = nd_record_lane(open->records[i]);
-    open->crc(lanes, open->count, sums);
+    open->crc(open->lanes, open->count, sums);
     for (uint32_t i = 0; i < open->count; i++) open->records[i]->crc32c = sums[i];
     open->count = 0;
 }
@@ -256,6 +255,7 @@ static void write_record(uint8_t *at, uint64_t meta, const uint8_t *body, uint64
     const uint32_t stored = nd_record_stored_bytes(body_bytes);
     memset(at + stored - 8, 0, 8);                              /* the padding, if there is any */
     memcpy(at + sizeof *record, body, body_bytes);
+    open->lanes[open->count] = (nd_crc_lane){.bytes = at, .count = stored};
     open->records[open->count] = record;
     open->count++;
     if (open->count == ND_CRC_LANES) seal(open);

@@ -82,30 +82,45 @@ static uint64_t word_at(const uint8_t *bytes, size_t word)
     return value;
 }
 
+/* The first word of a lane, in which the place of its checksum counts as zeros. */
+__attribute__((target("sse4.2")))
+static uint64_t begun(const nd_crc_lane *lane)
+{
+    return _mm_crc32_u64(0xffffffffu, word_at(lane->bytes, 0) & 0xffffffffu);
+}
+
+/* The sum of a lane whose words before one are in it. */
+__attribute__((target("sse4.2")))
+static uint32_t ended(const nd_crc_lane *lane, uint64_t crc, size_t word)
+{
+    for (; word < lane->count / 8; word++) crc = _mm_crc32_u64(crc, word_at(lane->bytes, word));
+    return ~(uint32_t)crc;
+}
+
+static size_t least(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
+
 __attribute__((target("sse4.2")))
 static void records_x86(const nd_crc_lane *lanes, uint32_t lanes_count, uint32_t *sums)
 {
-    const uint8_t *bytes[ND_CRC_LANES];
-    uint64_t crc[ND_CRC_LANES];
-    size_t common = SIZE_MAX;                   /* words that every lane has */
-    for (uint32_t i = 0; i < ND_CRC_LANES; i++) {
-        const nd_crc_lane *lane = &lanes[i < lanes_count ? i : 0];      /* an idle lane repeats the first */
-        bytes[i] = lane->bytes;
-        crc[i] = _mm_crc32_u64(0xffffffffu, word_at(lane->bytes, 0) & 0xffffffffu);
-        if (lane->count / 8 < common) common = lane->count / 8;
+    /* An idle lane repeats the first. */
+    const nd_crc_lane *one = lanes, *two = &lanes[lanes_count > 1 ? 1 : 0];
+    const nd_crc_lane *three = &lanes[lanes_count > 2 ? 2 : 0], *four = &lanes[lanes_count > 3 ? 3 : 0];
+    uint64_t a = begun(one), b = begun(two), c = begun(three), d = begun(four);
+    const size_t common = least(least(one->count, two->count), least(three->count, four->count)) / 8;
+    size_t word = 1;
+    for (; word < common; word++) {
+        a = _mm_crc32_u64(a, word_at(one->bytes, word));
+        b = _mm_crc32_u64(b, word_at(two->bytes, word));
+        c = _mm_crc32_u64(c, word_at(three->bytes, word));
+        d = _mm_crc32_u64(d, word_at(four->bytes, word));
     }
-    for (size_t word = 1; word < common; word++) {
-        crc[0] = _mm_crc32_u64(crc[0], word_at(bytes[0], word));
-        crc[1] = _mm_crc32_u64(crc[1], word_at(bytes[1], word));
-        crc[2] = _mm_crc32_u64(crc[2], word_at(bytes[2], word));
-        crc[3] = _mm_crc32_u64(crc[3], word_at(bytes[3], word));
-    }
-    for (uint32_t i = 0; i < lanes_count; i++) {
-        for (size_t word = common; word < lanes[i].count / 8; word++) {
-            crc[i] = _mm_crc32_u64(crc[i], word_at(bytes[i], word));
-        }
-        sums[i] = ~(uint32_t)crc[i];
-    }
+    sums[0] = ended(one, a, word);
+    if (lanes_count > 1) sums[1] = ended(two, b, word);
+    if (lanes_count > 2) sums[2] = ended(three, c, word);
+    if (lanes_count > 3) sums[3] = ended(four, d, word);
 }
 
 /* A long lane is summed as four streams side by side, block after block, and the sums put together:
@@ -147,11 +162,10 @@ static uint64_t block_x86(uint64_t crc, const uint8_t *bytes)
 __attribute__((target("sse4.2,pclmul")))
 static uint32_t lane_x86(const nd_crc_lane *lane)
 {
-    uint64_t crc = _mm_crc32_u64(0xffffffffu, word_at(lane->bytes, 0) & 0xffffffffu);
+    uint64_t crc = begun(lane);
     size_t at = 8;
     for (; lane->count - at >= LONG_BYTES; at += LONG_BYTES) crc = block_x86(crc, lane->bytes + at);
-    for (; at < lane->count; at += 8) crc = _mm_crc32_u64(crc, word_at(lane->bytes + at, 0));
-    return ~(uint32_t)crc;
+    return ended(lane, crc, at / 8);
 }
 
 static void lanes_x86(const nd_crc_lane *lanes, uint32_t lanes_count, uint32_t *sums)
