@@ -184,9 +184,15 @@ class GroupCommit:
                 await self._books.keep_space(self._write_group)
 
     async def _wait(self) -> None:
-        with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
-            await self._wakeup.wait()
-        self._waiting = None
+        """Wait until a group is asked for; not at all when one is.
+
+        Then it is begun in the step in which the last one ended, so that the disk is at work
+        before those who waited for the last keep the loop busy.
+        """
+        if not self._wakeup.is_set():
+            with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
+                await self._wakeup.wait()
+            self._waiting = None
         self._wakeup = trio.Event()
         self._flush_at_s = math.inf
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from dispatcher import limits
 from dispatcher.errors import JournalFailed, StorageFull
-from dispatcher.queue.disk import Disk
+from dispatcher.queue.disk import Disk, SealedGroup
 from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
@@ -113,7 +113,8 @@ class World:
     def __init__(self) -> None:
         self.writer = FakeWriter()
         self.books = FakeBooks(self.writer)
-        self.commit = GroupCommit(self.writer, self.books, Disk(), lambda seconds: None)
+        self.disk = Disk()
+        self.commit = GroupCommit(self.writer, self.books, self.disk, lambda seconds: None)
 
     def publish(self) -> Group:
         self.writer.gather()
@@ -152,6 +153,41 @@ async def test_one_sync_serves_everyone_who_came_while_the_one_before_was_writte
         await second.durable()
         assert world.writer.written == [1, 50]
         assert world.books.shown == [first, second]
+
+
+async def test_a_group_that_is_asked_for_begins_before_those_of_the_last_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, begun_before = 0, list[int]()
+    may_end = trio.Event()
+
+    async def write(group: SealedGroup) -> None:
+        nonlocal begun
+        begun += 1
+        await may_end.wait()
+
+    async def wait_for(group: Group) -> None:
+        await group.durable()
+        begun_before.append(begun)
+
+    async def keep_nothing(write: Callable[[], Awaitable[None]]) -> None:
+        pass
+
+    world = World()
+    world.writer.prepare()
+    monkeypatch.setattr(world.disk, "write", write)
+    monkeypatch.setattr(world.books, "keep_space", keep_nothing)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.commit.run)
+        first = world.publish()
+        async with trio.open_nursery() as waiters:
+            for _ in range(10):  # tasks take their turns in any order
+                waiters.start_soon(wait_for, first)
+            await trio.testing.wait_all_tasks_blocked()
+            world.publish()
+            may_end.set()
+        assert begun_before == [2] * 10
+        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_is_shown_before_it_is_durable() -> None:
