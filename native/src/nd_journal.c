@@ -8,6 +8,7 @@
 
 #define NO_FILE    (-1)
 #define COPY_BYTES 64u
+#define LARGE_BYTES          (256u * 1024)      /* a few small groups do not cost a large page */
 #define PAST_CACHE_BYTES_MIN (64u * 1024)       /* a disk that is waited for once more should be worth it */
 
 _Static_assert(ND_BLOCK_BYTES % ND_DIRECT_BYTES == 0, "groups may be written past the cache");
@@ -16,6 +17,7 @@ typedef struct {
     uint8_t *bytes;
     uint64_t used;              /* group header included */
     uint32_t units;
+    uint32_t has_large_pages;   /* was asked for */
 } group;
 
 struct nd_journal {
@@ -60,8 +62,14 @@ static int options_are_valid(const nd_journal_options *o)
     return o->oldest_segment > 0 && o->oldest_segment <= o->first_segment && o->first_segment <= ND_SEGMENT_ID_MAX;
 }
 
-static void group_begin(group *g)
+/* Begin a group in the memory of one that is done.  After a large one more of them will come: large pages spare
+ * the translation of addresses for each 4 KiB, as often as the copy into it, its checksum and the disk need it. */
+static void group_begin(const nd_io *io, uint64_t bytes_max, group *g)
 {
+    if (g->used >= LARGE_BYTES && !g->has_large_pages && io->discard(io->context, g->bytes, bytes_max) == ND_OK) {
+        io->enlarge(io->context, g->bytes, bytes_max);
+        g->has_large_pages = 1;
+    }
     g->used = sizeof(nd_group_header);
     g->units = 0;
 }
@@ -100,7 +108,7 @@ nd_status nd_journal_open(const nd_io *io, const nd_files *files, const char *fo
         nd_journal_close(journal);
         return ND_ERR_FULL;
     }
-    group_begin(&journal->open);
+    group_begin(io, options->group_bytes_max, &journal->open);
     *out = journal;
     return ND_OK;
 }
@@ -323,7 +331,7 @@ nd_status nd_journal_seal(nd_journal *journal)
     const group next = journal->sealed;
     journal->sealed = journal->open;
     journal->open = next;
-    group_begin(&journal->open);
+    group_begin(&journal->io, journal->options.group_bytes_max, &journal->open);
     journal->next_group++;
     journal->is_sealed = 1;
     journal->written = ND_EMPTY;

@@ -55,6 +55,7 @@ static void counted_bring(void *context, uint8_t *region, uint64_t bytes)
 static void counted_enlarge(void *context, uint8_t *region, uint64_t bytes)
 {
     test_memory *memory = context;
+    memory->enlarged++;
     memory->real->enlarge(memory->real->context, region, bytes);
 }
 

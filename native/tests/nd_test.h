@@ -48,7 +48,7 @@ typedef struct {
     uint64_t     fail_at;       /* this request fails, and no other; 0: none */
     uint64_t     bytes;         /* allocated and not given back */
     uint64_t     mapped_bytes;
-    uint64_t     discards, brings;
+    uint64_t     discards, brings, enlarged;
     int          discard_fails;
 } test_memory;
 

@@ -10,7 +10,7 @@
 #include "nd_test.h"
 
 #define SEGMENT_BYTES (64u * 1024)
-#define NUMBERS_MAX   4000u
+#define NUMBERS_MAX   40000u
 #define ALL_TYPES     0xfeu
 
 static nd_journal_options options_of(uint32_t is_synced)
@@ -148,6 +148,34 @@ static void only_much_that_is_synced_is_written_past_the_cache(void)
     CHECK_EQUAL(writes_past_cache(1, 2000, 50000), 3);          /* to its end, also when it takes several */
     CHECK_EQUAL(writes_past_cache(1, 1000, 0), 0);
     CHECK_EQUAL(writes_past_cache(0, 2000, 0), 0);              /* nobody waits for the disk then */
+}
+
+/* How often a journal asked for large pages while it wrote groups of so many numbers. */
+static uint64_t enlarged_by(uint64_t groups, uint64_t numbers, int discard_fails)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    memory.discard_fails = discard_fails;
+    fake_disk *disk = fake_disk_new(1);
+    nd_journal_options options = options_of(1);
+    options.segment_bytes = 4u * 1024 * 1024;
+    options.group_bytes_max = 512u * 1024;
+    nd_journal *journal;
+    CHECK(nd_journal_open(&memory.io, fake_disk_files(disk), "journal", &options, &journal) == ND_OK);
+    CHECK(write_numbers(journal, 1, groups * numbers, numbers) == groups * numbers);
+    nd_journal_close(journal);
+    const recovered *r = recover(disk);
+    CHECK(r->report.damaged_groups == 0 && r->report.last_group == groups);
+    fake_disk_free(disk);
+    test_memory_end(&memory);
+    return memory.enlarged;
+}
+
+static void large_groups_get_large_pages_once_and_small_ones_none(void)
+{
+    CHECK_EQUAL(enlarged_by(6, 600, 0), 0);
+    CHECK_EQUAL(enlarged_by(6, 5000, 0), 2);                    /* for each of the two buffers */
+    CHECK_EQUAL(enlarged_by(6, 5000, 1), 0);                    /* small ones are still there */
 }
 
 static void an_empty_folder_is_a_clean_beginning(void)
@@ -644,6 +672,7 @@ int main(void)
 {
     RUN(what_is_written_is_read_in_order);
     RUN(only_much_that_is_synced_is_written_past_the_cache);
+    RUN(large_groups_get_large_pages_once_and_small_ones_none);
     RUN(an_empty_folder_is_a_clean_beginning);
     RUN(after_a_power_cut_at_any_call_a_prefix_with_all_that_was_durable_is_there);
     RUN(a_killed_process_loses_nothing_that_was_written);
