@@ -75,9 +75,15 @@ class CallbackSends:
         if is_retry:
             async with self._retry_places, self._places:
                 yield
-        else:
-            async with self._places:
-                yield
+            return
+        try:
+            self._places.acquire_nowait()  # to wait for what is free takes a turn of the loop
+        except trio.WouldBlock:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
 class StoredTarget(msgspec.Struct, frozen=True):
@@ -299,6 +305,9 @@ class _Message:
 
     def read_into(self, buffer: bytearray, offset: int) -> int:
         return self._batch.read_into(buffer, offset)
+
+    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
+        return self._batch.pour(socket, buffer, filled, unread)
 
     async def rewind(self) -> None:
         """Go back to the beginning of this message; a batch itself only starts over."""

@@ -35,6 +35,9 @@ class Source(Protocol):
 
     async def warm(self) -> None: ...
     def read_into(self, buffer: bytearray, offset: int) -> int: ...
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int
+    ) -> tuple[int, int, int, bool]: ...
     async def rewind(self) -> None: ...
 
 
@@ -62,18 +65,27 @@ class RequestBody:
     """A message as it is; also what the others are made of."""
 
     def __init__(self, source: Source, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        self.bytes_count = source.bytes_count  # exactly so many are read
+        self.bytes_count = self.unread = source.bytes_count  # exactly so many are read
         self.headers = headers  # that stand in the head because of it
         self._source = source
 
     async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next bytes at ``offset``; return how many, 0 at the end.  Raises what the source does."""
         await self._source.warm()
-        return self._source.read_into(buffer, offset)
+        count = self._source.read_into(buffer, offset)
+        self.unread -= count
+        return count
+
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        """Send what was read, and on; see ``direct_io.Source``."""
+        sent, begin, end, is_full = self._source.pour(socket, buffer, filled, self.unread)
+        self.unread -= sent + end - begin - filled
+        return sent, begin, end, is_full
 
     async def rewind(self) -> None:
         """Start over."""
         await self._source.rewind()
+        self.unread = self.bytes_count
 
 
 class Wrapper:
@@ -156,11 +168,17 @@ class _GzipBody(RequestBody):
         piece = self._ready[: len(buffer) - offset]
         self._ready = self._ready[len(piece) :]
         buffer[offset : offset + len(piece)] = piece
+        self.unread -= len(piece)
         return len(piece)
+
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        """Nothing: what is unread has yet to be compressed."""
+        return 0, 0, filled, True
 
     async def rewind(self) -> None:
         if self._kept is None:
             await super().rewind()
+        self.unread = self.bytes_count
         self._start()
 
     def _start(self) -> None:

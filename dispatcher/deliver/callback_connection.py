@@ -1,9 +1,9 @@
 """One kept-alive HTTP/1.1 connection to a callback receiver, over h11.
 
 A request's body is never in memory as a whole: it is read piece by piece into one
-borrowed buffer, with a length that is known before.  The answer is read while the
-body is being sent, because a receiver that refuses a body (413) may do so at once
-and then read no more.
+borrowed buffer, with a length that is known before.  Once the kernel does not take it
+at once, the answer is read while the body is being sent, because a receiver that refuses
+a body (413) may do so early and then read no more (decision 0036).
 
     sender   head + first piece | piece | piece | ... | last piece
     reader   ........ 1xx .... status .... rest of the answer, thrown away
@@ -28,7 +28,7 @@ from dispatcher import limits
 from dispatcher.core.callback_rules import CallbackTarget
 from dispatcher.deliver.callback_body import RequestBody
 from dispatcher.deliver.callback_tls import tls_problem
-from dispatcher.deliver.direct_io import receive, send
+from dispatcher.deliver.direct_io import pour, pour_now, receive, send_rest
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
 
@@ -43,6 +43,7 @@ def _user_agent() -> str:
 
 
 _USER_AGENT = _user_agent()
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,15 +71,22 @@ class PieceBuffers:
 
     @contextmanager
     def borrow(self) -> Iterator[bytearray]:
-        """A buffer for the time of one send."""
-        buffer = self._free.pop() if self._free else bytearray(limits.SEND_PIECE_BYTES)
+        """A buffer for some time."""
+        buffer = self.take()
         try:
             yield buffer
         finally:
-            # One that a large record has grown is let go.
-            is_kept = len(self._free) < limits.CALLBACK_PIECES_KEPT_MAX
-            if is_kept and len(buffer) == limits.SEND_PIECE_BYTES:
-                self._free.append(buffer)
+            self.give_back(buffer)
+
+    def take(self) -> bytearray:
+        """A buffer, until it is given back.  Its contents are anything."""
+        return self._free.pop() if self._free else bytearray(limits.SEND_PIECE_BYTES)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Keep it for the next, unless a large record has grown it or there are enough."""
+        is_kept = len(self._free) < limits.CALLBACK_PIECES_KEPT_MAX
+        if is_kept and len(buffer) == limits.SEND_PIECE_BYTES:
+            self._free.append(buffer)
 
 
 class ConnectionLost(DeliveryFailed):
@@ -164,12 +172,18 @@ def _head(target: CallbackTarget, body: RequestBody) -> h11.Request:
 
 
 class _Exchange:
-    """One request and its answer: a sender and a reader, each of which can end the other."""
+    """One request and its answer: a sender and a reader, each of which can end the other.
+
+    The reader has a task of its own once the kernel does not take what is sent.  Before that
+    nothing waits, so that an answer is not missed by not looking.
+    """
 
     def __init__(self, stream: trio.abc.Stream, connection: h11.Connection, buffers: PieceBuffers) -> None:
         self._stream = stream
         self._h11 = connection
         self._buffers = buffers
+        self._buffer: bytearray | None = None  # while something is to be sent
+        self._filled = 0  # of it
         self._sending = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._is_sent = False
@@ -179,11 +193,21 @@ class _Exchange:
         self._body_error: DispatcherError | None = None
 
     async def run(self, head: h11.Request, body: RequestBody) -> Answer:
-        # Before the reader starts: it must find h11 waiting for an answer.
+        # Before anything is read: the reader must find h11 waiting for an answer.
         head_bytes = self._h11.send(head) or b""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read)
-            await self._send(head_bytes, body)
+        buffer = self._buffer = self._buffers.take()
+        try:
+            self._filled = len(head_bytes)
+            buffer[: self._filled] = head_bytes
+            rest = await self._send_at_once(buffer, body)
+            if rest is None:
+                await self._read()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    await self._send(buffer, rest, body)
+        finally:
+            self._give_buffer_back()
         if self._body_error is not None:
             raise self._body_error
         if self._answer is None:
@@ -192,39 +216,60 @@ class _Exchange:
             raise self._loss("answered, then did not take the whole request")
         return self._answer
 
-    async def _send(self, head_bytes: bytes, body: RequestBody) -> None:
-        with self._sending, self._buffers.borrow() as buffer:
+    async def _send_at_once(self, buffer: bytearray, body: RequestBody) -> tuple[int, int] | None:
+        """Send as long as the kernel takes it; where in the buffer begins and ends what it did not take.
+
+        None when all was sent, or nothing more can be: the reader sees the same end, and perhaps
+        an answer before it.
+        """
+        try:
+            while await self._fill(buffer, body):
+                _, begin, self._filled, is_full = pour_now(self._stream, body, buffer, self._filled)
+                if is_full:
+                    return begin, self._filled
+                if body.unread:
+                    await trio.lowlevel.checkpoint()
+        except _GONE:
+            return None
+        self._end_request(body)
+        return None
+
+    async def _send(self, buffer: bytearray, rest: tuple[int, int], body: RequestBody) -> None:
+        with self._sending:
             try:
-                await self._send_pieces(head_bytes, body, buffer)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the reader sees the same end, and perhaps an answer before it
+                await send_rest(self._stream, buffer, *rest)
+                self._filled = 0
+                while await self._fill(buffer, body):
+                    _, self._filled = await pour(self._stream, body, buffer, self._filled)
+            except _GONE:
+                return  # as above
             except DispatcherError as error:  # the batch's records are gone
                 self._body_error = error
                 self._reading.cancel()
                 return
-            self._is_sent = True
-            self._bound_the_rest()
+            self._end_request(body)
 
-    async def _send_pieces(self, head_bytes: bytes, body: RequestBody, buffer: bytearray) -> None:
-        """Send the head with the first piece, then the others.
+    async def _fill(self, buffer: bytearray, body: RequestBody) -> int:
+        """Read on, behind what lies in the buffer; how many bytes are to be sent, 0 when all were."""
+        if body.unread:
+            self._filled += await body.read_into(buffer, self._filled)
+        return self._filled
 
-        h11 only counts: it refuses a body that is longer or shorter than was promised.
-        """
-        offset = len(head_bytes)
-        buffer[:offset] = head_bytes
-        left_bytes = body.bytes_count
-        while left_bytes > 0:
-            count = await body.read_into(buffer, offset)
-            if count == 0:
-                break
-            left_bytes -= count
-            # Any object with a length will do (h11, "sendfile"), and this one holds no view.
-            self._h11.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type]
-            # Views are given back before the next read, which may have to grow the buffer.
-            with memoryview(buffer) as whole, whole[: offset + count] as piece:
-                await send(self._stream, piece)
-            offset = 0
+    def _end_request(self, body: RequestBody) -> None:
+        """h11 only counts: it refuses a body that is longer or shorter than was promised."""
+        # Any object with a length will do (h11, "sendfile"), and this one holds no view.
+        data = range(body.bytes_count - body.unread)
+        self._h11.send_with_data_passthrough(h11.Data(data=data))  # type: ignore[arg-type]
         self._h11.send(h11.EndOfMessage())
+        self._is_sent = True
+        self._give_buffer_back()
+        self._bound_the_rest()
+
+    def _give_buffer_back(self) -> None:
+        """As soon as nothing is sent from it, for an answer may take its time."""
+        if self._buffer is not None:
+            self._buffers.give_back(self._buffer)
+            self._buffer = None
 
     async def _read(self) -> None:
         with self._reading:

@@ -6,6 +6,9 @@ the loop for each send, and a read in vain for each that waits.  Here a send tha
 kernel's buffer is one system call; a receive waits first, since whoever has just been
 answered has nothing more to say, and that wait is when others have their turn.
 
+A long message is sent by whoever keeps it, a piece after the other, until the kernel is full or
+others are to have a turn (decision 0036).
+
 For every other stream (TLS, a test's) these are the stream's own calls.
 """
 
@@ -13,7 +16,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, Protocol, TypeVar
 
 import trio
 
@@ -48,6 +52,54 @@ async def send(stream: trio.abc.SendStream, data: memoryview) -> None:
             await stream.send_all(rest)
     elif sent > SEND_NOW_BYTES_MAX:
         await trio.lowlevel.checkpoint()
+
+
+class Source(Protocol):
+    """A message that can send itself: ``pour`` is a batch's, which knows itself what is unread."""
+
+    @property
+    def unread(self) -> int: ...
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]: ...
+
+
+def pour_now(
+    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int
+) -> tuple[int, int, int, bool]:
+    """Send the first ``filled`` bytes of a buffer, and what is behind them, as far as the kernel takes it.
+
+    How many bytes went, where those that did not begin and end in the buffer, and whether the
+    kernel would not take them.  If it would, they are the end of the source's message, at the buffer's
+    front, for the caller to add to.  For the rest as ``send_now``.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return 0, 0, filled, True
+    if source.unread:
+        return source.pour(stream.socket.fileno(), buffer, filled)
+    with memoryview(buffer) as whole, whole[:filled] as piece:
+        sent = send_now(stream, piece)
+    return (sent, 0, 0, False) if sent == filled else (sent, sent, filled, True)
+
+
+async def pour(
+    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int
+) -> tuple[int, int]:
+    """What ``pour_now`` does, and the rest by ``send_all``: how many bytes went, how many are left in front.
+
+    Others have had a turn when the source has more; behind its end the caller sees to it.
+    """
+    sent, begin, end, is_full = pour_now(stream, source, buffer, filled)
+    if is_full:
+        await send_rest(stream, buffer, begin, end)
+        return sent + end - begin, 0
+    if source.unread:
+        await trio.lowlevel.checkpoint()
+    return sent, end
+
+
+async def send_rest(stream: trio.abc.SendStream, buffer: bytearray, begin: int, end: int) -> None:
+    """What ``pour_now`` left in the buffer because the kernel was full."""
+    with memoryview(buffer) as whole, whole[begin:end] as rest:
+        await stream.send_all(rest)
 
 
 async def receive_into(stream: trio.abc.ReceiveStream, room: memoryview) -> int:

@@ -86,17 +86,19 @@ class WebSocketSink:
         connection = self.connection
         ping = b""
         try:
-            pieces = self._pieces(batch, buffer)
-            while not pieces.is_done:
-                filled = await pieces.fill()
+            pieces, filled = self._pieces(batch, buffer), 0
+            while True:  # a piece each turn, or several
+                filled = await pieces.fill(filled)
                 if not ping:
                     ping = await connection.begin_batch(batch.last, batch.bytes_count, _weight(batch))
-                if pieces.is_done:
+                is_last = pieces.is_done
+                if is_last:
                     end = filled + PING_FRAME_BYTES
                     buffer[filled:end] = ping  # grows the buffer when it is full to the brim
                     filled = end
-                with memoryview(buffer) as whole, whole[:filled] as piece:
-                    await connection.write(piece)
+                filled = await connection.pour(pieces, buffer, filled)
+                if is_last:
+                    break
         except BaseException:
             if ping:
                 connection.abandon_batch()

@@ -37,7 +37,7 @@ from wsproto.frame_protocol import CloseReason as WsprotoReason
 
 from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
-from dispatcher.deliver.direct_io import receive, send
+from dispatcher.deliver.direct_io import Source, pour, receive, send
 from dispatcher.deliver.sink import SinkClosed
 from dispatcher.deliver.websocket_inflate import NOT_DEFLATE, BoundedInflate
 from dispatcher.errors import CloseCode
@@ -287,6 +287,18 @@ class WebSocketConnection:
             self._on_write_failed()
             raise SinkClosed from None
         self._bytes_written += len(data)
+
+    async def pour(self, source: Source, buffer: bytearray, filled: int) -> int:
+        """The same of the front of a buffer, and on; see ``direct_io.pour``: how much is left there."""
+        if self._is_over:
+            raise SinkClosed
+        try:
+            sent, left = await pour(self._stream, source, buffer, filled)
+        except _GONE:
+            self._on_write_failed()
+            raise SinkClosed from None
+        self._bytes_written += sent
+        return left
 
     def end_batch(self) -> None:
         """The batch and its ping are written."""

@@ -41,36 +41,42 @@ class Pieces:
         self._batch = batch
         self._buffer = buffer
         self._messages = [message.bytes_count for message in reversed(batch.messages)]
-        self._unread = 0  # bytes of the message that was begun
+        self.unread = 0  # bytes of the message that was begun
 
     @property
     def is_done(self) -> bool:
         """Whether everything was put into pieces."""
-        return not self._messages and not self._unread
+        return not self._messages and not self.unread
 
-    async def fill(self) -> int:
-        """Make the next piece, from the buffer's front on; how many bytes it has."""
-        filled, is_full = 0, False
+    async def fill(self, filled: int) -> int:
+        """Make the next piece, behind what lies in the buffer already; how many bytes that is then."""
+        is_full = False
         while not is_full and not self.is_done:
             filled, is_full = await self._put(filled)
         return filled
 
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        """Send a piece that is full, and what follows of its message; see ``direct_io.Source``."""
+        sent, begin, end, is_full = self._batch.pour(socket, buffer, filled, self.unread)
+        self.unread -= sent + end - begin - filled
+        return sent, begin, end, is_full
+
     async def _put(self, filled: int) -> tuple[int, bool]:
         """Put a message, or what there is room for, behind ``filled``; whether the piece is to go now."""
-        if not self._unread:
+        if not self.unread:
             size = self._messages[-1]
             if filled and filled + text_header_bytes(size) + size > len(self._buffer):
                 return filled, True
             filled = put_text_header(self._buffer, filled, size)
-            self._unread = self._messages.pop()
+            self.unread = self._messages.pop()
         filled += await self._read_into(self._buffer, filled)
-        return filled, self._unread > 0
+        return filled, self.unread > 0
 
     async def _read_into(self, buffer: bytearray, offset: int) -> int:
         await self._batch.warm()
         read_bytes = self._batch.read_into(buffer, offset)
-        assert 0 < read_bytes <= self._unread
-        self._unread -= read_bytes
+        assert 0 < read_bytes <= self.unread
+        self.unread -= read_bytes
         return read_bytes
 
 
@@ -96,28 +102,34 @@ class DeflatedPieces(Pieces):
         return super().is_done and self._first_byte is None
 
     async def _put(self, filled: int) -> tuple[int, bool]:
-        if not self._unread and self._first_byte is None and self._judged != len(self._messages):
+        if not self.unread and self._first_byte is None and self._judged != len(self._messages):
             self._begin_message()
         if self._first_byte is None:
             return await super()._put(filled)
         return await self._put_deflated(filled, self._first_byte)
 
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        """The same of a message that is not compressed."""
+        if self._first_byte is None:
+            return super().pour(socket, buffer, filled)
+        return 0, 0, filled, True
+
     def _begin_message(self) -> None:
         size, self._judged = self._messages[-1], len(self._messages)
         self._deflater = self._begin(size)
         if self._deflater is not None:
-            self._unread = self._messages.pop()
+            self.unread = self._messages.pop()
             self._first_byte = DEFLATED | TEXT
             self._source = self._buffers.take(min(size, SEND_PIECE_BYTES))
 
     async def _put_deflated(self, filled: int, first_byte: int) -> tuple[int, bool]:
         room = len(self._buffer) - filled - WEBSOCKET_HEADER_BYTES_MAX
-        while self._unread and len(self._ready) <= room:
+        while self.unread and len(self._ready) <= room:
             await self._compress()
         if filled and len(self._ready) > room:
             return filled, True
         count = min(len(self._ready), room)
-        is_last = not self._unread and count == len(self._ready)
+        is_last = not self.unread and count == len(self._ready)
         filled = put_header(self._buffer, filled, first_byte | (FIN if is_last else 0), count)
         self._buffer[filled : filled + count] = self._ready[:count]
         del self._ready[:count]
@@ -128,8 +140,8 @@ class DeflatedPieces(Pieces):
         assert self._deflater is not None
         count = await self._read_into(self._source, 0)
         with memoryview(self._source) as whole, whole[:count] as part:
-            self._ready += await self._deflater.compress(part, is_last=not self._unread)
-        if not self._unread:
+            self._ready += await self._deflater.compress(part, is_last=not self.unread)
+        if not self.unread:
             self._deflater = None
             self._buffers.give_back(self._source)
             self._source = bytearray()

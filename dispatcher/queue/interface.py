@@ -228,6 +228,19 @@ class Batch(Protocol):
         """
         ...
 
+    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
+        """Send the first ``filled`` bytes of ``buffer``, then read over them, send that, and so on, at once.
+
+        ``unread`` is how much of the message at hand has not been read, of which something has.
+        Ends when the socket (its file number) takes no more, or is broken; after
+        ``limits.SEND_TURN_BYTES``; before what is cold; and with the end of the message,
+        which is read and not sent.  Returns how many bytes went, where those that are read and
+        did not go begin and end in ``buffer``, and whether it was the socket that ended it.
+
+        May do less of it, or nothing.  Never waits, never grows ``buffer``.  Raises as ``read_into`` does.
+        """
+        ...
+
     async def warm(self) -> None:
         """Wait until the next part is in memory; no checkpoint when it is.
 

@@ -15,6 +15,7 @@ from dispatcher.queue.native_ring import ChannelRing
 from dispatcher.wire.gaps import gaps_array
 
 _KINDS = tuple(Kind)
+_SEND = lib.nd_send_posix()
 
 
 class NativeBatch:
@@ -114,6 +115,20 @@ class NativeBatch:
             if not may_grow:
                 return 0
             buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
+
+    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
+        """Send what is read, read on, and send that; see the interface."""
+        if self._channel.ring is None:
+            raise ChannelGone(f"channel {self._channel.number} was deleted")
+        at = ffi.new("nd_pouring *", {"end": filled, "unread": unread})
+        with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
+            arguments = (view, len(buffer), limits.SEND_TURN_BYTES, at)
+            status = lib.nd_batch_pour(self._channel.ring, self._raw, _SEND, socket, *arguments)
+        if status == lib.ND_ERR_CORRUPT:
+            self._isolate(self._channel, self._raw.next_seq)
+        if status not in (lib.ND_NO_ROOM, lib.ND_COLD):  # what these ask for is up to read_into
+            check_status(status, self._channel.number)
+        return at.sent, at.begin, at.end, bool(at.is_full)
 
     def rewind(self) -> None:
         """Start over with the first message."""

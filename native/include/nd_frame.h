@@ -22,6 +22,7 @@
 
 #include <stdint.h>
 
+#include "nd_io.h"
 #include "nd_ring.h"
 #include "nd_status.h"
 
@@ -115,6 +116,28 @@ void nd_batch_rewind(nd_batch *batch);
  *           message, and the batch is of no use.
  */
 nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
+
+/* How far a message is sent. */
+typedef struct {
+    uint64_t begin, end;                /* of what lies in the buffer, unsent */
+    uint64_t unread;                    /* of the message: what is still to be written into the buffer */
+    uint64_t sent;                      /* by this call */
+    int32_t  is_full;                   /* the socket took no more */
+} nd_pouring;
+
+/* Send what lies in the buffer, write the next part of the message over it, send that, and so on.
+ *
+ * Ends when the socket takes no more (some of the message may be unread then), once
+ * another buffer would be more than sent_max, and with the end of the message, which stays in the
+ * buffer from its front on: the caller may have something to add to it.
+ *
+ *   Owns    as nd_batch_write.
+ *   Blocks  no.
+ *   Cost    O(bytes sent).
+ *   Returns ND_OK, or what nd_batch_write said of the next part: then nothing is left in the buffer.
+ */
+nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, int32_t socket,
+                        uint8_t *buffer, uint64_t capacity, uint64_t sent_max, nd_pouring *pouring);
 
 /* cffi: end */
 

@@ -1,7 +1,8 @@
 /* nd_io.h -- what the native core asks of the operating system.
  *
  * Everything that can fail for want of memory goes through this table, so that a
- * test can make each request fail in turn.
+ * test can make each request fail in turn; and what is sent goes through a function, so that
+ * a test can take as little of it as it likes.
  */
 #ifndef ND_IO_H
 #define ND_IO_H
@@ -22,6 +23,16 @@ typedef struct nd_io nd_io;
  *   Cost    constant.
  */
 const nd_io *nd_io_posix(void);
+
+/* Hand bytes to a connected socket: how many it took at once.  0: it takes none now, or never
+ * will again, which whoever sends the rest finds out.
+ *
+ *   Blocks  no, whatever the socket is set to.
+ */
+typedef uint64_t (*nd_send_function)(int32_t socket, const uint8_t *bytes, uint64_t count);
+
+/* The one for this system. */
+nd_send_function nd_send_posix(void);
 
 /* cffi: end */
 

@@ -1,4 +1,4 @@
-/* nd_io_posix.c -- the native core's memory; with nd_files_posix.c the only files with system calls. */
+/* nd_io_posix.c -- the native core's memory and sending; with nd_files_posix.c the only files with system calls. */
 
 #define _GNU_SOURCE
 
@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23          /* Linux 5.14; older ones refuse it */
@@ -79,4 +80,15 @@ static const nd_io posix_table = {
 const nd_io *nd_io_posix(void)
 {
     return &posix_table;
+}
+
+static uint64_t posix_send(int32_t file, const uint8_t *bytes, uint64_t count)
+{
+    const ssize_t sent = send(file, bytes, (size_t)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent > 0 ? (uint64_t)sent : 0;
+}
+
+nd_send_function nd_send_posix(void)
+{
+    return posix_send;
 }

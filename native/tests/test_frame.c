@@ -283,6 +283,92 @@ static void records_that_go_while_a_batch_is_read_are_noticed(void)
     }
 }
 
+/* A socket that takes so many bytes a call, and no more once it has taken all it will. */
+static struct {
+    uint8_t  taken[1 << 16];
+    uint64_t count, at_once, room;
+} wire;
+
+static uint64_t take_some(int32_t socket, const uint8_t *bytes, uint64_t count)
+{
+    CHECK_EQUAL(socket, 7);
+    uint64_t taken = count < wire.at_once ? count : wire.at_once;
+    if (taken > wire.room) taken = wire.room;
+    memcpy(wire.taken + wire.count, bytes, taken);
+    wire.count += taken;
+    wire.room -= taken;
+    return taken;
+}
+
+static nd_status pour(uint64_t capacity, uint64_t sent_max, uint8_t *buffer, nd_pouring *at)
+{
+    return nd_batch_pour(ring, &batch, take_some, 7, buffer, capacity, sent_max, at);
+}
+
+static void a_message_is_poured_into_a_socket_and_its_end_is_left(void)
+{
+    for (uint64_t at_once = 1; at_once <= 1000; at_once *= 10) {
+        begin();
+        for (int i = 0; i < 40; i++) add(NOTIFICATION, "a", A_NOTE, "");
+        CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
+        char *text = test_read(ring, &batch, 1 << 16);
+        uint8_t buffer[300];
+        nd_batch_rewind(&batch);
+        nd_pouring at = {.unread = batch.bytes_count};
+        memset(&wire, 0, sizeof wire);
+        wire.at_once = at_once;
+        wire.room = UINT64_MAX;
+        uint64_t sent = 0, turns = 0;
+        while (at.unread > 0 || at.is_full) {
+            CHECK(++turns <= batch.bytes_count);
+            CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
+            sent += at.sent;
+            CHECK_EQUAL(sent, wire.count);
+            CHECK(at.is_full || (at.unread == 0 && at.begin == 0));
+        }
+        CHECK(at.end > 0 && at.end <= sizeof buffer);           /* it was not sent */
+        CHECK_EQUAL(sent + at.end, batch.bytes_count);
+        CHECK(memcmp(wire.taken, text, sent) == 0);
+        CHECK(memcmp(buffer, text + sent, at.end) == 0);
+        free(text);
+        end();
+    }
+}
+
+static void a_pour_ends_in_time_and_says_what_stopped_it(void)
+{
+    begin();
+    uint8_t buffer[300];
+    for (int i = 0; i < 40; i++) add(NOTIFICATION, "a", A_NOTE, "");
+    CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
+    memset(&wire, 0, sizeof wire);
+    wire.at_once = wire.room = UINT64_MAX;
+    nd_pouring at = {.unread = batch.bytes_count};
+    CHECK_EQUAL(pour(sizeof buffer, 2 * sizeof buffer, buffer, &at), ND_OK);
+    CHECK(at.sent > sizeof buffer && at.sent <= 2 * sizeof buffer);
+    CHECK(at.begin == 0 && at.end == 0 && !at.is_full && at.unread == batch.bytes_count - at.sent);
+    CHECK_EQUAL(pour(8, UINT64_MAX, buffer, &at), ND_NO_ROOM);  /* a record needs more */
+    CHECK(at.begin == 0 && at.end == 0 && at.sent == 0);
+    wire.room = 10;
+    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
+    CHECK(at.is_full && at.sent == 10 && at.begin == 10 && at.end > 10);
+    const uint64_t end_before = at.end, unread = at.unread;
+    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
+    CHECK(at.is_full && at.sent == 0 && at.begin == 10 && at.end == end_before && at.unread == unread);
+    wire.room = UINT64_MAX;
+    nd_span span;
+    CHECK_EQUAL(nd_ring_span(ring, 40, NULL, &span), ND_OK);
+    ((uint8_t *)(uintptr_t)span.bytes)[32 + 15] ^= 1;           /* the last one is damaged: never sent */
+    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_CORRUPT);
+    CHECK_EQUAL(batch.next_seq, 40);
+    CHECK(at.begin == 0 && at.end == 0);
+    at = (nd_pouring){.begin = 5, .end = 4};
+    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_ARGUMENT);
+    at = (nd_pouring){.end = sizeof buffer + 1};
+    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_ARGUMENT);
+    end();
+}
+
 static void a_damaged_record_is_never_sent(void)
 {
     for (uint64_t seq = 1; seq <= 9; seq++) {
@@ -350,6 +436,8 @@ int main(void)
     RUN(a_batch_is_planned_again_exactly);
     RUN(records_that_go_while_a_batch_is_read_are_noticed);
     RUN(a_damaged_record_is_never_sent);
+    RUN(a_message_is_poured_into_a_socket_and_its_end_is_left);
+    RUN(a_pour_ends_in_time_and_says_what_stopped_it);
     RUN(uids_are_those_of_the_format);
     RUN(timestamps_of_every_length_are_written);
     return 0;

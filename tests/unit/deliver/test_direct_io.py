@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from dispatcher.deliver.direct_io import receive, send, send_now
+from dispatcher.deliver.direct_io import pour, receive, send, send_now
 from dispatcher.limits import SEND_NOW_BYTES_MAX
 
 
@@ -46,6 +46,42 @@ async def test_others_have_a_turn_behind_what_is_long(size: int, has_turn: bool)
         await send(one, memoryview(bytes(size)))
         await send(one, memoryview(bytes(size)))
         assert ran.is_set() == has_turn
+
+
+class Told:
+    """A source that pours nothing, and says that it did as it was told."""
+
+    def __init__(self, unread: int, poured: tuple[int, int, int, bool] = (0, 0, 0, False)) -> None:
+        self.unread = unread
+        self._poured = poured
+
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        assert (socket >= 0, filled) == (True, 3)
+        return self._poured
+
+
+@pytest.mark.parametrize(("unread", "has_turn"), [(0, False), (1, True)])
+async def test_others_have_a_turn_while_a_source_has_more(unread: int, has_turn: bool) -> None:
+    async with open_pair() as (one, _), trio.open_nursery() as nursery:
+        ran = trio.Event()
+        nursery.start_soon(_set, ran)
+        for _ in range(3):
+            await pour(one, Told(unread), bytearray(b"abc"), 3)
+        assert ran.is_set() == has_turn
+
+
+async def test_what_a_source_could_not_send_goes_too() -> None:
+    async with open_pair() as (one, other):
+        assert await pour(one, Told(9, (2, 2, 3, True)), bytearray(b"abc"), 3) == (3, 0)
+        assert await pour(one, Told(9, (0, 0, 3, True)), bytearray(b"def"), 3) == (3, 0)
+        assert await pour(one, Told(0), bytearray(b"ghi"), 3) == (3, 0)  # there is nothing behind it
+        assert await receive(other, 100) == b"cdefghi"
+
+
+async def test_any_stream_can_be_poured_into() -> None:
+    one, other = memory_stream_pair()
+    assert await pour(one, Told(9), bytearray(b"abc"), 3) == (3, 0)
+    assert await other.receive_some() == b"abc"
 
 
 async def test_what_the_kernel_does_not_take_at_once_is_waited_for() -> None:

@@ -1,0 +1,155 @@
+"""Batches that send themselves: every byte once, in order, and none of a damaged record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from support.stored_records import notifications, records_of
+
+from dispatcher.deliver.direct_io import pour, pour_now
+from dispatcher.errors import ChannelGone, CorruptRecord
+from dispatcher.limits import SEND_PIECE_BYTES
+from dispatcher.model import Overflow
+from dispatcher.queue.interface import Batch, Form, QueueOptions, Route, SliceLimits
+from dispatcher.queue.native import NativeQueue, ffi, lib
+
+OPTIONS = QueueOptions(incarnation=1, owner=1, queue_bytes=50_000_000, overflow=Overflow.DROP_OLDEST)
+EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
+
+
+class Message:
+    """The first message of a batch, of which a piece was read into the buffer."""
+
+    def __init__(self, batch: Batch, buffer: bytearray) -> None:
+        self._batch = batch
+        self.buffer = buffer
+        self.unread = batch.messages[0].bytes_count
+        self.filled = 0
+        self.fill()
+
+    def fill(self) -> None:
+        if not self.filled:
+            self.filled = self._batch.read_into(self.buffer, 0)
+            self.unread -= self.filled
+
+    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+        sent, begin, end, is_full = self._batch.pour(socket, buffer, filled, self.unread)
+        self.unread -= sent + end - begin - filled
+        return sent, begin, end, is_full
+
+    async def send_all_but_its_end(self, stream: trio.SocketStream) -> int:
+        total = 0
+        while self.unread:
+            sent, self.filled = await pour(stream, self, self.buffer, self.filled)
+            total += sent
+            self.fill()
+        return total
+
+
+@pytest.fixture
+def queue() -> Iterator[NativeQueue]:
+    made = NativeQueue(1, 128 << 20)
+    made.open_channel(1, OPTIONS)
+    yield made
+    made.close()
+
+
+async def batch_of(queue: NativeQueue, events: int) -> Batch:
+    queue.append(records_of(notifications(events, padding=40)), [Route(1)], 1_767_225_600_123)
+    batch = await queue.slice(1, None, EVERYTHING, Form(mixed_kinds=True))
+    assert batch is not None
+    return batch
+
+
+def damage(queue: NativeQueue, seq: int) -> None:
+    """Flip a bit of a stored record's body."""
+    span = ffi.new("nd_span *")
+    assert lib.nd_ring_span(queue.rings.channels[1].ring, seq, ffi.NULL, span) == lib.ND_OK
+    ffi.cast("uint8_t *", span.bytes)[60] ^= 1
+
+
+@asynccontextmanager
+async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    ours, theirs = trio.socket.socketpair()
+    async with trio.SocketStream(ours) as one, trio.SocketStream(theirs) as other:
+        with trio.fail_after(5):
+            yield one, other
+
+
+@pytest.mark.parametrize("buffer_bytes", [1_000, SEND_PIECE_BYTES])
+async def test_a_message_arrives_as_it_is_and_its_end_is_left_to_the_caller(
+    queue: NativeQueue, buffer_bytes: int
+) -> None:
+    batch = await batch_of(queue, 10_000)
+    (text,) = batch.tobytes()
+    received = bytearray()
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+
+        async def take() -> None:
+            async for data in other:
+                received.extend(data)
+
+        nursery.start_soon(take)
+        message = Message(batch, bytearray(buffer_bytes))
+        sent = await message.send_all_but_its_end(one)
+        assert 0 < message.filled <= buffer_bytes
+        assert batch.read_into(bytearray(buffer_bytes), 0) == 0
+        await one.send_eof()
+    assert sent == len(received)
+    assert bytes(received) + message.buffer[: message.filled] == text
+
+
+async def test_a_full_socket_ends_it_and_nothing_is_lost(queue: NativeQueue) -> None:
+    batch = await batch_of(queue, 20_000)
+    async with open_pair() as (one, _):
+        message = Message(batch, bytearray(SEND_PIECE_BYTES))
+        before = message.filled + message.unread
+        sent, begin, end, is_full = pour_now(one, message, message.buffer, message.filled)
+        assert is_full
+        assert sent + end - begin + message.unread == before
+        assert pour_now(one, message, message.buffer, 0)[0] == 0  # and it stays full
+
+
+async def test_a_damaged_record_is_not_sent_and_leaves_the_channel(queue: NativeQueue) -> None:
+    batch = await batch_of(queue, 10_000)
+    (text,) = batch.tobytes()
+    damage(queue, 9_000)
+    received = bytearray()
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+
+        async def take() -> None:
+            async for data in other:
+                received.extend(data)
+
+        nursery.start_soon(take)
+        with pytest.raises(CorruptRecord):
+            await Message(batch, bytearray(10_000)).send_all_but_its_end(one)
+        await one.send_eof()
+    assert text.startswith(received)
+    assert b"/3303/0/8900" in received
+    assert b"/3303/0/8999" not in received
+    assert queue.stats(1).records == 9_999
+
+
+async def test_a_deleted_channel_sends_nothing_more(queue: NativeQueue) -> None:
+    batch = await batch_of(queue, 10_000)
+    message = Message(batch, bytearray(SEND_PIECE_BYTES))
+    queue.delete_channel(1)
+    async with open_pair() as (one, other):
+        with pytest.raises(ChannelGone):
+            pour_now(one, message, message.buffer, message.filled)
+        await one.send_eof()
+        assert await other.receive_some() == b""
+
+
+async def test_a_broken_socket_takes_nothing(queue: NativeQueue) -> None:
+    batch = await batch_of(queue, 10_000)
+    async with open_pair() as (one, other):
+        await other.aclose()
+        message = Message(batch, bytearray(SEND_PIECE_BYTES))
+        assert pour_now(one, message, message.buffer, message.filled) == (0, 0, message.filled, True)
+        with pytest.raises(trio.BrokenResourceError):
+            await pour(one, message, message.buffer, message.filled)
