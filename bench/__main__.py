@@ -12,7 +12,7 @@ from .results import load_targets, record_target
 from .row import Row
 from .table import markdown
 from .targets.rows import ROWS
-from .topology import ingest_to_callback, ingest_to_deflated_websocket, ingest_to_websocket
+from .topology import ingest_to_callback, ingest_to_websocket
 from .topology.measure import command as topology_command
 
 
@@ -46,7 +46,7 @@ bench.add_command(_command("all", ROWS))
 bench.add_command(table)
 for topology in (
     ingest_to_websocket.TOPOLOGY,
-    ingest_to_deflated_websocket.TOPOLOGY,
+    ingest_to_websocket.DEFLATED,
     ingest_to_callback.TOPOLOGY,
 ):
     bench.add_command(topology_command([topology]), topology.name)

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, Protocol
 
 import trio
 
