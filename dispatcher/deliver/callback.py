@@ -306,8 +306,10 @@ class _Message:
     def read_into(self, buffer: bytearray, offset: int) -> int:
         return self._batch.read_into(buffer, offset)
 
-    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
-        return self._batch.pour(socket, buffer, filled, unread)
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]:
+        return self._batch.pour(socket, buffer, filled, unread, tail)
 
     async def rewind(self) -> None:
         """Go back to the beginning of this message; a batch itself only starts over."""

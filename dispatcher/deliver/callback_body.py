@@ -36,8 +36,8 @@ class Source(Protocol):
     async def warm(self) -> None: ...
     def read_into(self, buffer: bytearray, offset: int) -> int: ...
     def pour(
-        self, socket: int, buffer: bytearray, filled: int, unread: int
-    ) -> tuple[int, int, int, bool]: ...
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]: ...
     async def rewind(self) -> None: ...
 
 
@@ -76,11 +76,10 @@ class RequestBody:
         self.unread -= count
         return count
 
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
-        """Send what was read, and on; see ``direct_io.Source``."""
-        sent, begin, end, is_full = self._source.pour(socket, buffer, filled, self.unread)
-        self.unread -= sent + end - begin - filled
-        return sent, begin, end, is_full
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
+        """Send what was read, and what follows; see ``direct_io.Source``."""
+        sent, begin, end, self.unread = self._source.pour(socket, buffer, filled, self.unread, tail)
+        return sent, begin, end
 
     async def rewind(self) -> None:
         """Start over."""
@@ -171,9 +170,9 @@ class _GzipBody(RequestBody):
         self.unread -= len(piece)
         return len(piece)
 
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
         """Nothing: what is unread has yet to be compressed."""
-        return 0, 0, filled, True
+        return 0, 0, filled
 
     async def rewind(self) -> None:
         if self._kept is None:

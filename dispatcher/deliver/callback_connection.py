@@ -224,9 +224,10 @@ class _Exchange:
         """
         try:
             while await self._fill(buffer, body):
-                _, begin, self._filled, is_full = pour_now(self._stream, body, buffer, self._filled)
-                if is_full:
-                    return begin, self._filled
+                _, begin, end = pour_now(self._stream, body, buffer, self._filled)
+                self._filled = 0
+                if begin < end:
+                    return begin, end
                 if body.unread:
                     await trio.lowlevel.checkpoint()
         except _GONE:
@@ -238,9 +239,9 @@ class _Exchange:
         with self._sending:
             try:
                 await send_rest(self._stream, buffer, *rest)
-                self._filled = 0
                 while await self._fill(buffer, body):
-                    _, self._filled = await pour(self._stream, body, buffer, self._filled)
+                    await pour(self._stream, body, buffer, self._filled)
+                    self._filled = 0
             except _GONE:
                 return  # as above
             except DispatcherError as error:  # the batch's records are gone

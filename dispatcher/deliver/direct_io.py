@@ -6,8 +6,8 @@ the loop for each send, and a read in vain for each that waits.  Here a send tha
 kernel's buffer is one system call; a receive waits first, since whoever has just been
 answered has nothing more to say, and that wait is when others have their turn.
 
-A long message is sent by whoever keeps it, a piece after the other, until the kernel is full or
-others are to have a turn (decision 0036).
+A long message is sent by whoever keeps it, as much as the kernel takes before others are to have
+a turn (decision 0036).
 
 For every other stream (TLS, a test's) these are the stream's own calls.
 """
@@ -58,41 +58,39 @@ class Source(Protocol):
 
     @property
     def unread(self) -> int: ...
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]: ...
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]: ...
 
 
 def pour_now(
-    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int
-) -> tuple[int, int, int, bool]:
-    """Send the first ``filled`` bytes of a buffer, and what is behind them, as far as the kernel takes it.
+    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int, tail: bytes = b""
+) -> tuple[int, int, int]:
+    """Send the first ``filled`` bytes of a buffer, and with them what the source has behind them, if it can.
 
-    How many bytes went, where those that did not begin and end in the buffer, and whether the
-    kernel would not take them.  If it would, they are the end of the source's message, at the buffer's
-    front, for the caller to add to.  For the rest as ``send_now``.
+    How many bytes went, and where those that the kernel did not take begin and end in the buffer.
+    ``tail`` goes behind the end of the source's message, if that was unread.  For the rest as ``send_now``.
     """
     if not isinstance(stream, trio.SocketStream):
-        return 0, 0, filled, True
+        return 0, 0, filled
     if source.unread:
-        return source.pour(stream.socket.fileno(), buffer, filled)
+        return source.pour(stream.socket.fileno(), buffer, filled, tail)
     with memoryview(buffer) as whole, whole[:filled] as piece:
         sent = send_now(stream, piece)
-    return (sent, 0, 0, False) if sent == filled else (sent, sent, filled, True)
+    return sent, sent, filled
 
 
 async def pour(
-    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int
-) -> tuple[int, int]:
-    """What ``pour_now`` does, and the rest by ``send_all``: how many bytes went, how many are left in front.
+    stream: trio.abc.SendStream, source: Source, buffer: bytearray, filled: int, tail: bytes = b""
+) -> int:
+    """What ``pour_now`` does, and the rest of the buffer by ``send_all``: how many bytes went.
 
     Others have had a turn when the source has more; behind its end the caller sees to it.
     """
-    sent, begin, end, is_full = pour_now(stream, source, buffer, filled)
-    if is_full:
+    sent, begin, end = pour_now(stream, source, buffer, filled, tail)
+    if begin < end:
         await send_rest(stream, buffer, begin, end)
-        return sent + end - begin, 0
-    if source.unread:
+    elif source.unread:
         await trio.lowlevel.checkpoint()
-    return sent, end
+    return sent + end - begin
 
 
 async def send_rest(stream: trio.abc.SendStream, buffer: bytearray, begin: int, end: int) -> None:

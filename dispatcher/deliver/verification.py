@@ -84,9 +84,11 @@ class Text:
         self._at += len(piece)
         return len(piece)
 
-    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]:
         """Leave it to others."""
-        return 0, 0, filled, True
+        return 0, 0, filled, unread
 
     async def rewind(self) -> None:
         """Start over."""

@@ -86,19 +86,16 @@ class WebSocketSink:
         connection = self.connection
         ping = b""
         try:
-            pieces, filled = self._pieces(batch, buffer), 0
-            while True:  # a piece each turn, or several
-                filled = await pieces.fill(filled)
+            pieces = self._pieces(batch, buffer)
+            while not pieces.is_done:
+                filled = await pieces.fill()
                 if not ping:
                     ping = await connection.begin_batch(batch.last, batch.bytes_count, _weight(batch))
-                is_last = pieces.is_done
-                if is_last:
+                if pieces.is_done:
                     end = filled + PING_FRAME_BYTES
                     buffer[filled:end] = ping  # grows the buffer when it is full to the brim
                     filled = end
-                filled = await connection.pour(pieces, buffer, filled)
-                if is_last:
-                    break
+                await connection.pour(pieces, buffer, filled, ping if pieces.is_in_last else b"")
         except BaseException:
             if ping:
                 connection.abandon_batch()

@@ -288,17 +288,15 @@ class WebSocketConnection:
             raise SinkClosed from None
         self._bytes_written += len(data)
 
-    async def pour(self, source: Source, buffer: bytearray, filled: int) -> int:
-        """The same of the front of a buffer, and on; see ``direct_io.pour``: how much is left there."""
+    async def pour(self, source: Source, buffer: bytearray, filled: int, tail: bytes) -> None:
+        """The same of the front of a buffer, and what is behind that; see ``direct_io.pour``."""
         if self._is_over:
             raise SinkClosed
         try:
-            sent, left = await pour(self._stream, source, buffer, filled)
+            self._bytes_written += await pour(self._stream, source, buffer, filled, tail)
         except _GONE:
             self._on_write_failed()
             raise SinkClosed from None
-        self._bytes_written += sent
-        return left
 
     def end_batch(self) -> None:
         """The batch and its ping are written."""

@@ -48,18 +48,22 @@ class Pieces:
         """Whether everything was put into pieces."""
         return not self._messages and not self.unread
 
-    async def fill(self, filled: int) -> int:
-        """Make the next piece, behind what lies in the buffer already; how many bytes that is then."""
-        is_full = False
+    async def fill(self) -> int:
+        """Make the next piece, from the buffer's front on; how many bytes it has."""
+        filled, is_full = 0, False
         while not is_full and not self.is_done:
             filled, is_full = await self._put(filled)
         return filled
 
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+    @property
+    def is_in_last(self) -> bool:
+        """Whether the message at hand is the batch's last."""
+        return not self._messages
+
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
         """Send a piece that is full, and what follows of its message; see ``direct_io.Source``."""
-        sent, begin, end, is_full = self._batch.pour(socket, buffer, filled, self.unread)
-        self.unread -= sent + end - begin - filled
-        return sent, begin, end, is_full
+        sent, begin, end, self.unread = self._batch.pour(socket, buffer, filled, self.unread, tail)
+        return sent, begin, end
 
     async def _put(self, filled: int) -> tuple[int, bool]:
         """Put a message, or what there is room for, behind ``filled``; whether the piece is to go now."""
@@ -108,11 +112,9 @@ class DeflatedPieces(Pieces):
             return await super()._put(filled)
         return await self._put_deflated(filled, self._first_byte)
 
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
         """The same of a message that is not compressed."""
-        if self._first_byte is None:
-            return super().pour(socket, buffer, filled)
-        return 0, 0, filled, True
+        return super().pour(socket, buffer, filled, tail) if self._first_byte is None else (0, 0, filled)
 
     def _begin_message(self) -> None:
         size, self._judged = self._messages[-1], len(self._messages)

@@ -56,9 +56,11 @@ class MemoryBatch:
             self._message, self._piece = self._message + 1, 0
         return at - offset
 
-    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]:
         """Leave all of it to others."""
-        return 0, 0, filled, True
+        return 0, 0, filled, unread
 
     async def warm(self) -> None:
         """All is in memory."""

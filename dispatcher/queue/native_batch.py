@@ -18,10 +18,24 @@ _KINDS = tuple(Kind)
 _SEND = lib.nd_send_posix()
 
 
+class Ahead:
+    """Where batches are written into ahead of being sent: one block for a whole queue, which nobody keeps."""
+
+    def __init__(self) -> None:
+        self._memory: Any = None  # until the first long message
+
+    def memory(self) -> Any:
+        """``limits.SEND_AHEAD_BYTES`` of it; its contents are anything, and last until the next call."""
+        if self._memory is None:
+            self._memory = ffi.new("uint8_t[]", limits.SEND_AHEAD_BYTES)
+        return self._memory
+
+
 class NativeBatch:
     """A planned batch (``interface.Batch``): numbers and its gaps only, until it is read."""
 
     __slots__ = (
+        "_ahead",
         "_channel",
         "_head",
         "_is_head_written",
@@ -42,13 +56,15 @@ class NativeBatch:
         isolate: Callable[[ChannelRing, int], None],
         residency: Residency | None,
         head: bytes,
+        ahead: Ahead,
     ) -> None:
         """``isolate`` takes a damaged record, by its seq, out of the channel; ``residency`` brings
-        back what is cold, None: nothing ever is.
+        back what is cold, None: nothing ever is.  ``ahead`` is what all batches share.
 
         ``head`` is what ``gaps_head`` makes; without records, ``raw`` says where it ends.
         """
         is_alone = raw.events == 0
+        self._ahead = ahead
         self._channel = channel
         self._raw = raw
         self._isolate = isolate
@@ -116,19 +132,22 @@ class NativeBatch:
                 return 0
             buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
 
-    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
-        """Send what is read, read on, and send that; see the interface."""
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]:
+        """Send what is read, and what is written ahead for it; see the interface."""
         if self._channel.ring is None:
             raise ChannelGone(f"channel {self._channel.number} was deleted")
-        at = ffi.new("nd_pouring *", {"end": filled, "unread": unread})
+        at = ffi.new("nd_pouring *", {"filled": filled, "unread": unread})
+        ahead = self._ahead.memory()
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
-            arguments = (view, len(buffer), limits.SEND_TURN_BYTES, at)
-            status = lib.nd_batch_pour(self._channel.ring, self._raw, _SEND, socket, *arguments)
+            kept = ffi.from_buffer("uint8_t[]", tail)
+            memory = ffi.new("nd_pour_memory *", (view, len(buffer), ahead, len(ahead), kept, len(tail)))
+            status = lib.nd_batch_pour(self._channel.ring, self._raw, _SEND, socket, memory, at)
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(self._channel, self._raw.next_seq)
-        if status not in (lib.ND_NO_ROOM, lib.ND_COLD):  # what these ask for is up to read_into
-            check_status(status, self._channel.number)
-        return at.sent, at.begin, at.end, bool(at.is_full)
+        check_status(status, self._channel.number)
+        return at.sent, at.begin, at.filled, at.unread
 
     def rewind(self) -> None:
         """Start over with the first message."""

@@ -117,27 +117,37 @@ void nd_batch_rewind(nd_batch *batch);
  */
 nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
+/* What a message is sent through. */
+typedef struct {
+    uint8_t       *buffer;              /* what lies in it goes first; what does not go stays in it */
+    uint64_t       capacity;
+    uint8_t       *ahead;               /* used for the time of the call alone */
+    uint64_t       ahead_bytes;
+    const uint8_t *tail;                /* goes behind the end of the message */
+    uint64_t       tail_bytes;
+} nd_pour_memory;
+
 /* How far a message is sent. */
 typedef struct {
-    uint64_t begin, end;                /* of what lies in the buffer, unsent */
-    uint64_t unread;                    /* of the message: what is still to be written into the buffer */
+    uint64_t begin, filled;             /* of what lies in the buffer, unsent */
+    uint64_t unread;                    /* of the message; 0: the tail went too, or lies in the buffer */
     uint64_t sent;                      /* by this call */
     int32_t  is_full;                   /* the socket took no more */
 } nd_pouring;
 
-/* Send what lies in the buffer, write the next part of the message over it, send that, and so on.
+#define ND_POUR_PARTS_MAX 4
+
+/* Send what lies in the buffer, from its front to filled, and with the same call to the system as much of
+ * what follows in the message as can be written ahead; unread is not 0.
  *
- * Ends when the socket takes no more (some of the message may be unread then), once
- * another buffer would be more than sent_max, and with the end of the message, which stays in the
- * buffer from its front on: the caller may have something to add to it.
- *
- *   Owns    as nd_batch_write.
+ *   Owns    memory is the caller's; the ring as for nd_batch_write.
  *   Blocks  no.
- *   Cost    O(bytes sent).
- *   Returns ND_OK, or what nd_batch_write said of the next part: then nothing is left in the buffer.
+ *   Cost    O(bytes written).  What the socket did not take beyond a buffer is written again by a later call.
+ *   Returns ND_OK, also when nothing could be written ahead: too large a record or a cold one is left to
+ *           nd_batch_write.  Else what that said, and nothing was sent; ND_ERR_ARGUMENT.
  */
 nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, int32_t socket,
-                        uint8_t *buffer, uint64_t capacity, uint64_t sent_max, nd_pouring *pouring);
+                        const nd_pour_memory *memory, nd_pouring *pouring);
 
 /* cffi: end */
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23          /* Linux 5.14; older ones refuse it */
@@ -82,9 +83,15 @@ const nd_io *nd_io_posix(void)
     return &posix_table;
 }
 
-static uint64_t posix_send(int32_t file, const uint8_t *bytes, uint64_t count)
+static uint64_t posix_send(int32_t file, const nd_piece pieces[2])
 {
-    const ssize_t sent = send(file, bytes, (size_t)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    struct iovec parts[2];
+    for (int i = 0; i < 2; i++) {
+        parts[i].iov_base = (void *)(uintptr_t)pieces[i].bytes;
+        parts[i].iov_len = (size_t)pieces[i].count;
+    }
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    const ssize_t sent = sendmsg(file, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent > 0 ? (uint64_t)sent : 0;
 }
 

@@ -283,89 +283,124 @@ static void records_that_go_while_a_batch_is_read_are_noticed(void)
     }
 }
 
-/* A socket that takes so many bytes a call, and no more once it has taken all it will. */
+/* A socket that takes so many bytes a call, and no more once its room is full. */
 static struct {
     uint8_t  taken[1 << 16];
     uint64_t count, at_once, room;
 } wire;
 
-static uint64_t take_some(int32_t socket, const uint8_t *bytes, uint64_t count)
+static uint64_t take_some(int32_t socket, const nd_piece pieces[2])
 {
     CHECK_EQUAL(socket, 7);
-    uint64_t taken = count < wire.at_once ? count : wire.at_once;
-    if (taken > wire.room) taken = wire.room;
-    memcpy(wire.taken + wire.count, bytes, taken);
+    uint64_t left = wire.at_once < wire.room ? wire.at_once : wire.room, taken = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint64_t count = pieces[i].count < left ? pieces[i].count : left;
+        if (count > 0) memcpy(wire.taken + wire.count + taken, pieces[i].bytes, count);
+        taken += count;
+        left -= count;
+    }
     wire.count += taken;
     wire.room -= taken;
     return taken;
 }
 
-static nd_status pour(uint64_t capacity, uint64_t sent_max, uint8_t *buffer, nd_pouring *at)
+static uint8_t pour_buffer[300], pour_ahead[700];
+
+static nd_status pour(const char *tail, nd_pouring *at)
 {
-    return nd_batch_pour(ring, &batch, take_some, 7, buffer, capacity, sent_max, at);
+    const nd_pour_memory through = {
+        .buffer = pour_buffer, .capacity = sizeof pour_buffer,
+        .ahead = pour_ahead, .ahead_bytes = sizeof pour_ahead,
+        .tail = (const uint8_t *)tail, .tail_bytes = strlen(tail),
+    };
+    return nd_batch_pour(ring, &batch, take_some, 7, &through, at);
 }
 
-static void a_message_is_poured_into_a_socket_and_its_end_is_left(void)
+/* Write the next piece into the buffer, for a pour to begin with. */
+static void pour_begin(nd_pouring *at)
 {
-    for (uint64_t at_once = 1; at_once <= 1000; at_once *= 10) {
+    CHECK_EQUAL(nd_batch_write(ring, &batch, pour_buffer, sizeof pour_buffer), ND_OK);
+    *at = (nd_pouring){.filled = batch.bytes_written, .unread = at->unread - batch.bytes_written};
+}
+
+static void a_message_is_poured_with_its_tail_whatever_the_socket_takes(void)
+{
+    int tails_out = 0;
+    for (uint64_t room = 1; room <= 3000; room += 1 + room / 5) {
         begin();
-        for (int i = 0; i < 40; i++) add(NOTIFICATION, "a", A_NOTE, "");
+        for (int i = 0; i < 90; i++) add(NOTIFICATION, "a", A_NOTE, "");
         CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
         char *text = test_read(ring, &batch, 1 << 16);
-        uint8_t buffer[300];
         nd_batch_rewind(&batch);
-        nd_pouring at = {.unread = batch.bytes_count};
         memset(&wire, 0, sizeof wire);
-        wire.at_once = at_once;
-        wire.room = UINT64_MAX;
-        uint64_t sent = 0, turns = 0;
-        while (at.unread > 0 || at.is_full) {
-            CHECK(++turns <= batch.bytes_count);
-            CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
-            sent += at.sent;
-            CHECK_EQUAL(sent, wire.count);
-            CHECK(at.is_full || (at.unread == 0 && at.begin == 0));
+        nd_pouring at = {.unread = batch.bytes_count};
+        int is_tail_out = 0;
+        for (uint64_t turn = 0; at.unread > 0; turn++) {
+            CHECK(turn <= batch.bytes_count);
+            pour_begin(&at);
+            if (at.unread > 0) {
+                wire.room = room;
+                wire.at_once = room / 2 + 1;
+                const uint64_t before = wire.count;
+                CHECK_EQUAL(pour("ping", &at), ND_OK);
+                CHECK_EQUAL(at.sent, wire.count - before);
+                CHECK(at.filled <= sizeof pour_buffer);
+                CHECK_EQUAL(at.is_full, at.begin < at.filled);
+                is_tail_out = at.unread == 0;
+            }
+            memcpy(wire.taken + wire.count, pour_buffer + at.begin, at.filled - at.begin);      /* the caller's part */
+            wire.count += at.filled - at.begin;
         }
-        CHECK(at.end > 0 && at.end <= sizeof buffer);           /* it was not sent */
-        CHECK_EQUAL(sent + at.end, batch.bytes_count);
-        CHECK(memcmp(wire.taken, text, sent) == 0);
-        CHECK(memcmp(buffer, text + sent, at.end) == 0);
+        CHECK_EQUAL(wire.count, batch.bytes_count + (is_tail_out ? 4 : 0));
+        CHECK(memcmp(wire.taken, text, batch.bytes_count) == 0);
+        CHECK(!is_tail_out || memcmp(wire.taken + batch.bytes_count, "ping", 4) == 0);
+        tails_out += is_tail_out;
         free(text);
         end();
     }
+    CHECK(tails_out > 0);
 }
 
-static void a_pour_ends_in_time_and_says_what_stopped_it(void)
+static void a_pour_leaves_what_it_cannot_do_to_its_caller(void)
 {
     begin();
-    uint8_t buffer[300];
-    for (int i = 0; i < 40; i++) add(NOTIFICATION, "a", A_NOTE, "");
+    char large[400] = "{\"ep\":\"a\",\"path\":\"/";
+    memset(large + strlen(large), '1', 360);
+    strcpy(large + 380, "\"}");
+    for (int i = 0; i < 20; i++) add(NOTIFICATION, "a", A_NOTE, "");
+    add(NOTIFICATION, "a", large, "");
+    for (int i = 0; i < 20; i++) add(NOTIFICATION, "a", A_NOTE, "");
     CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
     memset(&wire, 0, sizeof wire);
     wire.at_once = wire.room = UINT64_MAX;
     nd_pouring at = {.unread = batch.bytes_count};
-    CHECK_EQUAL(pour(sizeof buffer, 2 * sizeof buffer, buffer, &at), ND_OK);
-    CHECK(at.sent > sizeof buffer && at.sent <= 2 * sizeof buffer);
-    CHECK(at.begin == 0 && at.end == 0 && !at.is_full && at.unread == batch.bytes_count - at.sent);
-    CHECK_EQUAL(pour(8, UINT64_MAX, buffer, &at), ND_NO_ROOM);  /* a record needs more */
-    CHECK(at.begin == 0 && at.end == 0 && at.sent == 0);
-    wire.room = 10;
-    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
-    CHECK(at.is_full && at.sent == 10 && at.begin == 10 && at.end > 10);
-    const uint64_t end_before = at.end, unread = at.unread;
-    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_OK);
-    CHECK(at.is_full && at.sent == 0 && at.begin == 10 && at.end == end_before && at.unread == unread);
-    wire.room = UINT64_MAX;
+    pour_begin(&at);
+    uint64_t unread = at.unread;
+    while (batch.next_seq < 21) {                               /* up to the one that no buffer holds */
+        CHECK_EQUAL(pour("", &at), ND_OK);
+        CHECK(!at.is_full && at.filled == 0);
+        CHECK(at.unread < unread);
+        unread = at.unread;
+    }
+    CHECK_EQUAL(pour("", &at), ND_OK);
+    CHECK(at.sent == 0 && at.unread == unread && batch.next_seq == 21);
+    at.filled = sizeof pour_buffer + 1;
+    CHECK_EQUAL(pour("", &at), ND_ERR_ARGUMENT);
+    end();
+
+    begin();
+    for (int i = 0; i < 40; i++) add(NOTIFICATION, "a", A_NOTE, "");
     nd_span span;
-    CHECK_EQUAL(nd_ring_span(ring, 40, NULL, &span), ND_OK);
-    ((uint8_t *)(uintptr_t)span.bytes)[32 + 15] ^= 1;           /* the last one is damaged: never sent */
-    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_CORRUPT);
-    CHECK_EQUAL(batch.next_seq, 40);
-    CHECK(at.begin == 0 && at.end == 0);
-    at = (nd_pouring){.begin = 5, .end = 4};
-    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_ARGUMENT);
-    at = (nd_pouring){.end = sizeof buffer + 1};
-    CHECK_EQUAL(pour(sizeof buffer, UINT64_MAX, buffer, &at), ND_ERR_ARGUMENT);
+    CHECK_EQUAL(nd_ring_span(ring, 30, NULL, &span), ND_OK);
+    ((uint8_t *)(uintptr_t)span.bytes)[32 + 15] ^= 1;           /* damaged: nothing ahead of it is of use */
+    CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
+    memset(&wire, 0, sizeof wire);
+    wire.at_once = wire.room = UINT64_MAX;
+    at = (nd_pouring){.unread = batch.bytes_count};
+    pour_begin(&at);
+    CHECK_EQUAL(pour("", &at), ND_ERR_CORRUPT);
+    CHECK_EQUAL(batch.next_seq, 30);
+    CHECK_EQUAL(wire.count, 0);
     end();
 }
 
@@ -436,8 +471,8 @@ int main(void)
     RUN(a_batch_is_planned_again_exactly);
     RUN(records_that_go_while_a_batch_is_read_are_noticed);
     RUN(a_damaged_record_is_never_sent);
-    RUN(a_message_is_poured_into_a_socket_and_its_end_is_left);
-    RUN(a_pour_ends_in_time_and_says_what_stopped_it);
+    RUN(a_message_is_poured_with_its_tail_whatever_the_socket_takes);
+    RUN(a_pour_leaves_what_it_cannot_do_to_its_caller);
     RUN(uids_are_those_of_the_format);
     RUN(timestamps_of_every_length_are_written);
     return 0;

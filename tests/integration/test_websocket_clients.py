@@ -178,9 +178,9 @@ def watch_pours(monkeypatch) -> list[int]:
     sent: list[int] = []
     pour = WebSocketConnection.pour
 
-    async def watched(connection: WebSocketConnection, source, buffer: bytearray, filled: int) -> int:
+    async def watched(connection: WebSocketConnection, source, buffer, filled: int, tail: bytes) -> None:
         sent.append(filled)
-        return await pour(connection, source, buffer, filled)
+        await pour(connection, source, buffer, filled, tail)
 
     monkeypatch.setattr(WebSocketConnection, "pour", watched)
     return sent

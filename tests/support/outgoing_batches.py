@@ -44,8 +44,10 @@ class ListedBatch:
     async def warm(self) -> None:
         self.is_warm = True
 
-    def pour(self, socket: int, buffer: bytearray, filled: int, unread: int) -> tuple[int, int, int, bool]:
-        return 0, 0, filled, True  # it has no core to do it
+    def pour(
+        self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
+    ) -> tuple[int, int, int, int]:
+        return 0, 0, filled, unread  # it has no core to do it
 
     def rewind(self) -> None:
         self._message = self._record = 0

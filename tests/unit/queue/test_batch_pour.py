@@ -31,20 +31,17 @@ class Message:
         self.fill()
 
     def fill(self) -> None:
-        if not self.filled:
-            self.filled = self._batch.read_into(self.buffer, 0)
-            self.unread -= self.filled
+        self.filled = self._batch.read_into(self.buffer, 0) if self.unread else 0
+        self.unread -= self.filled
 
-    def pour(self, socket: int, buffer: bytearray, filled: int) -> tuple[int, int, int, bool]:
-        sent, begin, end, is_full = self._batch.pour(socket, buffer, filled, self.unread)
-        self.unread -= sent + end - begin - filled
-        return sent, begin, end, is_full
+    def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
+        sent, begin, end, self.unread = self._batch.pour(socket, buffer, filled, self.unread, tail)
+        return sent, begin, end
 
-    async def send_all_but_its_end(self, stream: trio.SocketStream) -> int:
+    async def send(self, stream: trio.SocketStream, tail: bytes = b"") -> int:
         total = 0
-        while self.unread:
-            sent, self.filled = await pour(stream, self, self.buffer, self.filled)
-            total += sent
+        while self.filled:
+            total += await pour(stream, self, self.buffer, self.filled, tail)
             self.fill()
         return total
 
@@ -80,7 +77,7 @@ async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
 
 
 @pytest.mark.parametrize("buffer_bytes", [1_000, SEND_PIECE_BYTES])
-async def test_a_message_arrives_as_it_is_and_its_end_is_left_to_the_caller(
+async def test_a_message_arrives_as_it_is_with_its_tail_at_most_once(
     queue: NativeQueue, buffer_bytes: int
 ) -> None:
     batch = await batch_of(queue, 10_000)
@@ -93,13 +90,22 @@ async def test_a_message_arrives_as_it_is_and_its_end_is_left_to_the_caller(
                 received.extend(data)
 
         nursery.start_soon(take)
-        message = Message(batch, bytearray(buffer_bytes))
-        sent = await message.send_all_but_its_end(one)
-        assert 0 < message.filled <= buffer_bytes
+        sent = await Message(batch, bytearray(buffer_bytes)).send(one, b"tail")
         assert batch.read_into(bytearray(buffer_bytes), 0) == 0
         await one.send_eof()
     assert sent == len(received)
-    assert bytes(received) + message.buffer[: message.filled] == text
+    assert bytes(received) in (text, text + b"tail")  # without: the caller read the end itself
+
+
+async def test_a_short_message_and_its_tail_go_at_once(queue: NativeQueue) -> None:
+    batch = await batch_of(queue, 100)
+    (text,) = batch.tobytes()
+    async with open_pair() as (one, other):
+        message = Message(batch, bytearray(4_000))
+        assert pour_now(one, message, message.buffer, message.filled, b"tail")[0] == len(text) + 4
+        assert message.unread == 0
+        await one.send_eof()
+        assert b"".join([data async for data in other]) == text + b"tail"
 
 
 async def test_a_full_socket_ends_it_and_nothing_is_lost(queue: NativeQueue) -> None:
@@ -107,10 +113,10 @@ async def test_a_full_socket_ends_it_and_nothing_is_lost(queue: NativeQueue) -> 
     async with open_pair() as (one, _):
         message = Message(batch, bytearray(SEND_PIECE_BYTES))
         before = message.filled + message.unread
-        sent, begin, end, is_full = pour_now(one, message, message.buffer, message.filled)
-        assert is_full
+        sent, begin, end = pour_now(one, message, message.buffer, message.filled)
+        assert begin < end <= SEND_PIECE_BYTES
         assert sent + end - begin + message.unread == before
-        assert pour_now(one, message, message.buffer, 0)[0] == 0  # and it stays full
+        assert pour_now(one, message, message.buffer, end)[0] == 0  # and it stays full
 
 
 async def test_a_damaged_record_is_not_sent_and_leaves_the_channel(queue: NativeQueue) -> None:
@@ -126,10 +132,10 @@ async def test_a_damaged_record_is_not_sent_and_leaves_the_channel(queue: Native
 
         nursery.start_soon(take)
         with pytest.raises(CorruptRecord):
-            await Message(batch, bytearray(10_000)).send_all_but_its_end(one)
+            await Message(batch, bytearray(10_000)).send(one)
         await one.send_eof()
     assert text.startswith(received)
-    assert b"/3303/0/8900" in received
+    assert b"/3303/0/8500" in received
     assert b"/3303/0/8999" not in received
     assert queue.stats(1).records == 9_999
 
@@ -150,6 +156,6 @@ async def test_a_broken_socket_takes_nothing(queue: NativeQueue) -> None:
     async with open_pair() as (one, other):
         await other.aclose()
         message = Message(batch, bytearray(SEND_PIECE_BYTES))
-        assert pour_now(one, message, message.buffer, message.filled) == (0, 0, message.filled, True)
+        assert pour_now(one, message, message.buffer, message.filled) == (0, 0, message.filled)
         with pytest.raises(trio.BrokenResourceError):
             await pour(one, message, message.buffer, message.filled)
