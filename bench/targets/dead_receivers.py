@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 
 import trio
 
@@ -36,7 +37,7 @@ _DEAD_SHARE = 5  # one in so many
 _DEVICE_EVENTS = 200  # of each device in the round that shows the rate
 _BODY_EVENTS = 5_000
 _LANES = 4
-_PACED_EVENTS = 16_000  # of the round that shows the latency: one pause is no hundredth of it
+_PACED_EVENTS = 16_000  # of the round that shows the latency
 _RATE_PER_S = 1_000
 _WITH, _WITHOUT = "800 beside 200 dead", "800 by themselves"
 _KEPT = 0.95
@@ -70,8 +71,22 @@ async def latency(daemon: Daemon, gateway: str, crowd: Crowd, fleet: Fleet) -> F
     await crowd.wait_complete(sides.PATIENCE_S)
     await trio.sleep(QUIET_S)
     crowd.prove(fleet)
-    values_ms = [value * 1e3 for value in crowd.latencies_s(fleet, generator.moments.due_s)]
-    return {"p50_ms": percentile(values_ms, 0.5), "p99_ms": percentile(values_ms, 0.99)}
+    return usual_second(crowd.moments_s(fleet, generator.moments.due_s))
+
+
+def usual_second(moments_s: Sequence[tuple[float, float]]) -> Figures:
+    """The medians over seconds of each second's percentiles; ``moments_s``: due, and how late.
+
+    A pause of the machine is most of the hundredth that is slowest, in the seconds that it falls into.
+    """
+    began_s = min(due_s for due_s, _ in moments_s)
+    seconds: dict[int, list[float]] = {}
+    for due_s, late_s in moments_s:
+        seconds.setdefault(int(due_s - began_s), []).append(late_s * 1e3)
+    return {
+        name: median([percentile(values_ms, share) for values_ms in seconds.values()])
+        for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99))
+    }
 
 
 async def fill_up(daemon: Daemon, population: Population, numbers: Iterable[int]) -> None:
