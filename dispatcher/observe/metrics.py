@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -128,78 +129,61 @@ class Metrics:
     def __init__(self, totals: Callable[[], RecordTotals]) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(RecordsCollector(totals))
-        self.attempts = Counter(
-            "dispatcher_delivery_attempts",
-            "Batches sent",
-            ["type", "outcome"],
-            registry=self.registry,
-        )
-        self.delivery_seconds = Histogram(
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.attempts = counter("dispatcher_delivery_attempts", "Batches sent", ["type", "outcome"])
+        self.delivery_seconds = histogram(
             "dispatcher_delivery_seconds",
             "From the start of a batch to its answer or hand-over",
             ["type"],
             buckets=SECONDS,
             unit="seconds",
-            registry=self.registry,
         )
-        self.journal_sync_seconds = Histogram(
+        self.journal_sync_seconds = histogram(
             "dispatcher_journal_sync_seconds",
             "To write one group of records and acknowledgements, and to sync it",
             buckets=SECONDS,
             unit="seconds",
-            registry=self.registry,
         )
-        self.journal_damaged_groups = Gauge(
+        self.journal_damaged_groups = gauge(
             "dispatcher_journal_damaged_groups",
             "Groups of the journal that were durable and could not be read when it was opened",
-            registry=self.registry,
         )
-        self.warnings = Counter(
+        self.warnings = counter(
             "dispatcher_channel_warnings",
             "Channels whose queue, or whose time until they are removed, reached so many percent",
             ["kind", "percent"],
-            registry=self.registry,
         )
-        self.is_accepting = Gauge(
-            "dispatcher_accepting",
-            "1 while events can be stored, 0 while they cannot",
-            registry=self.registry,
-        )
+        self.is_accepting = gauge("dispatcher_accepting", "1 while events can be stored, 0 while they cannot")
         self.is_accepting.set(1)
-        self.certificate_end = Gauge(
+        self.certificate_end = gauge(
             "dispatcher_certificate_end_timestamp_seconds",
             "When the certificate in use ends, in Unix time",
             ["of"],
             unit="seconds",
-            registry=self.registry,
         )
-        self.operator_warnings = Counter(
+        self.operator_warnings = counter(
             "dispatcher_operator_warnings",
             "Warnings for the operator's webhook that it took, or that were dropped",
             ["outcome"],
-            registry=self.registry,
         )
-        self.batch_events = Histogram(
-            "dispatcher_batch_events", "Events per batch sent", buckets=EVENTS, registry=self.registry
-        )
-        self.websocket_deflate_bytes = Counter(
+        self.batch_events = histogram("dispatcher_batch_events", "Events per batch sent", buckets=EVENTS)
+        self.websocket_deflate_bytes = counter(
             "dispatcher_websocket_deflate_bytes",
             "Of messages that may be compressed: what was, what came of it, and what was over the rate",
             ["stage"],
             unit="bytes",
-            registry=self.registry,
         )
-        self.requests_limited = Counter(
+        self.requests_limited = counter(
             "dispatcher_requests_limited",
             "Requests and gateways' messages refused because their account was over a limit of its tier",
             ["limit"],
-            registry=self.registry,
         )
-        self.connections_shed = Counter(
+        self.connections_shed = counter(
             "dispatcher_connections_shed",
             "Clients not let in: their address had too many connections, or there was no file descriptor",
             ["reason"],
-            registry=self.registry,
         )
         self._begin_at_zero()
 
