@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
+from support.socket_pair import open_pair
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from dispatcher.deliver.direct_io import pour, receive, send, send_now
 from dispatcher.limits import SEND_NOW_BYTES_MAX
-
-
-@asynccontextmanager
-async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    ours, theirs = trio.socket.socketpair()
-    async with trio.SocketStream(ours) as one, trio.SocketStream(theirs) as other:
-        with trio.fail_after(5):
-            yield one, other
 
 
 async def test_what_fits_is_sent_at_once_and_received() -> None:

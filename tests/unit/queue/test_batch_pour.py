@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 import trio
+from support.socket_pair import open_pair
 from support.stored_records import notifications, records_of
 
 from dispatcher.deliver.direct_io import pour, pour_now
@@ -68,12 +68,10 @@ def damage(queue: NativeQueue, seq: int) -> None:
     ffi.cast("uint8_t *", span.bytes)[60] ^= 1
 
 
-@asynccontextmanager
-async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    ours, theirs = trio.socket.socketpair()
-    async with trio.SocketStream(ours) as one, trio.SocketStream(theirs) as other:
-        with trio.fail_after(5):
-            yield one, other
+async def collect(stream: trio.SocketStream, received: bytearray) -> None:
+    """All that comes, to the end."""
+    async for data in stream:
+        received.extend(data)
 
 
 @pytest.mark.parametrize("buffer_bytes", [1_000, SEND_PIECE_BYTES])
@@ -84,12 +82,7 @@ async def test_a_message_arrives_as_it_is_with_its_tail_at_most_once(
     (text,) = batch.tobytes()
     received = bytearray()
     async with open_pair() as (one, other), trio.open_nursery() as nursery:
-
-        async def take() -> None:
-            async for data in other:
-                received.extend(data)
-
-        nursery.start_soon(take)
+        nursery.start_soon(collect, other, received)
         sent = await Message(batch, bytearray(buffer_bytes)).send(one, b"tail")
         assert batch.read_into(bytearray(buffer_bytes), 0) == 0
         await one.send_eof()
@@ -125,12 +118,7 @@ async def test_a_damaged_record_is_not_sent_and_leaves_the_channel(queue: Native
     damage(queue, 9_000)
     received = bytearray()
     async with open_pair() as (one, other), trio.open_nursery() as nursery:
-
-        async def take() -> None:
-            async for data in other:
-                received.extend(data)
-
-        nursery.start_soon(take)
+        nursery.start_soon(collect, other, received)
         with pytest.raises(CorruptRecord):
             await Message(batch, bytearray(10_000)).send(one)
         await one.send_eof()
