@@ -51,6 +51,16 @@ class _Target(NamedTuple):
     publish: Callable[[Parsed, KeyScope | None], Receipt]
 
 
+class _Post(NamedTuple):
+    """One request with events, whole."""
+
+    body: Text
+    form: BodyForm
+    account: Account
+    target: _Target
+    trace: PublishTrace | None
+
+
 class Intake:
     """What posts and messages of gateways go through alike."""
 
@@ -137,48 +147,34 @@ class IngestApi:
         with self._intake.gate.passing(key, request):
             body = await request.body_in_place(limits.REQUEST_BODY_BYTES_MAX)
             if idempotency_key is None:
-                return Response(202, await self._store(body, form, account, target, trace, None), JSON)
-            answer = partial(self._store, body, form, account, target, trace)
+                return Response(202, await self._store(_Post(body, form, account, target, trace)), JSON)
+            answer = partial(self._store, _Post(body, form, account, target, trace))
             scope = key_scope(account.id, key.id, request.path, idempotency_key)
             found, is_replay = await self._intake.replays.once(scope, sha256(body).digest(), answer)
         return Response(202, found, JSON, _REPLAYED if is_replay else ())
 
-    async def _store(
-        self,
-        body: Text,
-        form: BodyForm,
-        account: Account,
-        target: _Target,
-        trace: PublishTrace | None,
-        scope: KeyScope | None,
-    ) -> bytes:
+    async def _store(self, post: _Post, scope: KeyScope | None = None) -> bytes:
         """Publish, and wait until that is durable; the body of the 202."""
         budgets = self._parts.budgets
+        account, trace = post.account, post.trace
         receipt = None
-        if trace is None and len(body) <= limits.INGEST_INLINE_BYTES_MAX:
+        if trace is None and len(post.body) <= limits.INGEST_INLINE_BYTES_MAX:
             budgets.check_events(account)  # others may have published meanwhile
-            receipt = target.take(body, form is BodyForm.NDJSON, scope)
+            receipt = post.target.take(post.body, post.form is BodyForm.NDJSON, scope)
         if receipt is None:
-            receipt = await self._parse_and_publish(body, form, account, target, trace, scope)
+            receipt = await self._parse_and_publish(post, scope)
         budgets.take_events(account, receipt.accepted)
         if not receipt.is_durable:  # else the wait for the next request is when others have their turn
             with _UNTRACED if trace is None else trace.waiting():
                 await receipt.durable()
         return encode_accepted(receipt)
 
-    async def _parse_and_publish(
-        self,
-        body: Text,
-        form: BodyForm,
-        account: Account,
-        target: _Target,
-        trace: PublishTrace | None,
-        scope: KeyScope | None,
-    ) -> Receipt:
-        parsed = await self._intake.parse(body, form)
-        with _UNTRACED if trace is None else trace.appending(parsed.events, len(body)):
-            self._parts.budgets.check_events(account)
-            return target.publish(parsed, scope)
+    async def _parse_and_publish(self, post: _Post, scope: KeyScope | None) -> Receipt:
+        parsed = await self._intake.parse(post.body, post.form)
+        trace = post.trace
+        with _UNTRACED if trace is None else trace.appending(parsed.events, len(post.body)):
+            self._parts.budgets.check_events(post.account)
+            return post.target.publish(parsed, scope)
 
 
 def _form_of(request: Request) -> BodyForm:

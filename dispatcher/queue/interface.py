@@ -23,7 +23,7 @@ blocks or awaits; state never changes across an ``await`` of a caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -97,13 +97,6 @@ class Appended(msgspec.Struct, frozen=True):
     losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others, damage found since
 
 
-class Keep(msgspec.Struct, frozen=True):
-    """An answer to be kept with the records of its request: durable with them, or not at all."""
-
-    scope: KeyScope  # begun in ``ChannelQueue.answers``
-    answer: Callable[[Appended], bytes]  # at most ``limits.IDEMPOTENCY_ANSWER_BYTES_MAX`` bytes
-
-
 class Stored(msgspec.Struct, frozen=True):
     """What became of a text that was taken."""
 
@@ -122,7 +115,7 @@ class Taker(Protocol):
     A text is one notification message, or (``is_lines``) one in each line.  What is not taken has
     changed nothing, and its publisher goes the same way step by step: it is parsed (None), or it is
     parsed and has to be routed and appended (``Staged``).  With ``has_answer`` room is left for
-    ``keep``.  Never blocks, raises nothing.
+    ``ChannelQueue.keep``.  Never blocks, raises nothing.
     """
 
     def to_channel(
@@ -135,10 +128,6 @@ class Taker(Protocol):
         self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """Notifications to whoever gets them by the routes."""
-        ...
-
-    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
-        """Keep the answer to what was just stored, as ``Keep`` would; the ticket for both."""
         ...
 
     def staged(self) -> Staged:
@@ -285,13 +274,13 @@ class ChannelQueue(Protocol):
         ...
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, *, has_answer: bool = False
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in every channel that it is routed to, at once.
 
         All or nothing: either every record is stored in every channel (or was
-        refused by that channel's policy ``reject``) and the answer is kept, or an
-        exception says why and nothing was stored.  Drop-oldest makes room behind what
+        refused by that channel's policy ``reject``), or an exception says why and nothing was
+        stored.  Drop-oldest makes room behind what
         is in flight, never out of it; when a channel has nothing left to drop, the new
         record itself is the loss.
 
@@ -311,6 +300,15 @@ class ChannelQueue(Protocol):
         to the disk, ``StorageFull`` and ``JournalFailed``, and ``MemoryFull`` when the
         request is larger than the memory can ever take.
         Never blocks.
+        """
+        ...
+
+    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
+        """Keep the answer to what was just stored, for a scope begun in ``answers``; the ticket for both.
+
+        It is durable with the records, or neither is.  What was stored has left room for it
+        (``has_answer``), and nobody has had a turn since.  At most
+        ``limits.IDEMPOTENCY_ANSWER_BYTES_MAX`` bytes.
         """
         ...
 

@@ -13,7 +13,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.core.gap_list import GapList, mark_of
-from dispatcher.core.idempotency import IdempotencyTable
+from dispatcher.core.idempotency import IdempotencyTable, KeyScope
 from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.errors import ChannelGone, MemoryFull, Unavailable
 from dispatcher.model import Gap, Position
@@ -22,7 +22,6 @@ from dispatcher.queue.interface import (
     ChannelStats,
     Form,
     FrozenBatch,
-    Keep,
     Loss,
     Peeked,
     QueueOptions,
@@ -86,7 +85,7 @@ class MemoryQueue:
         return len(found.records)
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, *, has_answer: bool = False
     ) -> tuple[Appended, DurableInMemory]:
         """Store one request's records: tried on copies first, then made true."""
         self._check_open()
@@ -117,10 +116,12 @@ class MemoryQueue:
                 losses.append(_loss(number, "rejected", outcome.refused))
                 self._keep_gap(losses[-1])
         self._ledger.rejected(rejected)
-        appended = Appended(queued=queued, rejected=rejected, losses=tuple(losses))
-        if keep is not None:
-            self.answers.finish(keep.scope, keep.answer(appended), self._received_unix_ms)
-        return appended, DurableInMemory()
+        return Appended(queued=queued, rejected=rejected, losses=tuple(losses)), DurableInMemory()
+
+    def keep(self, scope: KeyScope, answer: bytes) -> DurableInMemory:
+        """Keep the answer to what was just stored."""
+        self.answers.finish(scope, answer, self._received_unix_ms)
+        return DurableInMemory()
 
     def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""

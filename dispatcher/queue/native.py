@@ -26,7 +26,6 @@ from dispatcher.queue.interface import (
     ChannelStats,
     Form,
     FrozenBatch,
-    Keep,
     Loss,
     Peeked,
     QueueOptions,
@@ -219,10 +218,14 @@ class NativeQueue:
     # --- in ---------------------------------------------------------------------------
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, *, has_answer: bool = False
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in all its channels; see the interface."""
-        return self.appender.append(records, routes, received_unix_ms, keep)
+        return self.appender.append(records, routes, received_unix_ms, has_answer=has_answer)
+
+    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
+        """Keep the answer to what was just stored; see the interface."""
+        return self.appender.keep(scope, answer)
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""

@@ -12,7 +12,7 @@ from dispatcher.core.memory_pressure import Holding, plan_relief, relief_bytes
 from dispatcher.core.routes import Routes
 from dispatcher.errors import MemoryFull
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import Appended, Keep, Records, Route, Ticket
+from dispatcher.queue.interface import Appended, Records, Route, Ticket
 from dispatcher.queue.losses import loss_of, rejection_of
 from dispatcher.queue.native_rings import Rings
 
@@ -46,14 +46,14 @@ class Appender:
         return f"<Appender to {self._rings!r}>"
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, *, has_answer: bool
     ) -> tuple[Appended, Ticket]:
         """Store one request's records in all its channels; see the interface."""
         self.received(received_unix_ms)
         borrowed: list[Any] = []  # views of the caller's arrays, given back before we return
         try:
             arguments = self._arguments(records, Routes.of(routes, len(records.meta)), borrowed)
-            while (status := self._publish(arguments, len(routes), keep)) == lib.ND_ERR_FULL:
+            while (status := self._publish(arguments, has_answer=has_answer)) == lib.ND_ERR_FULL:
                 self._relieve(records, routes)
         finally:
             for view in borrowed:
@@ -62,8 +62,7 @@ class Appender:
             self._rings.channel(self._published.unknown)
         if status != lib.ND_OK:
             raise ValueError("records and routes do not agree with each other")
-        appended, ticket = self.appended(self._published, Routes.of(routes, len(records.meta)).channels)
-        return appended, ticket if keep is None else self.keep(keep.scope, keep.answer(appended))
+        return self.appended(self._published, Routes.of(routes, len(records.meta)).channels)
 
     def received(self, unix_ms: int) -> int:
         """When a request counts as received: these times never fall."""
@@ -93,10 +92,10 @@ class Appender:
             self._received_unix_ms,
         )
 
-    def _publish(self, arguments: tuple[Any, ...], routes_count: int, keep: Keep | None) -> int:
+    def _publish(self, arguments: tuple[Any, ...], *, has_answer: bool) -> int:
         if self._rings.log is not None:
             return self._rings.log.publish(
-                self._rings.pool, arguments, self._published, has_answer=keep is not None
+                self._rings.pool, arguments, self._published, has_answer=has_answer
             )
         status: int = lib.nd_publish(
             self._rings.table, self._rings.pool, ffi.NULL, *arguments, self._rings.epoch, 0, self._published
@@ -116,7 +115,7 @@ class Appender:
         return self._rings.log.appended(dict(zip(stored, last_seqs, strict=True)))
 
     def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
-        """Keep the answer to the append just done, which left room for it; the ticket for both."""
+        """Keep the answer to what was just stored; see the interface."""
         kept = self._answers.finish(scope, answer, self._received_unix_ms)
         return _TICKET if self._rings.log is None else self._rings.log.answered(scope, kept)
 

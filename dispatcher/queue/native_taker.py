@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from dispatcher import limits
-from dispatcher.core.idempotency import KeyScope
 from dispatcher.core.route_table import Way
 from dispatcher.queue._core import ffi, lib
-from dispatcher.queue.interface import Stored, Ticket
+from dispatcher.queue.interface import Stored
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_log import ANSWER_BYTES
 from dispatcher.queue.native_ring import made
@@ -58,10 +57,6 @@ class NativeTaker:
         to.manual, to.chosen = raw_table(way.manual), raw_table(way.chosen)
         to.chosen_from = way.chosen_from
         return self._take(text, is_lines, received_unix_ms, has_answer)
-
-    def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
-        """See the interface."""
-        return self._queue.appender.keep(scope, answer)
 
     def staged(self) -> Staged:
         """See the interface."""

@@ -125,15 +125,16 @@ class Hub:
         if isinstance(events, Prepared):
             return publisher.to_application(application, events.parsed)
         text = text_of_events(events)
-        receipt = text and publisher.take_for_application(application, text[0], is_lines=text[1])
-        return receipt or publisher.to_application(application, encode_events(events, self.parts.new_staging))
+        if text is not None:
+            receipt = publisher.take_for_application(application, text[0], is_lines=text[1])
+            if receipt is not None:
+                return receipt
+        return publisher.to_application(application, encode_events(events, self.parts.new_staging))
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""
         publisher = self.parts.publisher
-        text = text_of_events(events)
-        receipt = text and publisher.take_for_subscribers(account.id, text[0], is_lines=text[1])
-        return receipt or publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
+        return publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
 
     # --- what exists --------------------------------------------------------------------
 

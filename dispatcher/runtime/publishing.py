@@ -20,7 +20,7 @@ from dispatcher.core.routing import Router
 from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
 from dispatcher.observe.tracing import Tracing
-from dispatcher.queue.interface import Appended, ChannelQueue, Keep, Loss, Records, Stored, Taker, Ticket
+from dispatcher.queue.interface import ChannelQueue, Loss, Records, Stored, Taker, Ticket
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
@@ -111,7 +111,7 @@ class Publisher:
             return (
                 None if taken is None else self.to_subscribers(account_id, notifications(taken), scope=scope)
             )
-        receipt = self._taken(taken, scope)
+        receipt = self._announce(taken, scope)
         if self._values.wants(account_id, taken.events, has_lasting=taken.has_lasting):
             self._values.learn(account_id, notifications(self._taker.staged()))
         return receipt
@@ -132,14 +132,7 @@ class Publisher:
         )
         if not isinstance(taken, Stored):
             return None if taken is None else self.to_application(application, notifications(taken), scope)
-        return self._taken(taken, scope)
-
-    def _taken(self, stored: Stored, scope: KeyScope | None) -> Receipt:
-        receipt = self._announce(stored)
-        if scope is None:
-            return receipt
-        assert self._taker is not None
-        return msgspec.structs.replace(receipt, ticket=self._taker.keep(scope, encode_accepted(receipt)))
+        return self._announce(taken, scope)
 
     def _is_traced(self) -> bool:
         return self._tracing is not None and self._tracing.is_noting
@@ -216,35 +209,30 @@ class Publisher:
         return self._append(parsed, plan.routes, plan.unrouted, scope)
 
     def _append(self, parsed: Parsed, routes: Routes, unrouted: int, scope: KeyScope | None) -> Receipt:
-        events = parsed.events
-
-        def accepted(appended: Appended) -> Accepted:
-            return Accepted(
-                accepted=events,
-                queued=appended.queued,
-                unrouted=unrouted,
-                rejected=appended.rejected,
-                durability=self._durability,
-            )
-
         records = Records(parsed.block, parsed.meta)
-        keep = None if scope is None else Keep(scope, lambda appended: encode_accepted(accepted(appended)))
         traced = None if self._tracing is None else self._last_seqs(self._tracing, routes)
         try:
-            appended, ticket = self._queue.append(records, routes, self._now_unix_ms(), keep)
+            appended, ticket = self._queue.append(
+                records, routes, self._now_unix_ms(), has_answer=scope is not None
+            )
         except MemoryFull:
             self._tell(self._queue.take_losses())  # what was dropped, and was not enough
             raise
         if traced:
             self._note_traced(traced)
-        return self._announce(
-            Stored(
-                appended, ticket, routes.channels, events, unrouted, len(parsed.block), bool(parsed.lasting)
-            )
+        stored = Stored(
+            appended,
+            ticket,
+            routes.channels,
+            parsed.events,
+            unrouted,
+            len(parsed.block),
+            bool(parsed.lasting),
         )
+        return self._announce(stored, scope)
 
-    def _announce(self, stored: Stored) -> Receipt:
-        """Whoever has to know is told of records that were stored just now."""
+    def _announce(self, stored: Stored, scope: KeyScope | None) -> Receipt:
+        """Tell whoever has to know of records stored just now, and keep the answer for a ``scope``."""
         appended, ticket, events, unrouted = stored.appended, stored.ticket, stored.events, stored.unrouted
         now_s, is_durable = trio.current_time(), ticket.is_durable
         came_bytes = stored.block_bytes + limits.RECORD_OVERHEAD_BYTES_MAX * events  # to each at most
@@ -260,7 +248,7 @@ class Publisher:
         if appended.losses:
             self._tell(appended.losses)
         self._observer.accepted(events, unrouted)
-        return Receipt(
+        receipt = Receipt(
             accepted=events,
             queued=appended.queued,
             unrouted=unrouted,
@@ -268,6 +256,9 @@ class Publisher:
             durability=self._durability,
             ticket=ticket,
         )
+        if scope is None:
+            return receipt
+        return msgspec.structs.replace(receipt, ticket=self._queue.keep(scope, encode_accepted(receipt)))
 
     def _last_seqs(self, tracing: Tracing, routes: Routes) -> dict[int, int]:
         """Of the channels in which a traced request is followed, how far they were before it."""

@@ -6,6 +6,7 @@ import json
 from array import array
 
 import pytest
+from support.answered_append import append_answered
 from support.one_channel import (
     EPOCH,
     EVERYTHING,
@@ -31,7 +32,6 @@ from dispatcher.queue.interface import (
     Appended,
     ChannelQueue,
     Form,
-    Keep,
     Loss,
     Records,
     Route,
@@ -622,7 +622,7 @@ async def test_an_answer_says_what_the_append_did_and_is_kept_with_it(queue: Cha
     open_channel(queue, queue_bytes=room_for(3), overflow=Overflow.REJECT)
     assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Begun()
     records = records_of(notifications(5))
-    appended, ticket = queue.append(records, [Route(1)], NOW_MS, Keep(SCOPE, tell))
+    appended, ticket = append_answered(queue, records, [Route(1)], NOW_MS, SCOPE, tell)
     assert (appended.queued, appended.rejected) == (3, 2)
     if not ticket.is_durable:
         assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Answered(tell(appended), ticket)
@@ -635,7 +635,7 @@ async def test_an_answer_says_what_the_append_did_and_is_kept_with_it(queue: Cha
 async def test_an_answer_is_kept_when_nothing_was_stored(queue: ChannelQueue, routes: list[Route]) -> None:
     open_channel(queue)
     queue.answers.begin(SCOPE, BODY, NOW_MS)
-    _, ticket = queue.append(records_of(notifications(5)), routes, NOW_MS, Keep(SCOPE, tell))
+    _, ticket = append_answered(queue, records_of(notifications(5)), routes, NOW_MS, SCOPE, tell)
     await ticket.durable()
     assert queue.answers.begin(SCOPE, BODY, NOW_MS) == Answered(b"queued 0, rejected 0")
 
@@ -643,7 +643,7 @@ async def test_an_answer_is_kept_when_nothing_was_stored(queue: ChannelQueue, ro
 async def test_an_append_that_is_refused_keeps_no_answer(queue: ChannelQueue) -> None:
     queue.answers.begin(SCOPE, BODY, NOW_MS)
     with pytest.raises(ChannelGone):
-        queue.append(records_of(notifications(1)), [Route(1)], NOW_MS, Keep(SCOPE, tell))
+        append_answered(queue, records_of(notifications(1)), [Route(1)], NOW_MS, SCOPE, tell)
     assert queue.answers.begin(SCOPE, BODY, NOW_MS) == InFlight()
     assert queue.answers.kept == 0
 

@@ -14,7 +14,7 @@ import trio
 from dispatcher.queue._core import ffi, lib
 
 from dispatcher.queue.disk import Disk, JournalSizes
-from dispatcher.queue.interface import Appended, Keep, Records, Route, Ticket
+from dispatcher.queue.interface import Appended, Records, Route, Ticket
 from dispatcher.queue.native import NativeQueue
 
 T = TypeVar("T")
@@ -29,9 +29,9 @@ class ColdQueue(NativeQueue):
         self.keep_cold_in(self.folder, Disk(), 0)
 
     def append(
-        self, records: Records, routes: Sequence[Route], received_unix_ms: int, keep: Keep | None = None
+        self, records: Records, routes: Sequence[Route], received_unix_ms: int, *, has_answer: bool = False
     ) -> tuple[Appended, Ticket]:
-        answer = super().append(records, routes, received_unix_ms, keep)
+        answer = super().append(records, routes, received_unix_ms, has_answer=has_answer)
         self.cool()
         return answer
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from support.answered_append import append_answered
 from support.journal_folder import SMALL, Folder, contents, turn_over
 from support.journal_reader import StoredAnswer, read_journal
 from support.stored_records import Item, notifications, records_of
@@ -16,7 +17,7 @@ from dispatcher import limits
 from dispatcher.core.idempotency import Answered, Begun, KeyScope, key_scope
 from dispatcher.core.journal_space import LiveBytes, cleaning_begins_at
 from dispatcher.errors import JournalBehind, JournalFailed, StorageFull, UnprocessableKey
-from dispatcher.queue.interface import Appended, Keep, Route, Ticket
+from dispatcher.queue.interface import Appended, Route, Ticket
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
 
@@ -39,7 +40,7 @@ def tell(appended: Appended) -> bytes:
 def start(folder: Folder, queue: NativeQueue, key: KeyScope, items: list[Item], *routes: Route) -> Ticket:
     """Begin a request of this key, and append its records."""
     assert queue.answers.begin(key, BODY, folder.now_ms) == Begun()
-    return queue.append(records_of(items), routes, folder.now_ms, Keep(key, tell))[1]
+    return append_answered(queue, records_of(items), routes, folder.now_ms, key, tell)[1]
 
 
 async def post(folder: Folder, queue: NativeQueue, number: int, count: int = 1, account: int = 1) -> None:
@@ -127,7 +128,7 @@ async def test_there_is_room_for_records_and_answer_or_nothing_is_stored(folder:
                 assert queue.answers.begin(key, BODY, folder.now_ms) == Begun()
                 records = records_of(notifications(1, padding=97 * tried % 700))
                 try:
-                    queue.append(records, [Route(1)], folder.now_ms, Keep(key, lambda _: longest))
+                    append_answered(queue, records, [Route(1)], folder.now_ms, key, lambda _: longest)
                 except JournalBehind:
                     queue.answers.abandon(key)
                     refused += 1
