@@ -29,9 +29,10 @@ from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
 from dispatcher.wire.gateway_api import Accepted, encode_accepted
 from dispatcher.wire.gateway_messages import render_answer
-from dispatcher.wire.ingest import BodyForm, Parsed
+from dispatcher.wire.ingest import MESSAGE_ID, BodyForm, Parsed
 
 PATH = "/gateway/v1/connect"
+_MESSAGE_ID = MESSAGE_ID.encode()
 
 
 Work = Callable[[KeyScope | None], Awaitable[bytes]]
@@ -120,8 +121,8 @@ class GatewaySession:
 
     async def _take(self, message: bytes) -> Receipt | None:
         """Publish what needs no more than to be stored; None: nothing was done."""
-        if len(message) > limits.INGEST_INLINE_BYTES_MAX:
-            return None
+        if len(message) > limits.INGEST_INLINE_BYTES_MAX or _MESSAGE_ID in message:
+            return None  # one with an id may have been answered before, and then waits for nothing
         account = self._parts.directory.accounts[self._account.id]
         await self._parts.budgets.pace_message(account)
         receipt = self._parts.publisher.take_for_subscribers(account.id, message, is_lines=False)
