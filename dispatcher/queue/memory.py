@@ -275,7 +275,8 @@ class MemoryQueue:
         if not records and not gaps:
             return None
         batch = MemoryBatch(channel, self.epoch, gaps, records, form)
-        channel.in_flight_seq = max(channel.in_flight_seq, batch.last.seq)
+        if records:  # a gap alone holds nothing
+            channel.in_flight_seq = max(channel.in_flight_seq, batch.last.seq)
         if channel.gaps is not None:
             channel.gaps.told(gaps, mark_of(batch.last.seq, batch.last))
         return batch

@@ -238,7 +238,6 @@ class ReopenedComparison(QueueComparison):
         """A channel of the model as it is opened again: nothing is in flight but a frozen batch."""
         again = self.model._channels[number] = channel.copy()
         again.in_flight_seq = 0
-        again.sweep_credit = 2 * again.options.queue_bytes
         if is_killed:
             self.take_over_gaps(number)
         elif channel.gaps is not None:
