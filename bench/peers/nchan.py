@@ -37,7 +37,7 @@ http {{
     client_body_buffer_size 16m;
     keepalive_requests 1000000;
     nchan_shared_memory_size 512m;
-    nchan_message_timeout 1m;
+    nchan_message_timeout 5s;
     nchan_message_buffer_length 100000;
     server {{
         listen 127.0.0.1:{port};
