@@ -117,3 +117,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The least value that at least ``share`` of all do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def lateness(values_s: Sequence[float]) -> Figures:
+    """The percentiles of how late events came."""
+    return {"p50_ms": percentile(values_s, 0.5) * 1e3, "p99_ms": percentile(values_s, 0.99) * 1e3}

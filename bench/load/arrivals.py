@@ -94,12 +94,8 @@ class Arrivals:
 
     def latencies_s(self, fleet: Fleet, due_s: Sequence[float]) -> list[float]:
         """For each event, how long after its moment it came; event n was due at ``due_s[n]``."""
-        return [late_s for _, late_s in self.moments_s(fleet, due_s)]
-
-    def moments_s(self, fleet: Fleet, due_s: Sequence[float]) -> list[tuple[float, float]]:
-        """For each event, when it was due, and how long after that it came."""
         return [
-            (due_s[number], message.at_s - due_s[number])
+            message.at_s - due_s[number]
             for message in self._messages
             for number in numbers(fleet, self.view[message.start : message.end])
         ]

@@ -54,9 +54,9 @@ class Crowd:
         for device, arrivals in enumerate(self._arrivals):
             arrivals.prove(fleet, device)
 
-    def moments_s(self, fleet: Fleet, due_s: Sequence[float]) -> list[tuple[float, float]]:
-        """As ``Arrivals.moments_s``, of all of them."""
-        return [moment for arrivals in self._arrivals for moment in arrivals.moments_s(fleet, due_s)]
+    def latencies_s(self, fleet: Fleet, due_s: Sequence[float]) -> list[float]:
+        """As ``Arrivals.latencies_s``, of all of them."""
+        return [late_s for arrivals in self._arrivals for late_s in arrivals.latencies_s(fleet, due_s)]
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from ..daemon import open_daemon
-from ..goals import Figures, Goal, percentile
+from ..goals import Figures, Goal, lateness
 from ..load.arrivals import LONE_EVENT_BYTES, Arrivals
 from ..load.fleet import Fleet
 from ..load.paced import Moments, PacedGenerator
@@ -46,12 +46,6 @@ class Route(msgspec.Struct, frozen=True):
     lanes: int = _LANES
 
 
-def latencies_ms(fleet: Fleet, moments: Moments, arrivals: Arrivals) -> Figures:
-    """The figures of a proven round."""
-    values_ms = [value * 1e3 for value in arrivals.latencies_s(fleet, moments.due_s)]
-    return {"p50_ms": percentile(values_ms, 0.5), "p99_ms": percentile(values_ms, 0.99)}
-
-
 def paced(open_route: Callable[[], AbstractAsyncContextManager[Route]]) -> OpenSide:
     """Rounds of single events along a route."""
 
@@ -68,7 +62,7 @@ def paced(open_route: Callable[[], AbstractAsyncContextManager[Route]]) -> OpenS
                 poster = route.make_poster(fleet)
                 sample = await pipeline.round(fleet, poster)
                 cost = {"server_cpu_s_per_million": sample.server_cpu_s_per_million}
-                return latencies_ms(fleet, poster.moments, arrivals) | cost
+                return lateness(arrivals.latencies_s(fleet, poster.moments.due_s)) | cost
 
             async def take_turn() -> Figures:
                 return await go(events)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.goals import Figures, Goal
@@ -63,9 +64,17 @@ def run_of(rate: float, *, scale: Scale = FULL, beside: float | None = None) -> 
 def test_sides_take_turns_between_being_opened_and_closed() -> None:
     log: list[str] = []
     outcome = measure(row(ours=side("a", log), peer=side("b", log)), ONCE, lambda line: None)
-    assert log == ["open a", "open b", "a", "b", "a", "b", "close b", "close a"]
-    assert outcome.samples["ours"] == [{"events_per_s": 103.0}, {"events_per_s": 105.0}]
+    assert log == ["open a", "open b", "a", "b", "b", "a", "close b", "close a"]
+    assert outcome.samples["ours"] == [{"events_per_s": 103.0}, {"events_per_s": 106.0}]
     assert outcome.absent == {}
+
+
+def test_rounds_can_be_cut_into_short_ones_that_alternate() -> None:
+    log: list[str] = []
+    cut = msgspec.structs.replace(row(ours=side("a", log), peer=side("b", log)), short_rounds=2)
+    outcome = measure(cut, ONCE, lambda line: None)
+    assert log[2:-2] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert len(outcome.samples["ours"]) == 2 * ONCE.rounds
 
 
 def test_an_absent_side_is_skipped_with_a_word() -> None:
