@@ -1,4 +1,4 @@
-/* nd_restore_inside.h -- what nd_restore.c and nd_missing.c share of a restore's inside. */
+/* nd_restore_inside.h -- what the files of a restore share of its inside. */
 #ifndef ND_RESTORE_INSIDE_H
 #define ND_RESTORE_INSIDE_H
 
@@ -61,6 +61,11 @@ static inline channel *channel_at(const nd_restore *restore, uint64_t index)
 {
     ND_ASSERT(index < restore->channels.count);
     return (channel *)restore->channels.items + index;
+}
+
+static inline uint64_t channel_index(const nd_restore *restore, const channel *c)
+{
+    return (uint64_t)(c - (const channel *)restore->channels.items);
 }
 
 static inline drop *drop_at(const nd_restore *restore, uint64_t index)
