@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 
 import trio
 
+from dispatcher.deliver.turns import turns_of_loop
 from dispatcher.limits import SEND_NOW_BYTES_MAX
 
 
@@ -50,7 +51,7 @@ async def send(stream: trio.abc.SendStream, data: memoryview) -> None:
         with data[sent:] as rest:
             await stream.send_all(rest)
     elif sent > SEND_NOW_BYTES_MAX:
-        await trio.lowlevel.checkpoint()
+        await turns_of_loop().give_way()
 
 
 class Source(Protocol):
@@ -89,7 +90,7 @@ async def pour(
     if begin < end:
         await send_rest(stream, buffer, begin, end)
     elif source.unread:
-        await trio.lowlevel.checkpoint()
+        await turns_of_loop().give_way()
     return sent + end - begin
 
 
@@ -111,6 +112,9 @@ async def receive_into(stream: trio.abc.ReceiveStream, room: memoryview) -> int:
     while True:  # a wakeup without bytes is rare, and ends in another wait
         file = _open_file(stream)
         await trio.lowlevel.wait_readable(file)
+        if (turns := turns_of_loop()).is_long:
+            await turns.give_way()
+            file = _open_file(stream)
         try:
             return os.readv(file, (room,))
         except BlockingIOError:
@@ -129,6 +133,9 @@ async def receive(stream: trio.abc.ReceiveStream, bytes_max: int) -> bytes:
     while True:  # as above; twice, for one more function in between is felt by a small request
         file = _open_file(stream)
         await trio.lowlevel.wait_readable(file)
+        if (turns := turns_of_loop()).is_long:
+            await turns.give_way()
+            file = _open_file(stream)
         try:
             return os.read(file, bytes_max)
         except BlockingIOError:

@@ -25,7 +25,7 @@ class StatusApi:
 
     async def metrics(self, request: Request, caller: Caller) -> Response:
         """Prometheus text, or OpenMetrics when the scraper asks for it."""
-        body, content_type = self._hub.parts.metrics.render(request.headers.get("accept") or "")
+        body, content_type = await self._hub.parts.scrape.page(request.headers.get("accept") or "")
         return Response(200, body, content_type)
 
     async def healthz(self, request: Request, caller: Caller) -> Response:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import accumulate
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from dispatcher.model import ChannelType
 
@@ -66,6 +68,33 @@ class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     journal_bytes: int
     channels: Mapping[tuple[str, str], int]  # by type and status
     oldest_age_s: float
+
+
+class TurnTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """The turns of the event loop until now."""
+
+    seconds: tuple[float, ...] = ()  # bounds
+    counts: tuple[int, ...] = (0,)  # of turns within each and above the one before it; the last: above all
+    sum_s: float = 0.0
+
+
+class TurnsCollector(Collector):
+    """Copies ``TurnTotals``, once per scrape."""
+
+    def __init__(self, totals: Callable[[], TurnTotals]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The family."""
+        now = self._totals()
+        bounds = (*map(floatToGoString, now.seconds), "+Inf")
+        yield HistogramMetricFamily(
+            "dispatcher_loop_turn_seconds",
+            "How long the event loop was busy before it looked at sockets and deadlines again",
+            buckets=list(zip(bounds, accumulate(now.counts), strict=True)),
+            sum_value=now.sum_s,
+            unit="seconds",
+        )
 
 
 class RecordsCollector(Collector):
@@ -126,9 +155,12 @@ class RecordsCollector(Collector):
 class Metrics:
     """Everything that is counted; one of its own per dispatcher."""
 
-    def __init__(self, totals: Callable[[], RecordTotals]) -> None:
+    def __init__(
+        self, totals: Callable[[], RecordTotals], turns: Callable[[], TurnTotals] = TurnTotals
+    ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(RecordsCollector(totals))
+        self.registry.register(TurnsCollector(turns))
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)

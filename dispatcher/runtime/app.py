@@ -11,6 +11,7 @@ import trio
 
 from dispatcher import limits
 from dispatcher.config import Settings, StorageSettings
+from dispatcher.deliver.turns import turns_of_loop
 from dispatcher.errors import ConfigError, DispatcherError, Unavailable
 from dispatcher.model import ChannelType, Durability
 from dispatcher.observe.log import LogEvent, log
@@ -59,6 +60,7 @@ async def open_dispatcher(
     """
     world = world or World()
     clock = WallClock(world.unix_s, trio.current_time)
+    turns = turns_of_loop(world.passing_s)
     async with AsyncExitStack() as stack:
         folder = _lock_folder(stack, settings, world)
         registry = await _open_registry(stack, folder, clock, world)
@@ -83,6 +85,7 @@ async def open_dispatcher(
             new_staging=scanner.staging,
             taker=_taker(queue, scanner, world),
             tracing=tracing,
+            turns=turns,
             nursery=nursery,
         )
         parts = _assemble(ground, contents)

@@ -15,6 +15,7 @@ from dispatcher.core.batching import events_max
 from dispatcher.core.refusals import Search, after_refusal, after_taken, is_refusal
 from dispatcher.core.retry import RetryPolicy, after_failure, after_refused_size, after_success
 from dispatcher.deliver.sink import DeliveryFailed, OutgoingBatch, Sink
+from dispatcher.deliver.turns import turns_of_loop
 from dispatcher.model import Position, RefusedEvents
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
 from dispatcher.runtime.active_channel import ActiveChannel
@@ -37,7 +38,7 @@ async def run_channel(
     Raises ``SinkClosed`` when the receiver has gone, and what the queue raises when
         the records have gone meanwhile.
     """
-    number, has_sent = channel.row.id, False
+    number, has_sent, turns = channel.row.id, False, turns_of_loop()
     while (sink := channel.ready_sink()) is not None:
         channel.is_dirty = False
         batch = await next_batch(channel, queue, now_unix_ms(), observer)
@@ -46,7 +47,7 @@ async def run_channel(
                 continue
             return
         if has_sent:
-            await trio.lowlevel.checkpoint()  # a sink may take a small batch without one (INV-9)
+            await turns.give_way()  # a sink may take a small batch without a checkpoint (INV-9)
             if channel.sink is not sink:
                 continue  # who took it away gives back what was handed out
         has_sent = True

@@ -17,9 +17,10 @@ from dispatcher.core.routing import Router
 from dispatcher.deliver.callback_tls import client_context
 from dispatcher.deliver.dialer import Dialer, SystemResolver, connect_tcp
 from dispatcher.deliver.egress_proxy import EgressProxy, ProxyTunnels
+from dispatcher.deliver.turns import Turns
 from dispatcher.errors import CloseCode
 from dispatcher.model import ChannelType
-from dispatcher.observe.metrics import Metrics, RecordTotals
+from dispatcher.observe.metrics import Metrics
 from dispatcher.observe.tracing import Tracing
 from dispatcher.queue.interface import ChannelQueue, Taker
 from dispatcher.registry.interface import Contents, Registry
@@ -40,6 +41,7 @@ from dispatcher.runtime.operator_webhook import ANYWHERE, OperatorWebhook, webho
 from dispatcher.runtime.parking import Parking
 from dispatcher.runtime.publishing import Publisher
 from dispatcher.runtime.registrations import Registrations
+from dispatcher.runtime.scrape import Scrape
 from dispatcher.runtime.sockets import Sockets
 from dispatcher.runtime.subscriptions import Subscriptions
 from dispatcher.runtime.supervisor import Supervisor
@@ -62,6 +64,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     new_staging: NewStaging
     taker: Taker | None  # None: texts are parsed, routed and appended step by step
     tracing: Tracing | None
+    turns: Turns  # of the event loop that all this runs in
     nursery: trio.Nursery  # owns every task
 
 
@@ -86,6 +89,7 @@ class Parts:
         self.new_staging = ground.new_staging
         self._taker = ground.taker
         self.tracing = ground.tracing
+        self._turns = ground.turns
 
     def make_all(self) -> None:
         """Make what nobody has asked for yet.  Raises what a part's settings are refused with."""
@@ -200,7 +204,9 @@ class Parts:
 
     @cached_property
     def supervisor(self) -> Supervisor:
-        return Supervisor(self._nursery, self.queue, self.now_unix_ms, self.observer, self.parking)
+        return Supervisor(
+            self._nursery, self._turns, self.queue, self.now_unix_ms, self.observer, self.parking
+        )
 
     @cached_property
     def parking(self) -> Parking:
@@ -280,8 +286,18 @@ class Parts:
     # --- what the operator sees ---------------------------------------------------------
 
     @cached_property
+    def scrape(self) -> Scrape:
+        return Scrape(
+            directory=self.directory,
+            queue=self.queue,
+            turns=self._turns,
+            observer=lambda: self.observer,
+            now_unix_ms=self.now_unix_ms,
+        )
+
+    @cached_property
     def metrics(self) -> Metrics:
-        return Metrics(self._record_totals)
+        return self.scrape.metrics
 
     @cached_property
     def observer(self) -> Observer:
@@ -325,38 +341,6 @@ class Parts:
     @cached_property
     def fleet(self) -> Fleet:
         return Fleet(directory=self.directory, queue=self.queue, views=self.views)
-
-    def _record_totals(self) -> RecordTotals:
-        """The books for one scrape.  Cost: one step per channel."""
-        totals = self.queue.totals()
-        channels: dict[tuple[str, str], int] = {}
-        now_unix_ms = oldest_ms = self.now_unix_ms()
-        for channel in self.directory.channels():
-            labels = (channel.row.type.value, channel.status.value)
-            channels[labels] = channels.get(labels, 0) + 1
-            oldest = self.queue.stats(channel.row.id).oldest_unix_ms
-            if oldest is not None:
-                oldest_ms = min(oldest_ms, oldest)
-        return RecordTotals(
-            accepted=self.observer.accepted_events,
-            unrouted=self.observer.unrouted_events,
-            queued=totals.queued,
-            recovered=totals.recovered,
-            acked=totals.acked,
-            expired=totals.expired,
-            deleted=totals.deleted,
-            dropped=totals.dropped,
-            superseded=totals.superseded,
-            parked=totals.parked,
-            rejected=totals.rejected,
-            records=totals.records,
-            record_bytes=totals.record_bytes,
-            memory_bytes=totals.memory_bytes,
-            scratch_bytes=totals.scratch_bytes,
-            journal_bytes=totals.journal_bytes,
-            channels=channels,
-            oldest_age_s=(now_unix_ms - oldest_ms) / 1000,
-        )
 
     # --- the way to other machines ------------------------------------------------------
 

@@ -10,11 +10,13 @@ gets it.  Few rest: an idle channel has no task.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from dispatcher import limits
 from dispatcher.deliver.sink import SinkClosed
+from dispatcher.deliver.turns import Turns
 from dispatcher.errors import ChannelGone, PositionLost
 from dispatcher.model import ChannelType
 from dispatcher.queue.interface import ChannelQueue
@@ -30,6 +32,7 @@ class Supervisor:
     def __init__(
         self,
         nursery: trio.Nursery,
+        turns: Turns,
         queue: ChannelQueue,
         now_unix_ms: Callable[[], int],
         observer: Observer,
@@ -40,6 +43,7 @@ class Supervisor:
         self._now_unix_ms = now_unix_ms
         self._observer = observer
         self._parking = parking
+        self._turns = turns
         self._running = 0
         self._resting: list[_Resting] = []  # the last to rest is the first to work: its memory is warm
         self._ended = trio.lowlevel.ParkingLot()
@@ -54,10 +58,7 @@ class Supervisor:
         elif channel.ready_sink() is not None:
             channel.is_running = True
             self._running += 1
-            if self._resting:
-                self._resting.pop().take(channel)
-            else:
-                self._nursery.start_soon(self._work, channel)
+            self._turns.call(partial(self._start, channel))
 
     def stop(self, channel: ActiveChannel) -> None:
         """End the channel's task where it stands; what it was sending counts as not confirmed."""
@@ -69,8 +70,16 @@ class Supervisor:
         while self._running:
             await self._ended.park()
 
+    def _start(self, channel: ActiveChannel) -> None:
+        """Give it a task; that begins in the turn after this one."""
+        if self._resting:
+            self._resting.pop().take(channel)
+        else:
+            self._nursery.start_soon(self._work, channel)
+
     async def _work(self, channel: ActiveChannel) -> None:
         """Run one channel, then others, until enough tasks rest, or until a channel is stopped."""
+        self._turns.begun()
         with trio.CancelScope() as scope:
             while True:
                 await self._run(channel, scope)
@@ -78,6 +87,7 @@ class Supervisor:
                 if len(self._resting) >= limits.CHANNEL_TASKS_RESTING_MAX:
                     return
                 channel = await self._rest()
+                self._turns.begun()
         self._run_again(channel)
 
     async def _rest(self) -> ActiveChannel:

@@ -23,6 +23,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """What the outside gives a dispatcher: time, randomness, and the way to other machines."""
 
     unix_s: Callable[[], float] = time.time
+    passing_s: Callable[[], float] = time.perf_counter  # passes while the loop is busy, too
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
     resolve: Resolve | None = None  # None: the system's resolver
     connect: Connect | None = None  # None: real sockets

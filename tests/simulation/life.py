@@ -146,6 +146,7 @@ class Life:
         machine = self._machine
         return World(
             unix_s=machine.clock.unix_s,
+            passing_s=machine.passing_s,
             random_bytes=machine.random_bytes,
             resolve=machine.network.resolve,
             connect=self._host.connect,

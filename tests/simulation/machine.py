@@ -20,6 +20,7 @@ from dispatcher.model import Durability
 from dispatcher.registry.memory import MemoryRegistry
 
 _RESTART_S = 0.5
+_PASSING_S = 0.0003  # between two readings of the clock, on average
 
 
 class Machine:
@@ -43,6 +44,7 @@ class Machine:
         self.clock = FakeWallClock()
         self.dice = Random(f"{story.seed}/machine")
         self.random_bytes = _randomness(Random(f"{story.seed}/entropy"))
+        self.passing_s = _passing(Random(f"{story.seed}/passing"))
         self.secret = self.random_bytes(32)
         self.registry = MemoryRegistry(self.random_bytes)
         self.platter = Platter(Random(f"{story.seed}/disk"), DiskTrouble())
@@ -105,6 +107,18 @@ class Machine:
         if self.life is not None:
             self.life.stop_soon()
         await self._ended.wait()
+
+
+def _passing(dice: Random) -> Callable[[], float]:
+    """A clock that goes on whenever it is read, so that some turns of the loop are long."""
+    now_s = 0.0
+
+    def read() -> float:
+        nonlocal now_s
+        now_s += dice.expovariate(1 / _PASSING_S)
+        return now_s
+
+    return read
 
 
 def _randomness(dice: Random) -> Callable[[int], bytes]:

@@ -13,6 +13,7 @@ from support.channels import NO_TOTALS, ScriptedSink, channel_row, open_channel,
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass, OutgoingBatch, SinkClosed
+from dispatcher.deliver.turns import turns_of_loop
 from dispatcher.model import ChannelType, Position, Serialization
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
@@ -39,7 +40,9 @@ class House:
             observer=observer,
             now_unix_ms=lambda: self.now_ms,
         )
-        self.supervisor = Supervisor(nursery, self.queue, lambda: self.now_ms, observer, parking)
+        self.supervisor = Supervisor(
+            nursery, turns_of_loop(), self.queue, lambda: self.now_ms, observer, parking
+        )
         self.channel: ActiveChannel
 
     def open(self, *script: Exception | None, confirms: bool = True, **row: object) -> ScriptedSink:

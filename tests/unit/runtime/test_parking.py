@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dispatcher import limits
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass, OutgoingBatch
+from dispatcher.deliver.turns import turns_of_loop
 from dispatcher.errors import NotFound, Unavailable
 from dispatcher.model import ParkedCount, ParkedEvent, Position, RefusedEvents, Serialization
 from dispatcher.observe.log import LogEvent
@@ -80,7 +81,9 @@ class Yard:
         self.parking = Parking(
             registry=registry, queue=self.queue, counts={}, observer=observer, now_unix_ms=lambda: 5_000
         )
-        self.supervisor = Supervisor(nursery, self.queue, lambda: 1_000, observer, self.parking)
+        self.supervisor = Supervisor(
+            nursery, turns_of_loop(), self.queue, lambda: 1_000, observer, self.parking
+        )
         self.sink: PickySink
 
     async def open(

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from msgspec.structs import replace
 from support.channels import NO_TOTALS, ScriptedSink, channel_row, open_channel, put
 from trio.testing import wait_all_tasks_blocked
 
 from dispatcher import limits
+from dispatcher.deliver.turns import turns_of_loop
+from dispatcher.model import Serialization
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.registry.memory import MemoryRegistry
@@ -32,6 +35,16 @@ class Stuck(ScriptedSink):
         await super().send(batch)  # type: ignore[arg-type]
 
 
+class Waiting(ScriptedSink):
+    """Takes nothing until everybody may go on."""
+
+    gate: trio.Event
+
+    async def send(self, batch: object) -> None:
+        await self.gate.wait()
+        await super().send(batch)  # type: ignore[arg-type]
+
+
 class House:
     """Channels with one queue and one supervisor."""
 
@@ -46,7 +59,7 @@ class House:
             observer=observer,
             now_unix_ms=lambda: 1_000,
         )
-        self.supervisor = Supervisor(nursery, self.queue, lambda: 1_000, observer, parking)
+        self.supervisor = Supervisor(nursery, turns_of_loop(), self.queue, lambda: 1_000, observer, parking)
 
     def open(self, number: int, kind: type[ScriptedSink] = ScriptedSink) -> ActiveChannel:
         channel = open_channel(self.queue, channel_row(number=number))
@@ -86,13 +99,40 @@ async def test_channels_that_send_one_after_the_other_share_a_task(house: House)
 
 
 async def test_after_a_burst_no_more_tasks_rest_than_may(house: House) -> None:
-    channels = [house.open(number) for number in range(1, 2 * limits.CHANNEL_TASKS_RESTING_MAX)]
+    count = 2 * limits.CHANNEL_TASKS_RESTING_MAX
+    channels = [house.open(number, Waiting) for number in range(1, count + 1)]
     for _ in range(2):
+        Waiting.gate = trio.Event()
         for channel in channels:
             house.put(channel, "a")
         await wait_all_tasks_blocked()
+        assert house.tasks == count
+        Waiting.gate.set()
+        await wait_all_tasks_blocked()
         assert house.tasks == limits.CHANNEL_TASKS_RESTING_MAX
     assert all(sent(channel) == ["a", "a"] for channel in channels)
+
+
+async def test_many_that_have_something_at_once_need_few_tasks(house: House) -> None:
+    channels = [house.open(number) for number in range(1, 500)]
+    for channel in channels:
+        house.put(channel, "a")
+    await wait_all_tasks_blocked()
+    assert house.tasks <= limits.CHANNEL_TASKS_RESTING_MAX
+    assert all(sent(channel) == ["a"] for channel in channels)
+
+
+async def test_a_channel_that_always_has_more_lets_the_others_go_first(house: House) -> None:
+    """It has a thousand events and sends them one by one; the others have one each."""
+    hot, others = house.open(1), [house.open(number) for number in range(2, 200)]
+    hot.row = replace(hot.row, serialization=Serialization(max_chunk_size=1))
+    for _ in range(1_000):
+        house.put(hot, "h")
+    for channel in others:
+        house.put(channel, "a")
+    while not all(sent(channel) for channel in others):
+        await trio.lowlevel.checkpoint()
+    assert len(sent(hot)) < 300
 
 
 async def test_channel_that_is_stuck_holds_up_no_other(house: House) -> None:
