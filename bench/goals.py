@@ -35,6 +35,7 @@ UNITS: dict[str, Unit] = {
     "load_core": Unit("% of the load's core", factor=100),
     "p50_ms": Unit("ms p50", digits=3),
     "p99_ms": Unit("ms p99", digits=3),
+    "longest_turn_ms": Unit("ms longest turn"),
     "us_per_batch": Unit("µs per 10,000", digits=1),
     "ns_per_event": Unit("ns per event"),
     "bytes_each": Unit("KB each", digits=2, factor=1e-3),

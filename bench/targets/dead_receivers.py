@@ -32,6 +32,7 @@ from ..load.paced import PacedGenerator
 from ..population import Population, Wanted, populate
 from ..row import OpenSide, Row, Scale, Side
 from ..topology.pipeline import QUIET_S
+from ..turns import longest_turn_ms, turn_counts
 from . import sides
 
 CHANNELS = 1_000
@@ -51,6 +52,7 @@ _TIER = TierSettings(ack_timeout_s=3_600.0)  # else the dead sockets would be cl
 async def rate(daemon: Daemon, gateway: str, crowd: Crowd, fleet: Fleet) -> Figures:
     """Post everything at once; how fast the crowd has its part of it."""
     generator = Generator(fleet, BodyForm.NDJSON, gateway, body_events=_BODY_EVENTS, check=all_accepted)
+    turns = await turn_counts(daemon.port)
     crowd.begin(fleet)
     cpu_s, began_s = daemon.server.cpu_s(), time.perf_counter()
     await generator.run(daemon.port, Arrivals(0))
@@ -63,6 +65,7 @@ async def rate(daemon: Daemon, gateway: str, crowd: Crowd, fleet: Fleet) -> Figu
         "events_per_s": crowd.events / took_s,
         "server_cpu_s_per_million": cpu_s / fleet.events * 1e6,
         "server_core": cpu_s / took_s,
+        "longest_turn_ms": longest_turn_ms(turns, await turn_counts(daemon.port)),
     }
 
 
@@ -124,6 +127,7 @@ P10 = Row(
     goals=(
         Goal(side=_WITH, figure="events_per_s", at_least=_KEPT, beside=_WITHOUT),
         Goal(side=_WITH, figure="p99_ms", at_most=1 / _KEPT, beside=_WITHOUT),
+        Goal(side=_WITH, figure="longest_turn_ms", at_most=5.0),
     ),
     sides={_WITH: crowd_of(has_dead=True), _WITHOUT: crowd_of(has_dead=False)},
     short_rounds=_SHORT_ROUNDS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from bench.load.generator import Refused, all_accepted, all_queued
 from bench.load.http_client import Reply, parse_reply
 from bench.load.idle_sockets import open_idle
 from bench.load.paced import PacedGenerator
+from bench.turns import longest_turn_ms
 
 FLEET = Fleet(events=60, devices=6, lanes=2)
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -246,3 +248,11 @@ async def test_a_held_callback_takes_one_request_and_answers_when_it_is_released
                     answers += await stream.receive_some(10_000)
             nursery.cancel_scope.cancel()
     assert arrivals.events == 2
+
+
+def test_the_longest_turn_is_the_bound_that_all_kept() -> None:
+    before = {0.001: 10.0, 0.005: 12.0, 0.05: 13.0, math.inf: 13.0}
+    after = {0.001: 20.0, 0.005: 24.0, 0.05: 25.0, math.inf: 25.0}
+    assert longest_turn_ms(before, after) == 5.0
+    after[math.inf] += 1
+    assert longest_turn_ms(before, after) == math.inf
