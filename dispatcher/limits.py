@@ -172,6 +172,10 @@ GATEWAY_RECEIVE_BYTES = 64 * KIB
 GATEWAY_FINISH_S = 20.0  # for messages of a socket that has ended to become durable
 GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothing is given up
 
+# --- queues' memory -------------------------------------------------------------------
+QUEUE_MEMORY_IDLE_S = 10.0  # memory that lay free for so long goes back to the system
+QUEUE_MEMORY_STEP_SLABS = 4  # of 2 MiB, given back before others get their turn: half a millisecond
+
 # --- cold queues ----------------------------------------------------------------------
 SCRATCH_THREADS = 5  # one that writes chunks out, and the others read them back
 FETCHES_MAX = SCRATCH_THREADS - 1  # at once; each holds the memory that it reads into

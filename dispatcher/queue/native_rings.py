@@ -14,6 +14,7 @@ from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import Loss, QueueOptions, QueueTotals
 from dispatcher.queue.ledger import Ledger
 from dispatcher.queue.losses import gap_of
+from dispatcher.queue.native_backing import Backing
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_residency import Residency
 from dispatcher.queue.native_ring import ChannelRing, made, open_ring
@@ -37,6 +38,7 @@ class Rings:
         self.on_lost: Callable[[Loss], None] = self.tell_later
         self._ring_stats = ffi.new("nd_ring_stats_t *")
         self.pool: Any = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
+        self.backing = Backing(self.pool)
         try:  # the same by their channels' numbers, for the core
             table = made("nd_channels *", lib.nd_channels_open, lib.nd_io_posix())
         except MemoryFull:
@@ -88,6 +90,7 @@ class Rings:
 
     def note_memory(self) -> None:
         """Chunks of the pool were taken or given back."""
+        self.backing.note()
         if self.residency is not None:
             self.residency.note()
 

@@ -205,8 +205,10 @@ def _assemble(ground: Ground, contents: Contents) -> Parts:
 
 def _start_tasks(nursery: trio.Nursery, parts: Parts) -> None:
     """Everything that runs as long as the dispatcher does, except what writes the journal."""
-    if isinstance(parts.queue, NativeQueue) and parts.queue.residency is not None:
-        nursery.start_soon(parts.queue.residency.run)
+    if isinstance(parts.queue, NativeQueue):
+        nursery.start_soon(parts.queue.rings.backing.run)
+        if parts.queue.residency is not None:
+            nursery.start_soon(parts.queue.residency.run)
     nursery.start_soon(parts.callbacks.close_idle_connections)
     nursery.start_soon(parts.life_cycle.run, parts.registrations.remove)
     nursery.start_soon(parts.fleet.run)

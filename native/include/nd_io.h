@@ -50,7 +50,7 @@ struct nd_io {
     void (*release)(void *context, void *memory, size_t bytes);
 
     /* A region that costs address space alone until it is touched, zeroed and
-     * aligned to a page.  ND_ERR_FULL when there is none. */
+     * aligned to a large page when it has room for one.  ND_ERR_FULL when there is none. */
     nd_status (*map)(void *context, uint64_t bytes, uint8_t **out);
     void (*unmap)(void *context, uint8_t *memory, uint64_t bytes);
 
@@ -66,6 +66,10 @@ struct nd_io {
     /* Ask for large pages behind a part of a region, of which all will be read here and there.
      * What the system cannot give is as it was. */
     void (*enlarge)(void *context, uint8_t *memory, uint64_t bytes);
+
+    /* Take the memory behind a part of a region that nobody uses, in large pages where the system has some;
+     * what it gives this part later, after a discard, are small ones again.  May take milliseconds. */
+    void (*bring_large)(void *context, uint8_t *memory, uint64_t bytes);
 };
 
 #endif /* ND_IO_H */

@@ -2,7 +2,8 @@
  *
  * One region of address space is reserved when the pool is opened and cut into
  * slabs of chunks (nd_slabs.h).  A few free slabs stay warm; the memory of the others
- * goes back to the system.  Never more than the region is used: that is the bound.
+ * goes back to the system, at once or when it was not needed for a while (decision 0038).
+ * Never more than the region is used: that is the bound.
  *
  * Why chunks of many sizes: a quiet channel with one event costs 4 KiB, a busy one
  * walks through memory in large steps (decision 0001).
@@ -22,6 +23,7 @@
 #define ND_CHUNK_BYTES_MIN   (4u * 1024)
 #define ND_CHUNK_BYTES_MAX   ND_SLAB_BYTES
 #define ND_SLABS_SMALL       2u         /* of a pool with large pages: a few chunks do not cost a slab */
+#define ND_SLABS_AHEAD       2u         /* made ready before they are needed */
 #define ND_SLABS_WARM_MAX    16u        /* 32 MiB: a few batches' worth comes and goes without page faults */
 
 /* cffi: begin */
@@ -57,6 +59,39 @@ void nd_pool_close(nd_pool *pool);
  *   Blocks  no.
  */
 void nd_pool_enlarge(nd_pool *pool);
+
+/* From now on all slabs that come free stay warm, until nd_pool_give_back finds that they were
+ * not needed, and some are to be made ready ahead (nd_pool_prepare); the caller sees to both.
+ *
+ *   Blocks  no.
+ */
+void nd_pool_keep(nd_pool *pool);
+
+/* Give the memory of slabs back that lay free ever since the last round, all but ND_SLABS_WARM_MAX,
+ * and at most so many now: a round may take several calls.
+ *
+ *   Blocks  no; asks the system once for each slab.
+ *   Cost    O(slabs given back), 0.15 ms each.
+ *   Returns how many of this round are left; 0: it is over, and the next one has begun.
+ */
+uint32_t nd_pool_give_back(nd_pool *pool, uint32_t slabs_max);
+
+/* Whether a slab should be made ready: more than a few chunks are out, and hardly any is left.
+ *
+ *   Cost    constant.
+ */
+int nd_pool_wants_slab(const nd_pool *pool);
+
+/* Make a slab ready before it is needed, with a large page where the system has one: first touches are most
+ * of what a queue that grows costs, and large pages a part of what a long one does.  Three steps: choose
+ * it; take its memory, beside the thread that uses the pool; hand it to the pool.
+ *
+ *   Blocks  nd_pool_prepare does: 0.3 ms, several when a virtual machine has to ask its host.
+ *   Returns ND_OK; ND_EMPTY: none is wanted, and the other two are not to be called.
+ */
+nd_status nd_pool_prepare_begin(nd_pool *pool);
+void nd_pool_prepare(nd_pool *pool);
+void nd_pool_prepare_end(nd_pool *pool);
 
 /* The pool's figures.
  *

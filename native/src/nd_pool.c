@@ -16,7 +16,9 @@ struct nd_pool {
     uint64_t        reserve_bytes;
     nd_residency   *residency;
     uint64_t        key;
+    uint64_t        preparing;          /* a slab in no list; ND_NOWHERE: none */
     int             has_key;
+    int             keeps;              /* what came free stays until nd_pool_give_back */
     void           *scratch;
     size_t          scratch_bytes;
 };
@@ -46,15 +48,36 @@ uint8_t *nd_pool_take_reserved(nd_pool *pool, uint32_t bytes, uint32_t *bytes_ou
     return take(pool, bytes, bytes, bytes_out);
 }
 
-void nd_pool_give(nd_pool *pool, uint8_t *chunk)
+/* Give the memory of a free slab back to the system; one is there. */
+static void discard_one(nd_pool *pool)
 {
     nd_slabs *slabs = &pool->slabs;
-    nd_slabs_give(slabs, (uint64_t)(chunk - pool->region));
-    if (slabs->backed_count <= ND_SLABS_WARM_MAX) return;
     const uint64_t slab = nd_slabs_take_backed(slabs);
     const uint32_t touched = nd_slabs_touched(slabs, slab);
     if (pool->io.discard(pool->io.context, pool->region + slab, touched) == ND_OK) nd_slabs_bare(slabs, slab);
     else nd_slabs_back(slabs, slab);
+}
+
+void nd_pool_give(nd_pool *pool, uint8_t *chunk)
+{
+    nd_slabs_give(&pool->slabs, (uint64_t)(chunk - pool->region));
+    if (!pool->keeps && pool->slabs.backed_count > ND_SLABS_WARM_MAX) discard_one(pool);
+}
+
+void nd_pool_keep(nd_pool *pool)
+{
+    pool->keeps = 1;
+}
+
+uint32_t nd_pool_give_back(nd_pool *pool, uint32_t slabs_max)
+{
+    nd_slabs *slabs = &pool->slabs;
+    const uint32_t unused = slabs->backed_least;
+    const uint32_t idle = unused > ND_SLABS_WARM_MAX ? unused - ND_SLABS_WARM_MAX : 0;
+    const uint32_t now = idle < slabs_max ? idle : slabs_max;
+    for (uint32_t i = 0; i < now; i++) discard_one(pool);
+    slabs->backed_least = now < idle ? unused - now : slabs->backed_count;
+    return idle - now;
 }
 
 nd_status nd_pool_open(const nd_io *io, uint64_t bytes_max, nd_pool **out)
@@ -64,6 +87,7 @@ nd_status nd_pool_open(const nd_io *io, uint64_t bytes_max, nd_pool **out)
     if (pool == NULL) return ND_ERR_FULL;
     pool->io = *io;
     pool->crc = nd_crc32c_records_best();
+    pool->preparing = ND_NOWHERE;
     nd_slabs_begin(&pool->slabs, bytes_max);
     if (io->map(io->context, nd_slabs_bytes_max(&pool->slabs), &pool->region) != ND_OK) {
         nd_pool_close(pool);
@@ -89,6 +113,34 @@ void nd_pool_enlarge(nd_pool *pool)
     const uint64_t bytes_max = nd_slabs_bytes_max(&pool->slabs);
     const uint64_t small = (uint64_t)ND_SLABS_SMALL * ND_SLAB_BYTES;
     if (bytes_max > small) pool->io.enlarge(pool->io.context, pool->region + small, bytes_max - small);
+}
+
+int nd_pool_wants_slab(const nd_pool *pool)
+{
+    const nd_slabs *slabs = &pool->slabs;
+    const uint32_t used = slabs->count - slabs->bare_count - slabs->backed_count;
+    /* What is being made ready is nobody's for a moment: a pool that is nearly full has no such slab. */
+    return pool->keeps && pool->preparing == ND_NOWHERE && used >= ND_SLABS_SMALL
+        && slabs->backed_count < ND_SLABS_AHEAD && nd_slabs_bare_count(slabs) > ND_SLABS_WARM_MAX;
+}
+
+nd_status nd_pool_prepare_begin(nd_pool *pool)
+{
+    if (!nd_pool_wants_slab(pool)) return ND_EMPTY;
+    pool->preparing = nd_slabs_take_bare(&pool->slabs, &pool->io);
+    return pool->preparing != ND_NOWHERE ? ND_OK : ND_EMPTY;
+}
+
+void nd_pool_prepare(nd_pool *pool)
+{
+    pool->io.bring_large(pool->io.context, pool->region + pool->preparing, ND_SLAB_BYTES);
+}
+
+void nd_pool_prepare_end(nd_pool *pool)
+{
+    nd_slabs_touch(&pool->slabs, pool->preparing);
+    nd_slabs_back(&pool->slabs, pool->preparing);
+    pool->preparing = ND_NOWHERE;
 }
 
 void nd_pool_stats(const nd_pool *pool, nd_pool_stats_t *out)

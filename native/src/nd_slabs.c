@@ -234,6 +234,7 @@ uint64_t nd_slabs_take_backed(nd_slabs *slabs)
     if (index == NONE) return ND_NOWHERE;
     list_remove(slabs, &slabs->backed, index);
     slabs->backed_count--;
+    if (slabs->backed_count < slabs->backed_least) slabs->backed_least = slabs->backed_count;
     return (uint64_t)index * ND_SLAB_BYTES;
 }
 
@@ -252,11 +253,17 @@ void nd_slabs_bare(nd_slabs *slabs, uint64_t at)
     slabs->bare_count++;
 }
 
+void nd_slabs_touch(nd_slabs *slabs, uint64_t at)
+{
+    nd_slab *item = &slabs->items[at / ND_SLAB_BYTES];
+    slabs->bytes_touched += ND_SLAB_BYTES - item->touched_bytes;
+    item->touched_bytes = ND_SLAB_BYTES;
+}
+
 uint64_t nd_slabs_touch_all(nd_slabs *slabs, uint64_t end)
 {
     for (uint32_t i = 0; i < slabs->count && (uint64_t)i * ND_SLAB_BYTES < end; i++) {
-        slabs->bytes_touched += ND_SLAB_BYTES - slabs->items[i].touched_bytes;
-        slabs->items[i].touched_bytes = ND_SLAB_BYTES;
+        nd_slabs_touch(slabs, (uint64_t)i * ND_SLAB_BYTES);
     }
     return (uint64_t)slabs->count * ND_SLAB_BYTES;
 }

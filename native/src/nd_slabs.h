@@ -42,6 +42,7 @@ typedef struct {
     uint32_t count, capacity, count_max;        /* count: used at least once */
     uint32_t backed, bare;                      /* heads of the free lists */
     uint32_t backed_count, bare_count;          /* of these lists */
+    uint32_t backed_least;                      /* the least that the first of them was; see nd_pool_give_back */
     uint32_t open[ND_SLAB_CLASSES];
     uint64_t bytes_touched;                     /* of all slabs */
     uint64_t bytes_out;                         /* in chunks that are taken */
@@ -80,9 +81,18 @@ uint64_t nd_slabs_take_backed(nd_slabs *slabs);
 void nd_slabs_back(nd_slabs *slabs, uint64_t slab);
 void nd_slabs_bare(nd_slabs *slabs, uint64_t slab);
 
+/* A slab was touched as a whole. */
+void nd_slabs_touch(nd_slabs *slabs, uint64_t slab);
+
 /* All slabs before a place that are or were used were touched as a whole.  Returns where those
  * end that were used. */
 uint64_t nd_slabs_touch_all(nd_slabs *slabs, uint64_t end);
+
+/* How many slabs are free and bare. */
+static inline uint32_t nd_slabs_bare_count(const nd_slabs *slabs)
+{
+    return slabs->count_max - slabs->count + slabs->bare_count;
+}
 
 /* How much of a slab was touched since it was bare. */
 uint32_t nd_slabs_touched(const nd_slabs *slabs, uint64_t slab);

@@ -59,6 +59,13 @@ static void counted_enlarge(void *context, uint8_t *region, uint64_t bytes)
     memory->real->enlarge(memory->real->context, region, bytes);
 }
 
+static void counted_bring_large(void *context, uint8_t *region, uint64_t bytes)
+{
+    test_memory *memory = context;
+    memory->brings++;
+    memory->real->bring_large(memory->real->context, region, bytes);
+}
+
 void test_memory_begin(test_memory *memory)
 {
     *memory = (test_memory){.real = nd_io_posix()};
@@ -71,6 +78,7 @@ void test_memory_begin(test_memory *memory)
         .discard = counted_discard,
         .bring = counted_bring,
         .enlarge = counted_enlarge,
+        .bring_large = counted_bring_large,
     };
 }
 

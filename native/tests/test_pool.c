@@ -125,6 +125,95 @@ static void few_free_slabs_stay_warm_and_the_rest_go_back(void)
     }
 }
 
+static void fill_and_empty(nd_pool *pool, uint32_t slabs)
+{
+    uint8_t *chunks[64];
+    uint32_t bytes;
+    for (uint32_t i = 0; i < slabs; i++) chunks[i] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    for (uint32_t i = 0; i < slabs; i++) nd_pool_give(pool, chunks[i]);
+}
+
+static void what_is_kept_goes_back_when_nobody_wanted_it_for_a_round(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 64ull * ND_SLAB_BYTES, &pool), ND_OK);
+    nd_pool_keep(pool);
+    CHECK_EQUAL(nd_pool_give_back(pool, 4), 0);                 /* there is nothing */
+    fill_and_empty(pool, ND_SLABS_WARM_MAX + 20);
+    CHECK_EQUAL(nd_pool_give_back(pool, 4), 0);                 /* all of it was in use */
+    CHECK_EQUAL(memory.discards, 0);
+    fill_and_empty(pool, 7);                                    /* seven were wanted again */
+    CHECK_EQUAL(nd_pool_give_back(pool, 4), 9);                 /* 13 were not */
+    CHECK_EQUAL(memory.discards, 4);
+    fill_and_empty(pool, ND_SLABS_WARM_MAX + 9);                /* of 32 that were left: two more of the 9 */
+    CHECK_EQUAL(nd_pool_give_back(pool, 40), 0);
+    CHECK_EQUAL(memory.discards, 4);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, (ND_SLABS_WARM_MAX + 16ull) * ND_SLAB_BYTES);
+    CHECK_EQUAL(nd_pool_give_back(pool, 40), 0);
+    CHECK_EQUAL(memory.discards, 20);                           /* and the warm ones stay, however long */
+    CHECK_EQUAL(nd_pool_give_back(pool, 40), 0);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, ND_SLABS_WARM_MAX * (uint64_t)ND_SLAB_BYTES);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
+static void what_the_system_does_not_take_back_stays_and_a_round_ends(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    memory.discard_fails = 1;
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, 64ull * ND_SLAB_BYTES, &pool), ND_OK);
+    nd_pool_keep(pool);
+    fill_and_empty(pool, ND_SLABS_WARM_MAX + 5);
+    CHECK_EQUAL(nd_pool_give_back(pool, 3), 0);
+    CHECK_EQUAL(nd_pool_give_back(pool, 3), 2);
+    CHECK_EQUAL(nd_pool_give_back(pool, 3), 0);
+    CHECK_EQUAL(memory.discards, 5);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, (ND_SLABS_WARM_MAX + 5ull) * ND_SLAB_BYTES);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
+static void a_slab_is_made_ready_when_few_are_left_and_many_may_come(void)
+{
+    test_memory memory;
+    test_memory_begin(&memory);
+    nd_pool *pool;
+    CHECK_EQUAL(nd_pool_open(&memory.io, (ND_SLABS_WARM_MAX + 5ull) * ND_SLAB_BYTES, &pool), ND_OK);
+    uint8_t *chunks[5];
+    uint32_t bytes;
+    for (uint32_t i = 0; i < 2; i++) chunks[i] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    CHECK_EQUAL(nd_pool_prepare_begin(pool), ND_EMPTY);         /* nobody said that he sees to it */
+    nd_pool_keep(pool);
+    nd_pool_give(pool, chunks[1]);
+    CHECK_EQUAL(nd_pool_prepare_begin(pool), ND_EMPTY);         /* a little is used, and a slab is left */
+    chunks[1] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    for (uint32_t i = 0; i < ND_SLABS_AHEAD; i++) {
+        CHECK(nd_pool_wants_slab(pool));
+        CHECK_EQUAL(nd_pool_prepare_begin(pool), ND_OK);
+        CHECK(!nd_pool_wants_slab(pool));                       /* one at a time */
+        nd_pool_prepare(pool);
+        nd_pool_prepare_end(pool);
+    }
+    CHECK_EQUAL(memory.brings, ND_SLABS_AHEAD);
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 4ull * ND_SLAB_BYTES);
+    CHECK_EQUAL(stats_of(pool).bytes_out, 2ull * ND_SLAB_BYTES);
+    CHECK_EQUAL(nd_pool_prepare_begin(pool), ND_EMPTY);         /* enough lie ready */
+    for (uint32_t i = 2; i < 4; i++) {                          /* and are what is used next */
+        chunks[i] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+        memset(chunks[i], 7, ND_SLAB_BYTES);
+    }
+    CHECK_EQUAL(stats_of(pool).bytes_touched, 4ull * ND_SLAB_BYTES);
+    chunks[4] = nd_pool_take(pool, ND_SLAB_BYTES, ND_SLAB_BYTES, &bytes);
+    CHECK_EQUAL(nd_pool_prepare_begin(pool), ND_EMPTY);         /* hardly any are left that nobody has */
+    for (uint32_t i = 0; i < 5; i++) nd_pool_give(pool, chunks[i]);
+    nd_pool_close(pool);
+    test_memory_end(&memory);
+}
+
 static void what_is_brought_is_counted_and_what_is_not_needed_goes_back(void)
 {
     test_memory memory;
@@ -183,6 +272,9 @@ int main(void)
     RUN(chunks_never_overlap_whatever_their_sizes);
     RUN(a_full_pool_gives_what_is_left_in_any_size);
     RUN(few_free_slabs_stay_warm_and_the_rest_go_back);
+    RUN(what_is_kept_goes_back_when_nobody_wanted_it_for_a_round);
+    RUN(what_the_system_does_not_take_back_stays_and_a_round_ends);
+    RUN(a_slab_is_made_ready_when_few_are_left_and_many_may_come);
     RUN(what_is_brought_is_counted_and_what_is_not_needed_goes_back);
     RUN(opening_without_memory_leaves_nothing_behind);
     return 0;

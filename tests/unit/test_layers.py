@@ -87,6 +87,7 @@ def test_only_the_native_queue_imports_the_extension() -> None:
     assert users == {
         "queue/native.py",
         "queue/native_append.py",
+        "queue/native_backing.py",
         "queue/native_batch.py",
         "queue/native_form.py",
         "queue/native_journal.py",

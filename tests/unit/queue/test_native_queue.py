@@ -7,8 +7,12 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
+import trio
+import trio.testing
+from support.http_servers import eventually
 from support.stored_records import notifications, records_of, stored_bytes
 
+from dispatcher import limits
 from dispatcher.errors import CorruptRecord, MemoryFull
 from dispatcher.model import Overflow, Position
 from dispatcher.queue.interface import Form, Loss, QueueOptions, Records, Route, SliceLimits
@@ -53,6 +57,42 @@ async def test_a_channel_emptied_and_filled_again_keeps_no_memory(queue: NativeQ
         assert queue.settle(1, Position(EPOCH, 2_000 * (turn + 1))) == 2_000
     assert queue.totals().memory_bytes <= 32 << 20
     assert queue.totals().records == 0
+
+
+async def test_memory_that_lies_free_for_a_while_goes_back_to_the_system(
+    queue: NativeQueue, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.rings.backing.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for turn in range(2):  # emptied and filled within the time: nothing is asked for anew
+            append(queue, 44, padding=1_000_000)
+            held = queue.totals().memory_bytes
+            assert held > 44_000_000
+            assert queue.settle(1, Position(EPOCH, 44 * (turn + 1))) == 44
+            await trio.sleep(limits.QUEUE_MEMORY_IDLE_S * 0.8)
+            assert queue.totals().memory_bytes == held
+        await trio.sleep(2 * limits.QUEUE_MEMORY_IDLE_S)
+        assert 0 < queue.totals().memory_bytes <= 32 << 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_memory_is_made_ready_before_a_queue_that_grows_needs_it(queue: NativeQueue) -> None:
+    slab = 2 << 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.rings.backing.run)
+        await trio.testing.wait_all_tasks_blocked()
+        append(queue, 1, padding=1_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert queue.totals().memory_bytes <= slab  # a little brings no more than it takes
+        append(queue, 6, first=1, padding=1_000_000)
+        taken = queue.totals().memory_bytes
+        await eventually(lambda: queue.totals().memory_bytes >= taken + 2 * slab)  # a thread's work
+        ready = queue.totals().memory_bytes
+        append(queue, 4, first=7, padding=1_000_000)
+        assert queue.totals().memory_bytes - ready < slab  # what comes next goes there
+        nursery.cancel_scope.cancel()
+    assert await numbers_of(queue) == list(range(11))
 
 
 def test_a_hundred_thousand_empty_channels_take_no_pool_memory() -> None:
