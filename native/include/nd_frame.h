@@ -57,6 +57,7 @@ typedef struct {
     uint32_t events_left;               /* of this kind */
     uint64_t next_seq;
     uint32_t next_offset;               /* in its chunk */
+    uint32_t is_behind;                 /* the socket was full when the last piece was poured */
     uint64_t bytes_written;             /* by the last nd_batch_write; after ND_NO_ROOM: bytes needed */
 } nd_batch;
 
@@ -138,11 +139,12 @@ typedef struct {
 #define ND_POUR_PARTS_MAX 4
 
 /* Send what lies in the buffer, from its front to filled, and with the same call to the system as much of
- * what follows in the message as can be written ahead; unread is not 0.
+ * what follows in the message as can be written ahead; unread is not 0.  Nothing is written ahead for a
+ * socket that was full, until it has taken a piece whole.
  *
  *   Owns    memory is the caller's; the ring as for nd_batch_write.
  *   Blocks  no.
- *   Cost    O(bytes written).  What the socket did not take beyond a buffer is written again by a later call.
+ *   Cost    O(bytes written).  What a socket that was not full before does not take beyond a buffer is written again.
  *   Returns ND_OK, also when nothing could be written ahead: too large a record or a cold one is left to
  *           nd_batch_write.  Else what that said, and nothing was sent; ND_ERR_ARGUMENT.
  */

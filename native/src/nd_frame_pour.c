@@ -65,9 +65,11 @@ nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, i
     const nd_batch before = *batch;
     const uint64_t filled = pouring->filled;
     part parts[ND_POUR_PARTS_MAX];
-    uint32_t count;
-    const nd_status status = write_ahead(ring, batch, memory, pouring->unread, parts, &count);
-    if (status != ND_OK) return status;
+    uint32_t count = 0;
+    if (!batch->is_behind) {
+        const nd_status status = write_ahead(ring, batch, memory, pouring->unread, parts, &count);
+        if (status != ND_OK) return status;
+    }
 
     const uint64_t ahead = count > 0 ? parts[count - 1].end : 0;
     nd_piece pieces[2] = {{memory->buffer, filled}, {memory->ahead, ahead}};
@@ -77,9 +79,8 @@ nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, i
         *batch = before;
         pouring->begin = sent;
         pouring->filled = filled;
-        return ND_OK;
     }
-    for (uint32_t i = 0; i < count; i++) {      /* up to the part of which some was not taken */
+    for (uint32_t i = 0; i < count && sent >= filled; i++) {    /* up to the part of which some was not taken */
         *batch = parts[i].batch;
         pouring->unread = parts[i].unread;
         if (parts[i].end > sent - filled) {
@@ -88,5 +89,6 @@ nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, i
             break;
         }
     }
+    batch->is_behind = (uint32_t)pouring->is_full;
     return ND_OK;
 }

@@ -361,6 +361,32 @@ static void a_message_is_poured_with_its_tail_whatever_the_socket_takes(void)
     CHECK(tails_out > 0);
 }
 
+static void nothing_is_written_ahead_for_a_socket_that_was_full_until_it_takes_a_piece_whole(void)
+{
+    begin();
+    for (int i = 0; i < 90; i++) add(NOTIFICATION, "a", A_NOTE, "");
+    CHECK_EQUAL(plan(0, 100, 1 << 20, 0), ND_OK);
+    memset(&wire, 0, sizeof wire);
+    wire.at_once = UINT64_MAX;
+    nd_pouring at = {.unread = batch.bytes_count};
+    for (int was_full = 0; was_full < 2; was_full++) {
+        pour_begin(&at);
+        memset(pour_ahead, 0x7f, sizeof pour_ahead);
+        wire.room = 100;
+        CHECK_EQUAL(pour("", &at), ND_OK);
+        CHECK(at.is_full && at.sent == 100);
+        CHECK_EQUAL(pour_ahead[0] == 0x7f, was_full);
+    }
+    wire.room = UINT64_MAX;
+    for (int was_full = 1; was_full >= 0; was_full--) {
+        pour_begin(&at);
+        const uint64_t filled = at.filled;
+        CHECK_EQUAL(pour("", &at), ND_OK);
+        CHECK_EQUAL(at.sent == filled, was_full);
+    }
+    end();
+}
+
 static void a_pour_leaves_what_it_cannot_do_to_its_caller(void)
 {
     begin();
@@ -472,6 +498,7 @@ int main(void)
     RUN(records_that_go_while_a_batch_is_read_are_noticed);
     RUN(a_damaged_record_is_never_sent);
     RUN(a_message_is_poured_with_its_tail_whatever_the_socket_takes);
+    RUN(nothing_is_written_ahead_for_a_socket_that_was_full_until_it_takes_a_piece_whole);
     RUN(a_pour_leaves_what_it_cannot_do_to_its_caller);
     RUN(uids_are_those_of_the_format);
     RUN(timestamps_of_every_length_are_written);
