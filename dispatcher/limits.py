@@ -153,6 +153,7 @@ VALUES_UNREAD_EVENTS_MAX = 100_000  # seen go by without a read, before an accou
 # --- journal --------------------------------------------------------------------------
 JOURNAL_SEGMENT_BYTES = 64 * MIB  # preallocated; a fifth of a second at full speed, minutes at a usual one
 JOURNAL_GROUP_BYTES_MAX = 24 * MIB  # written at once; two are in memory: one gathers while one is written
+JOURNAL_BEGUN_AT_ONCE_BYTES = 64 * KIB  # of a group; to join a smaller one others have a turn of the loop
 JOURNAL_ALLOWANCE_BYTES = 6 * JOURNAL_SEGMENT_BYTES  # of disk, over twice what is live
 JOURNAL_STEP_BYTES = 256 * KIB  # moved by cleaning before others get their turn: a tenth of a millisecond
 JOURNAL_MOVES_MIN_BYTES = 2 * MIB  # moved with each group while the disk holds too much

@@ -24,17 +24,22 @@ class SealedGroup(Protocol):
         """Write it, and wait until it is on the disk.  *Blocks.*"""
         ...
 
-    async def write_by_thread(self) -> None:
-        """The same on a thread that needs no interpreter; waited for once it has begun, cancelled or not."""
+    def begin_by_thread(self) -> None:
+        """Begin the same on a thread that needs no interpreter; ``end_by_thread`` must follow."""
+        ...
+
+    async def end_by_thread(self) -> None:
+        """Wait for it, cancelled or not."""
         ...
 
 
 class JournalSizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How a journal takes its place on a disk, in bytes."""
+    """How a journal takes its place on a disk, and in which portions it is written, in bytes."""
 
     segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES
     group_bytes_max: int = limits.JOURNAL_GROUP_BYTES_MAX
     allowance_bytes: int = limits.JOURNAL_ALLOWANCE_BYTES
+    begun_at_once_bytes: int = limits.JOURNAL_BEGUN_AT_ONCE_BYTES  # a group that its first publisher begins
 
 
 _SIZES = JournalSizes()
@@ -69,6 +74,14 @@ class Disk:
         """
         await self.run(group.write_sync)
 
+    def begin(self, group: SealedGroup) -> bool:
+        """Begin to write a sealed group in this step, ``end`` must follow; False: only ``write`` can."""
+        return False
+
+    async def end(self, group: SealedGroup) -> None:
+        """Wait until what was begun is written, cancelled or not."""
+        raise NotImplementedError("nothing can be begun on this disk")
+
     async def run_beside(self, work: Callable[[], T]) -> T:
         """The same for work on the scratch file, which no publisher's sync waits for."""
         return await trio.to_thread.run_sync(work, limiter=self._beside)
@@ -79,6 +92,17 @@ class SystemDisk(Disk):
 
     has_writer_thread = True
 
+    def begin(self, group: SealedGroup) -> bool:
+        """Begin; no sync waits for the interpreter's lock to be heard of."""
+        group.begin_by_thread()
+        return True
+
+    async def end(self, group: SealedGroup) -> None:
+        """Wait for what was begun."""
+        await group.end_by_thread()
+
     async def write(self, group: SealedGroup) -> None:
-        """Write a journal's sealed group; no sync waits for the interpreter's lock to be heard of."""
-        await group.write_by_thread()
+        """Begin, and wait."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.begin(group)
+        await self.end(group)

@@ -8,8 +8,13 @@ sync serves everyone whose records stand in a group, and a busy disk makes group
 instead of waits longer.  Nothing lingers: a publisher's group is sealed as soon as the
 writer is free.  Acks alone wait up to ``limits.ACK_FLUSH_S`` for company.
 
-Invariant: ``seal`` and ``done`` are called by this task alone, between its calls on the
-worker thread, as ``nd_journal.h`` demands.
+A large group is begun in the step of its first publisher, and a group that was asked for
+while another was written in the step that sees the other's end: the disk is at work before
+anybody else keeps the loop busy.  A small group takes the turn in which this task wakes up,
+and with it whoever publishes in that turn.
+
+Invariant: ``seal`` is called while this task waits to be asked, or by itself, and ``done`` by
+itself; so neither while a thread is in the journal, as ``nd_journal.h`` demands.
 """
 
 from __future__ import annotations
@@ -29,6 +34,10 @@ from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
 class GroupWriter(SealedGroup, Protocol):
     """What the loop needs of a journal (``native_journal.NativeJournal``)."""
+
+    def gathered_bytes(self) -> int:
+        """How much stands in the group that is being gathered."""
+        ...
 
     def seal(self) -> bool:
         """Hand what was gathered to the writer."""
@@ -71,6 +80,7 @@ class Group:
     """Who waits for a group, and what of which channels stands in it."""
 
     __slots__ = (
+        "_begin",
         "_ended",
         "_error",
         "answers",
@@ -81,7 +91,9 @@ class Group:
         "states",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[Group], None]) -> None:
+        """``begin`` is told of everyone who waits; it may have the group written at once."""
+        self._begin = begin
         self.last_seqs: dict[int, int] = {}  # of channels with records in it, which become visible with it
         self.states: dict[
             int, int
@@ -101,6 +113,7 @@ class Group:
 
     async def durable(self) -> None:
         """Return when the group is durable (``interface.Ticket``)."""
+        self._begin(self)
         await self._ended.wait()
         if self._error is not None:
             raise self._error()
@@ -116,10 +129,14 @@ class GroupCommit:
         self._books = books
         self._disk = disk
         self._observe_sync_s = observe_sync_s
-        self._open = Group()
-        self._wakeup = trio.Event()
+        self._open = Group(self._begin_much)
+        self._sealed: Group | None = None
+        self._is_under_way = False  # the sealed group's write was begun, and not waited for
+        self._is_asked = False  # for the open group
+        self._asked = trio.lowlevel.ParkingLot()
         self._flush_at_s = math.inf
-        self._waiting: trio.CancelScope | None = None
+        self._waiting: trio.CancelScope | None = None  # while the writer is free
+        self._began_s = 0.0  # the last write
         self._has_failed = False
         self._is_full = False
 
@@ -151,7 +168,8 @@ class GroupCommit:
 
     def request(self) -> None:
         """Someone waits: write as soon as the writer is free."""
-        self._wakeup.set()
+        self._is_asked = True
+        self._asked.unpark()
 
     def request_soon(self) -> None:
         """There is something to write that nobody waits for."""
@@ -184,17 +202,18 @@ class GroupCommit:
                 await self._books.keep_space(self._write_group)
 
     async def _wait(self) -> None:
-        """Wait until a group is asked for; not at all when one is.
+        """Wait until a group is asked for, or was begun.
 
-        Then it is begun in the step in which the last one ended, so that the disk is at work
-        before those who waited for the last keep the loop busy.
+        When one is asked for already it is begun in the step in which the last one ended.
         """
-        if not self._wakeup.is_set():
+        if self._is_asked:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        try:
             with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
-                await self._wakeup.wait()
+                await self._asked.park()
+        finally:
             self._waiting = None
-        self._wakeup = trio.Event()
-        self._flush_at_s = math.inf
 
     def _flush_by(self, at_s: float) -> None:
         self._flush_at_s = min(self._flush_at_s, at_s)
@@ -206,12 +225,11 @@ class GroupCommit:
         await self._prepare()
 
     async def _commit(self) -> None:
-        """Seal what was gathered, and see it onto the disk."""
-        if not self._books.collect():
-            self.request()
-        group, self._open = self._open, Group()
-        if not self._writer.seal():
-            group.end()
+        """Seal what was gathered, unless a publisher did, and see it onto the disk."""
+        if self._sealed is None:
+            self._seal()
+        group = self._sealed
+        if group is None:
             await trio.lowlevel.checkpoint()
             return
         while (outcome := await self._write()) is GroupOutcome.NO_SPACE:
@@ -219,16 +237,48 @@ class GroupCommit:
             group.end(_storage_full)
             if not await self._books.free_dead():
                 await trio.sleep(limits.JOURNAL_RETRY_S)
+        self._sealed = None
         if outcome is GroupOutcome.POISONED:
             self._fail(group)
             return
         self._books.show(group, self._writer.stats().durable_segment)
         group.end()
 
+    def _begin_much(self, group: Group) -> None:
+        """Someone waits for a group: begin to write it in this step if it is large, and the writer free.
+
+        Whatever belongs to the waiter's request stands in it by now, its answer included.
+        """
+        if group is not self._open or self._waiting is None or self._sealed is not None:
+            return
+        if self._writer.gathered_bytes() >= self._disk.sizes.begun_at_once_bytes:
+            self.request()
+            self._seal()
+
+    def _seal(self) -> None:
+        """Seal what was gathered, and begin to write it if this disk needs no task for that."""
+        self._flush_at_s = math.inf
+        self._is_asked = not self._books.collect()
+        group, self._open = self._open, Group(self._begin_much)
+        if self._writer.seal():
+            self._sealed = group
+            self._begin_write()
+        else:
+            group.end()
+
+    def _begin_write(self) -> None:
+        self._began_s = trio.current_time()
+        self._is_under_way = self._disk.begin(self._writer)
+
     async def _write(self) -> GroupOutcome:
-        began_s = trio.current_time()
-        await self._disk.write(self._writer)
-        self._observe_sync_s(trio.current_time() - began_s)
+        if not self._is_under_way:
+            self._begin_write()
+        if self._is_under_way:
+            await self._disk.end(self._writer)
+            self._is_under_way = False
+        else:
+            await self._disk.write(self._writer)
+        self._observe_sync_s(trio.current_time() - self._began_s)
         return self._writer.done()
 
     async def _prepare(self) -> None:

@@ -234,13 +234,18 @@ class NativeJournal:
         """Write the sealed group, and wait until it is on the disk.  *Blocks.*"""
         lib.nd_journal_write_sync(self.raw)
 
-    async def write_by_thread(self) -> None:
-        """The same on the journal's own thread, whose end no interpreter's lock delays.
+    def begin_by_thread(self) -> None:
+        """Begin the same on the journal's own thread, whose end no interpreter's lock delays.
 
         There is one on a disk that ``has_writer_thread``.
         """
         assert self._thread is not None
-        await self._thread.write()
+        self._thread.begin()
+
+    async def end_by_thread(self) -> None:
+        """Wait for it, cancelled or not."""
+        assert self._thread is not None
+        await self._thread.end()
 
     def prepare(self) -> bool:
         """Preallocate the spare segment; False: the disk is full.  *Blocks.*"""

@@ -22,14 +22,13 @@ class WriterThread:
             raise MemoryFull("the machine has no thread, descriptor or memory left to write with") from None
         self._descriptor: int = lib.nd_writer_descriptor(self._raw)
 
-    async def write(self) -> None:
-        """Write the sealed group, and wait until it is on the disk.
-
-        Cancellation: before it begins; a write that has begun is waited for.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
+    def begin(self) -> None:
+        """Begin to write the sealed group; ``end`` must follow, else ``close`` waits."""
         if lib.nd_writer_begin(self._raw) != lib.ND_OK:
             raise RuntimeError("two groups were to be written at once")
+
+    async def end(self) -> None:
+        """Wait until the group that was begun is on the disk, cancelled or not."""
         with trio.CancelScope(shield=True):
             while lib.nd_writer_ended(self._raw) != lib.ND_OK:
                 await trio.lowlevel.wait_readable(self._descriptor)

@@ -128,6 +128,7 @@ def _sizes(dice: Random, *, is_large: bool) -> JournalSizes:
         segment_bytes=segment,
         group_bytes_max=segment - 4 * KIB,
         allowance_bytes=dice.choice((0, segment, 4 * segment)),
+        begun_at_once_bytes=segment // 64,
     )
 
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from dispatcher import limits
 from dispatcher.errors import JournalFailed, StorageFull
-from dispatcher.queue.disk import Disk, SealedGroup
+from dispatcher.queue.disk import Disk, JournalSizes, SealedGroup
 from dispatcher.queue.group_commit import Group, GroupCommit
 from dispatcher.queue.native_journal import GroupOutcome, JournalStats
 
@@ -47,8 +47,14 @@ class FakeWriter:
             assert self.gate.wait(5)
         self.is_writing = False
 
-    async def write_by_thread(self) -> None:
+    def begin_by_thread(self) -> None:
         raise AssertionError("this disk has no such thread")
+
+    async def end_by_thread(self) -> None:
+        raise AssertionError("this disk has no such thread")
+
+    def gathered_bytes(self) -> int:
+        return self.gathered * 1000
 
     def prepare(self) -> bool:
         assert not self.is_writing
@@ -110,10 +116,10 @@ class FakeBooks:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk | None = None) -> None:
         self.writer = FakeWriter()
         self.books = FakeBooks(self.writer)
-        self.disk = Disk()
+        self.disk = disk or Disk()
         self.commit = GroupCommit(self.writer, self.books, self.disk, lambda seconds: None)
 
     def publish(self) -> Group:
@@ -187,6 +193,133 @@ async def test_a_group_that_is_asked_for_begins_before_those_of_the_last_go_on(
             world.publish()
             may_end.set()
         assert begun_before == [2] * 10
+        nursery.cancel_scope.cancel()
+
+
+class BeginningDisk(Disk):
+    """Begins a write in a step of the loop, and ends it when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.may_end = trio.Event()
+
+    def begin(self, group: SealedGroup) -> bool:
+        self.begun += 1
+        return True
+
+    async def end(self, group: SealedGroup) -> None:
+        with trio.CancelScope(shield=True):
+            await self.may_end.wait()
+
+
+MUCH, LITTLE = JournalSizes().begun_at_once_bytes, JournalSizes().begun_at_once_bytes - 1
+
+
+@asynccontextmanager
+async def publishers(
+    count: int, gathered_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[World, BeginningDisk, list[int]]]:
+    """Some that publish in one turn of the loop, and wait; how many writes were begun in the step of each."""
+    disk, begun_in_step = BeginningDisk(), list[int]()
+    world = World(disk)
+    world.writer.prepare()
+    monkeypatch.setattr(
+        world.writer, "gathered_bytes", lambda: gathered_bytes if world.writer.gathered else 0
+    )
+
+    class Steps(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.name.endswith("publish_and_wait"):
+                begun_in_step.append(disk.begun)
+
+    async def publish_and_wait() -> None:
+        await world.publish().durable()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.commit.run)
+        await trio.testing.wait_all_tasks_blocked()
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        for _ in range(count):
+            nursery.start_soon(publish_and_wait)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(steps)
+        try:
+            with trio.fail_after(5):
+                yield world, disk, begun_in_step
+        finally:
+            disk.may_end.set()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_large_group_begins_in_the_step_of_its_first_publisher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(3, MUCH, monkeypatch) as (world, disk, begun_in_step):
+        assert begun_in_step == [1, 1, 1]
+        disk.may_end.set()
+        await world.commit.drain()
+        assert world.writer.written == [1, 2]
+        assert disk.begun == 2
+
+
+async def test_a_small_group_takes_everyone_who_publishes_in_that_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(3, LITTLE, monkeypatch) as (world, disk, begun_in_step):
+        assert begun_in_step == [0, 0, 0]
+        disk.may_end.set()
+        await world.commit.drain()
+        assert world.writer.written == [3]
+
+
+async def test_who_waits_again_for_a_group_that_was_begun_begins_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _), trio.open_nursery() as nursery:
+        later = world.publish()
+        for _ in range(2):
+            nursery.start_soon(later.durable)
+        await trio.testing.wait_all_tasks_blocked()
+        assert disk.begun == 1
+        disk.may_end.set()
+
+
+async def test_who_waits_for_what_is_durable_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _):
+        first = world.commit.group
+        disk.may_end.set()
+        await world.commit.drain()
+        await trio.testing.wait_all_tasks_blocked()
+        begun = disk.begun
+        world.writer.gather()
+        await first.durable()
+        assert disk.begun == begun
+
+
+async def test_a_loop_that_is_cancelled_sees_a_group_that_was_begun_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, _, _):
+        assert world.writer.written == []
+    assert world.writer.written == [1]
+
+
+async def test_what_a_begun_group_left_out_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = BeginningDisk()
+    world = World(disk)
+    world.writer.prepare()
+    monkeypatch.setattr(world.writer, "gathered_bytes", lambda: MUCH)
+    had_room = deque([False, True])
+    monkeypatch.setattr(world.books, "collect", had_room.popleft)
+    disk.may_end.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.commit.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await world.publish().durable()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not had_room
         nursery.cancel_scope.cancel()
 
 

@@ -17,6 +17,7 @@ from dispatcher import limits
 from dispatcher.core.idempotency import Answered, Begun, KeyScope, key_scope
 from dispatcher.core.journal_space import LiveBytes, cleaning_begins_at
 from dispatcher.errors import JournalBehind, JournalFailed, StorageFull, UnprocessableKey
+from dispatcher.queue.disk import Disk, JournalSizes, SystemDisk
 from dispatcher.queue.interface import Appended, Route, Ticket
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
@@ -31,6 +32,10 @@ def folder(tmp_path: Path) -> Folder:
 
 def scope(number: int, account: int = 1) -> KeyScope:
     return key_scope(account, "k_1", "/gateway/v1/events", f"once-{number}")
+
+
+def type_name(thing: object) -> str:
+    return type(thing).__name__
 
 
 def tell(appended: Appended) -> bytes:
@@ -93,9 +98,11 @@ async def test_an_answer_is_not_given_before_it_is_durable(folder: Folder) -> No
         assert repeat(folder, queue, 1) == Answered(b"queued 1")
 
 
-async def test_a_group_that_was_cut_takes_records_and_answer_with_it(folder: Folder) -> None:
-    async with folder.opened(is_killed=True) as (queue, _):
-        await post(folder, queue, 1, count=100)
+@pytest.mark.parametrize("disk", [Disk(), SystemDisk(JournalSizes(begun_at_once_bytes=1))], ids=type_name)
+async def test_a_group_that_was_cut_takes_records_and_answer_with_it(folder: Folder, disk: Disk) -> None:
+    async with folder.opened(is_killed=True, disk=disk) as (queue, _):
+        await post(folder, queue, 0, count=100)
+        await post(folder, queue, 1, count=100)  # and now there is a spare segment: the writer is free
         await post(folder, queue, 2, count=100)  # several blocks
     segment = folder.path / "00000001.seg"
     whole = segment.read_bytes()
@@ -109,7 +116,7 @@ async def test_a_group_that_was_cut_takes_records_and_answer_with_it(folder: Fol
             if later != segment:
                 later.unlink()
         async with folder.opened(is_killed=True) as (queue, _):
-            assert len(await contents(queue)) == 100
+            assert len(await contents(queue)) == 200
             assert repeat(folder, queue, 1) == Answered(b"queued 100")
             assert repeat(folder, queue, 2) == Begun()
 

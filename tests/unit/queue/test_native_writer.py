@@ -104,12 +104,13 @@ async def test_a_write_that_is_cancelled_before_it_begins_never_begins(
 
 
 async def test_two_writes_at_once_are_refused(tmp_path: Path) -> None:
-    journal = NativeJournal(tmp_path, OPTIONS, SystemDisk())
+    disk = SystemDisk()
+    journal = NativeJournal(tmp_path, OPTIONS, disk)
     seal_one(journal)
     with pytest.RaisesGroup(RuntimeError):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.write_by_thread)
-            nursery.start_soon(journal.write_by_thread)
+            nursery.start_soon(disk.write, journal)
+            nursery.start_soon(disk.write, journal)
     assert journal.done() is GroupOutcome.DURABLE
     journal.close()
 
@@ -119,6 +120,7 @@ async def test_closing_ends_the_thread(tmp_path: Path) -> None:
     journal = NativeJournal(tmp_path, OPTIONS, SystemDisk())
     assert threads() == before + 1
     seal_one(journal)
-    await journal.write_by_thread()
+    journal.begin_by_thread()
+    await journal.end_by_thread()
     journal.close()
     assert threads() == before
