@@ -41,7 +41,6 @@
 #include "nd_segment.h"
 #include "nd_status.h"
 
-#define ND_FOLDER_BYTES_MAX 3900u       /* a path with a segment's name stays below PATH_MAX */
 
 /* cffi: begin */
 

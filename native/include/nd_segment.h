@@ -28,6 +28,7 @@
 #define ND_SEGMENT_BYTES_MIN  (64u * 1024)
 #define ND_SEGMENT_BYTES_MAX  (1u << 30)
 #define ND_SEGMENT_NAME_BYTES 13u       /* "00000001.seg" and its zero */
+#define ND_FOLDER_BYTES_MAX 3900u       /* a path with a segment's name stays below PATH_MAX */
 #define ND_SEGMENT_ID_MAX     99999999u
 
 /* cffi: begin */
@@ -204,6 +205,13 @@ static inline uint64_t nd_round_up(uint64_t bytes, uint64_t step)
 
 /* The file name of a segment. */
 void nd_segment_name(uint64_t segment_id, char out[ND_SEGMENT_NAME_BYTES]);
+
+typedef struct {
+    char text[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES];
+} nd_path;
+
+/* The path of a segment in a folder, whose own has at most ND_FOLDER_BYTES_MAX bytes. */
+nd_path nd_segment_path(const char *folder, uint64_t segment_id);
 
 /* The segment of a file name; 0 when it is no segment's. */
 uint64_t nd_segment_id_of(const char *name);

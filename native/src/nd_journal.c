@@ -363,20 +363,6 @@ void nd_journal_stats(const nd_journal *journal, nd_journal_stats_t *out)
 
 /* --- writing ----------------------------------------------------------------------- */
 
-typedef struct {
-    char text[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES + 1];
-} path;
-
-static path segment_path(const nd_journal *journal, uint64_t segment)
-{
-    path p;
-    const size_t folder = strlen(journal->folder);
-    memcpy(p.text, journal->folder, folder);
-    p.text[folder] = '/';
-    nd_segment_name(segment, p.text + folder + 1);
-    return p;
-}
-
 static nd_status poison(nd_journal *journal)
 {
     journal->has_failed = 1;
@@ -415,16 +401,16 @@ nd_status nd_journal_prepare(nd_journal *journal)
     if (journal->spare != NO_FILE) return ND_OK;
     if (journal->segment == ND_SEGMENT_ID_MAX) return ND_ERR_NOSPACE;
     const nd_files *files = &journal->files;
-    const path p = segment_path(journal, journal->segment + 1);
+    const nd_path path = nd_segment_path(journal->folder, journal->segment + 1);
     int32_t file;
-    nd_status status = files->create(files->context, p.text, &file);
+    nd_status status = files->create(files->context, path.text, &file);
     if (status != ND_OK) return status;
     status = files->preallocate(files->context, file, 0, journal->options.segment_bytes);
     if (status == ND_OK) status = files->sync(files->context, file);
     if (status == ND_OK) status = files->sync_folder(files->context, journal->folder);
     if (status != ND_OK) {              /* nothing was written into it: it can be made again */
         files->close(files->context, file);
-        (void)files->unlink(files->context, p.text);
+        (void)files->unlink(files->context, path.text);
         return status;
     }
     journal->spare = file;
@@ -495,8 +481,8 @@ nd_status nd_journal_unlink_oldest(nd_journal *journal)
     /* What was moved out of it stood on the disk before, and must not be less safe now. */
     if (!journal->options.is_synced && sync_segment(journal) != ND_OK) return ND_ERR_POISONED;
     const nd_files *files = &journal->files;
-    const path p = segment_path(journal, journal->oldest_segment);
-    const nd_status status = files->unlink(files->context, p.text);
+    const nd_path path = nd_segment_path(journal->folder, journal->oldest_segment);
+    const nd_status status = files->unlink(files->context, path.text);
     if (status != ND_OK && status != ND_EMPTY) return status;
     /* Before the next is unlinked: segments that come back after a power cut must be
      * followed by all that were written later. */

@@ -113,12 +113,8 @@ static void visit_name(void *visitor, const char *name)
 
 static nd_status open_segment(const nd_recovery *recovery, uint64_t id, int32_t *file, uint64_t *bytes)
 {
-    char path[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES + 1];
-    const size_t folder = strlen(recovery->folder);
-    memcpy(path, recovery->folder, folder);
-    path[folder] = '/';
-    nd_segment_name(id, path + folder + 1);
-    const nd_status status = recovery->files.open(recovery->files.context, path, file, bytes);
+    const nd_path path = nd_segment_path(recovery->folder, id);
+    const nd_status status = recovery->files.open(recovery->files.context, path.text, file, bytes);
     return status == ND_EMPTY ? ND_ERR_IO : status;
 }
 

@@ -48,14 +48,9 @@ static nd_status write_all(const nd_files *files, int32_t file, part rest)
 
 static nd_status write_again(const nd_files *files, const char *folder, uint64_t segment, part header, part last)
 {
-    char path[ND_FOLDER_BYTES_MAX + 1 + ND_SEGMENT_NAME_BYTES + 1];
-    const size_t length = strlen(folder);
-    memcpy(path, folder, length);
-    path[length] = '/';
-    nd_segment_name(segment, path + length + 1);
-
+    const nd_path path = nd_segment_path(folder, segment);
     int32_t file;
-    nd_status status = files->reopen(files->context, path, &file);
+    nd_status status = files->reopen(files->context, path.text, &file);
     if (status != ND_OK) return status == ND_EMPTY ? ND_ERR_IO : status;
     status = write_all(files, file, header);
     if (status == ND_OK) status = write_all(files, file, last);

@@ -11,6 +11,16 @@ void nd_segment_name(uint64_t segment_id, char out[ND_SEGMENT_NAME_BYTES])
     (void)snprintf(out, ND_SEGMENT_NAME_BYTES, "%08u.seg", (unsigned)(segment_id % (ND_SEGMENT_ID_MAX + 1u)));
 }
 
+nd_path nd_segment_path(const char *folder, uint64_t segment_id)
+{
+    nd_path path;
+    const size_t length = strlen(folder);
+    memcpy(path.text, folder, length);
+    path.text[length] = '/';
+    nd_segment_name(segment_id, path.text + length + 1);
+    return path;
+}
+
 uint64_t nd_segment_id_of(const char *name)
 {
     if (strlen(name) != ND_SEGMENT_NAME_BYTES - 1 || strcmp(name + 8, ".seg") != 0) return 0;
