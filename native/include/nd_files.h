@@ -50,6 +50,10 @@ typedef struct {
     nd_status (*read)(void *context, int32_t file, uint8_t *bytes, uint64_t count,
                       uint64_t offset, uint64_t *read_out);
 
+    /* A file will be read whole, soon: the system may fetch it from the disk meanwhile.  Advice, of which
+     * nothing comes back; none about a file that is not there. */
+    void (*read_ahead)(void *context, const char *path);
+
     /* What was written to a file, and its length, survives a power cut.  ND_ERR_IO. */
     nd_status (*sync)(void *context, int32_t file);
 

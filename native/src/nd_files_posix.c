@@ -13,6 +13,7 @@
 
 #define INTERRUPTS_MAX 100              /* of one call by signals; more is not a signal */
 #define WRITE_BYTES_MAX (1u << 30)      /* Linux writes at most 2 GiB at once */
+#define AHEAD_BYTES (128 * 1024)        /* of one advice Linux follows up to its window, which is that by default */
 
 static nd_status status_of(int error)
 {
@@ -114,6 +115,17 @@ static nd_status posix_read(void *context, int32_t file, uint8_t *bytes, uint64_
     return ND_ERR_IO;
 }
 
+static void posix_read_ahead(void *context, const char *path)
+{
+    int32_t file;
+    uint64_t bytes;
+    if (posix_open(context, path, &file, &bytes) != ND_OK) return;
+    for (uint64_t at = 0; at < bytes; at += AHEAD_BYTES) {
+        if (posix_fadvise(file, (off_t)at, AHEAD_BYTES, POSIX_FADV_WILLNEED) != 0) break;
+    }
+    posix_close(context, file);
+}
+
 static nd_status write_zeros(int32_t file, uint64_t at, uint64_t bytes)
 {
     static const uint8_t zeros[64 * 1024];
@@ -198,6 +210,7 @@ static const nd_files posix_table = {
     .write = posix_write,
     .write_past_cache = posix_write_past_cache,
     .read = posix_read,
+    .read_ahead = posix_read_ahead,
     .sync = posix_sync,
     .sync_folder = posix_sync_folder,
     .unlink = posix_unlink,

@@ -449,12 +449,22 @@ uint64_t nd_recovery_passed_bytes(const nd_recovery *recovery)
 
 /* --- reading ------------------------------------------------------------------------ */
 
+static void fetch(const nd_recovery *recovery, uint64_t index)
+{
+    if (index >= recovery->segments_count) return;
+    const nd_path path = nd_segment_path(recovery->folder, recovery->segments[index].id);
+    recovery->files.read_ahead(recovery->files.context, path.text);
+}
+
 nd_status nd_recovery_load(nd_recovery *recovery)
 {
     recovery->group_at = recovery->unit_at = recovery->groups_count = 0;
     if (recovery->loaded == recovery->segments_count) return ND_EMPTY;
     const uint64_t index = recovery->loaded;
     const segment *s = &recovery->segments[index];
+    /* The disk is at work on the next one while we are on this one: else each waits for the other. */
+    if (index == 0) fetch(recovery, index);
+    fetch(recovery, index + 1);
     const nd_status status = read_groups(recovery, s);
     if (status != ND_OK) return status;
     recovery->loaded++;

@@ -8,10 +8,12 @@
 #define FILES_MAX 256
 #define NAME_MAX_BYTES 64
 #define SECTOR 512u
+#define MUCH_BYTES 4096u              /* more than a header */
 
 typedef struct {
     char     name[NAME_MAX_BYTES];
     int      exists, existed;           /* now; and as far as the folder was synced */
+    int      is_ahead;                  /* was asked for ahead, and not read since */
     uint8_t *bytes, *synced;
     uint64_t count, synced_count;
 } file;
@@ -21,7 +23,7 @@ struct fake_disk {
     file     files[FILES_MAX];
     uint64_t files_count;
     uint64_t random;
-    uint64_t calls, fail_at, die_at, write_max, hold_max, past_cache;
+    uint64_t calls, fail_at, die_at, write_max, hold_max, past_cache, reads_ahead, reads_waited_for;
     nd_status fail_status;
 };
 
@@ -169,12 +171,25 @@ static nd_status fake_read(void *context, int32_t number, uint8_t *bytes, uint64
     fake_disk *disk = context;
     const nd_status status = begin_plain_call(disk);
     if (status != ND_OK) return status;
-    const file *f = &disk->files[number];
+    file *f = &disk->files[number];
+    if (offset == 0 && count > MUCH_BYTES) {
+        disk->reads_waited_for += !f->is_ahead;
+        f->is_ahead = 0;
+    }
     const uint64_t left = offset < f->count ? f->count - offset : 0;
     *got = count < left ? count : left;
     if (*got > 1000) *got -= 1000;                              /* reads may be short too */
     if (*got > 0) memcpy(bytes, f->bytes + offset, *got);
     return ND_OK;
+}
+
+static void fake_read_ahead(void *context, const char *path)
+{
+    fake_disk *disk = context;
+    file *f = find(disk, base_name(path));
+    if (f == NULL) return;
+    f->is_ahead = 1;
+    disk->reads_ahead++;
 }
 
 static nd_status fake_sync(void *context, int32_t number)
@@ -256,6 +271,7 @@ fake_disk *fake_disk_new(uint64_t seed)
         .write = fake_write,
         .write_past_cache = fake_write_past_cache,
         .read = fake_read,
+        .read_ahead = fake_read_ahead,
         .sync = fake_sync,
         .sync_folder = fake_sync_folder,
         .unlink = fake_unlink,
@@ -277,6 +293,8 @@ const nd_files *fake_disk_files(fake_disk *disk) { return &disk->table; }
 uint64_t fake_disk_calls(const fake_disk *disk) { return disk->calls; }
 void fake_disk_die_at(fake_disk *disk, uint64_t call) { disk->die_at = call; }
 uint64_t fake_disk_writes_past_cache(const fake_disk *disk) { return disk->past_cache; }
+uint64_t fake_disk_reads_ahead(const fake_disk *disk) { return disk->reads_ahead; }
+uint64_t fake_disk_reads_waited_for(const fake_disk *disk) { return disk->reads_waited_for; }
 void fake_disk_write_at_most(fake_disk *disk, uint64_t bytes) { disk->write_max = bytes; }
 void fake_disk_hold_at_most(fake_disk *disk, uint64_t bytes) { disk->hold_max = bytes; }
 

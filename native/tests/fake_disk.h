@@ -20,6 +20,8 @@ const nd_files *fake_disk_files(fake_disk *disk);
 
 uint64_t fake_disk_calls(const fake_disk *disk);
 uint64_t fake_disk_writes_past_cache(const fake_disk *disk);
+uint64_t fake_disk_reads_ahead(const fake_disk *disk);
+uint64_t fake_disk_reads_waited_for(const fake_disk *disk);                    /* of much, not asked for ahead */
 void fake_disk_fail_at(fake_disk *disk, uint64_t call, nd_status status);      /* 0: none */
 void fake_disk_die_at(fake_disk *disk, uint64_t call);                         /* 0: never */
 void fake_disk_write_at_most(fake_disk *disk, uint64_t bytes);                 /* 0: all */

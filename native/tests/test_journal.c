@@ -142,6 +142,29 @@ static uint64_t writes_past_cache(uint32_t is_synced, uint64_t numbers, uint64_t
     return writes;
 }
 
+static void each_segment_is_asked_for_ahead_of_its_reading(void)
+{
+    fake_disk *disk = fake_disk_new(1);
+    const nd_journal_options options = options_of(1);
+    nd_journal *journal = open_journal(disk, &options);
+    CHECK(write_numbers(journal, 1, 10000, 100) == 10000);
+    nd_journal_close(journal);
+
+    nd_recovery *recovery;
+    CHECK(nd_recovery_open(nd_io_posix(), fake_disk_files(disk), "journal", 0, UINT64_MAX, &recovery) == ND_OK);
+    const uint64_t waited_for = fake_disk_reads_waited_for(disk);       /* whether the spare one was begun */
+    for (uint64_t pass = 1; pass <= 2; pass++) {
+        uint64_t segments = 0;
+        while (nd_recovery_load(recovery) == ND_OK) segments++;
+        CHECK(segments > 5);
+        CHECK_EQUAL(fake_disk_reads_ahead(disk), pass * segments);
+        CHECK_EQUAL(fake_disk_reads_waited_for(disk), waited_for);
+        nd_recovery_rewind(recovery);
+    }
+    nd_recovery_close(recovery);
+    fake_disk_free(disk);
+}
+
 static void only_much_that_is_synced_is_written_past_the_cache(void)
 {
     CHECK_EQUAL(writes_past_cache(1, 2000, 0), 1);
@@ -671,6 +694,7 @@ static void units_that_lie_about_their_lengths_are_refused(void)
 int main(void)
 {
     RUN(what_is_written_is_read_in_order);
+    RUN(each_segment_is_asked_for_ahead_of_its_reading);
     RUN(only_much_that_is_synced_is_written_past_the_cache);
     RUN(large_groups_get_large_pages_once_and_small_ones_none);
     RUN(an_empty_folder_is_a_clean_beginning);

@@ -115,6 +115,9 @@ class _MortalCalls:
         step = "clean.read" if self._is_writing else "recovery.read"
         return self._take_step(step, self._real.read, file, into, count, offset, read_out)
 
+    def _read_ahead(self, _: Any, path: Any) -> None:
+        self._real.read_ahead(ffi.NULL, path)
+
     def _create(self, _: Any, path: Any, file_out: Any) -> int:
         self._is_writing = True
         self._secured = -1

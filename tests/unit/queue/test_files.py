@@ -1,10 +1,12 @@
-"""Writing past the system's cache, as the journal does with large groups."""
+"""Writing past the system's cache, as the journal does with large groups, and filling it before a read."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import time
 from collections.abc import Callable, Iterator
-from mmap import mmap
+from mmap import PROT_READ, mmap
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,34 @@ def test_an_error_is_told_and_not_written_around(path: Path) -> None:
         status = FILES.write_past_cache(ffi.NULL, only_read.fileno(), view, BLOCK_BYTES, 0, written)
     assert status == lib.ND_ERR_IO
     assert written[0] == 0
+
+
+def cached_bytes(path: Path) -> int:
+    """How much of a file the system's cache holds, in pages."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as view:
+        pages = (ctypes.c_ubyte * -(-len(view) // BLOCK_BYTES))()
+        with ffi.from_buffer("uint8_t[]", view) as memory:
+            at = ctypes.c_void_p(int(ffi.cast("uintptr_t", memory)))
+            assert libc.mincore(at, ctypes.c_size_t(len(view)), pages) == 0
+    return BLOCK_BYTES * sum(page & 1 for page in pages)
+
+
+def test_what_is_asked_for_ahead_comes_whole_though_nobody_reads_it(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        file.write(os.urandom(4 << 20))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached_bytes(path):
+        pytest.skip("this file system is memory")
+    FILES.read_ahead(ffi.NULL, bytes(path))
+    for _ in range(5000):  # the disk takes its time
+        if cached_bytes(path) == 4 << 20:
+            return
+        time.sleep(0.001)
+    assert cached_bytes(path) == 4 << 20
+
+
+def test_to_ask_for_a_file_that_is_not_there_does_nothing(path: Path) -> None:
+    FILES.read_ahead(ffi.NULL, bytes(path))
+    assert not path.exists()
