@@ -129,7 +129,7 @@ class GroupCommit:
         self._books = books
         self._disk = disk
         self._observe_sync_s = observe_sync_s
-        self._open = Group(self._begin_much)
+        self.group = Group(self._begin_much)  # that is gathering now
         self._sealed: Group | None = None
         self._is_under_way = False  # the sealed group's write was begun, and not waited for
         self._is_asked = False  # for the open group
@@ -137,34 +137,19 @@ class GroupCommit:
         self._flush_at_s = math.inf
         self._waiting: trio.CancelScope | None = None  # while the writer is free
         self._began_s = 0.0  # the last write
-        self._has_failed = False
-        self._is_full = False
+        self.has_failed = False  # nothing can become durable any more
+        self.is_full = False  # the disk had no room when it was last asked for a segment
 
     def __repr__(self) -> str:
-        state = "failed" if self._has_failed else "full" if self._is_full else "ready"
+        state = "failed" if self.has_failed else "full" if self.is_full else "ready"
         return f"<GroupCommit {state}: {self._writer.stats()}>"
 
     @property
     def failure(self) -> DispatcherError | None:
         """Why nothing can be accepted now, or None."""
-        if self._has_failed:
+        if self.has_failed:
             return _journal_failed()
-        return _storage_full() if self._is_full else None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the disk had no room when it was last asked for a segment."""
-        return self._is_full
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing can become durable any more."""
-        return self._has_failed
-
-    @property
-    def group(self) -> Group:
-        """The group that is gathering now."""
-        return self._open
+        return _storage_full() if self.is_full else None
 
     def request(self) -> None:
         """Someone waits: write as soon as the writer is free."""
@@ -180,9 +165,9 @@ class GroupCommit:
 
         The task must be running.
         """
-        if self._has_failed:
+        if self.has_failed:
             return
-        group = self._open
+        group = self.group
         self.request()
         try:
             await group.durable()
@@ -195,10 +180,10 @@ class GroupCommit:
         Cancellation: a group that is being written is written to its end; what gathers
         then is lost (``drain`` before).
         """
-        while not self._has_failed:
+        while not self.has_failed:
             await self._wait()
             await self._write_group()
-            if not self._has_failed:
+            if not self.has_failed:
                 await self._books.keep_space(self._write_group)
 
     async def _wait(self) -> None:
@@ -233,7 +218,7 @@ class GroupCommit:
             await trio.lowlevel.checkpoint()
             return
         while (outcome := await self._write()) is GroupOutcome.NO_SPACE:
-            self._is_full = True
+            self.is_full = True
             group.end(_storage_full)
             if not await self._books.free_dead():
                 await trio.sleep(limits.JOURNAL_RETRY_S)
@@ -249,7 +234,7 @@ class GroupCommit:
 
         Whatever belongs to the waiter's request stands in it by now, its answer included.
         """
-        if group is not self._open or self._waiting is None or self._sealed is not None:
+        if group is not self.group or self._waiting is None or self._sealed is not None:
             return
         if self._writer.gathered_bytes() >= self._disk.sizes.begun_at_once_bytes:
             self.request()
@@ -259,7 +244,7 @@ class GroupCommit:
         """Seal what was gathered, and begin to write it if this disk needs no task for that."""
         self._flush_at_s = math.inf
         self._is_asked = not self._books.collect()
-        group, self._open = self._open, Group(self._begin_much)
+        group, self.group = self.group, Group(self._begin_much)
         if self._writer.seal():
             self._sealed = group
             self._begin_write()
@@ -283,25 +268,25 @@ class GroupCommit:
 
     async def _prepare(self) -> None:
         """Keep one segment ready, so that publishers hear of a full disk before they are answered."""
-        if self._has_failed:
+        if self.has_failed:
             return
         if self._writer.stats().has_spare:
-            self._is_full = False
+            self.is_full = False
             return
         has_space = await self._disk.run(self._writer.prepare)
         if self._writer.done() is GroupOutcome.POISONED:
             self._fail(None)
             return
-        self._is_full = not has_space
+        self.is_full = not has_space
         if not has_space:
             self._flush_by(trio.current_time() + limits.JOURNAL_RETRY_S)
 
     def _fail(self, group: Group | None) -> None:
         """Nothing more can become durable; what is durable can still be delivered."""
-        self._has_failed = True
+        self.has_failed = True
         if group is not None:
             group.end(_journal_failed)
-        self._open.end(_journal_failed)
+        self.group.end(_journal_failed)
 
 
 def _storage_full() -> DispatcherError:

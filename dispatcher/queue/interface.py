@@ -97,16 +97,18 @@ class Appended(msgspec.Struct, frozen=True):
     losses: tuple[Loss, ...] = ()  # of any channel: overflow of these, memory of others, damage found since
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """What became of a text that was taken."""
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """What became of a request that was taken: ``Appended``, and what it was."""
 
-    appended: Appended
-    ticket: Ticket
-    channels: Sequence[int]  # that got any of its events, or refused them
     events: int
-    unrouted: int  # that no channel gets
     block_bytes: int  # their bodies
-    has_lasting: bool  # some have a max-age that is not 0, or was not given
+    queued: int
+    unrouted: int  # events that no channel gets
+    channels: Sequence[int]  # that got any of its events, or refused them
+    ticket: Ticket
+    has_lasting: bool = False  # some events have a max-age that is not 0, or was not given
+    rejected: int = 0
+    losses: tuple[Loss, ...] = ()
 
 
 class Taker(Protocol):
@@ -115,19 +117,27 @@ class Taker(Protocol):
     A text is one notification message, or (``is_lines``) one in each line.  What is not taken has
     changed nothing, and its publisher goes the same way step by step: it is parsed (None), or it is
     parsed and has to be routed and appended (``Staged``).  With ``has_answer`` room is left for
-    ``ChannelQueue.keep``.  Never blocks, raises nothing.
+    ``ChannelQueue.keep``.  Never blocks; raises ``Unavailable`` once the queue is closed, and nothing else.
     """
 
     def to_channel(
-        self, channel: int, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
+        self, channel: int, text: Text, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """All of it to one channel, unless that would refuse any."""
         ...
 
     def to_subscribers(
-        self, way: Way, text: Text, *, is_lines: bool, received_unix_ms: int, has_answer: bool
+        self, way: Way, text: Text, is_lines: bool, received_unix_ms: int, has_answer: bool
     ) -> Stored | Staged | None:
         """Notifications to whoever gets them by the routes."""
+        ...
+
+    def hold(self, records: Records) -> object:
+        """Records in a form that can be taken any number of times.  Any thread may call it."""
+        ...
+
+    def records_to_channel(self, channel: int, held: object, received_unix_ms: int) -> Stored | None:
+        """All that ``hold`` was given to one channel, unless that would refuse any; None: not taken."""
         ...
 
     def staged(self) -> Staged:

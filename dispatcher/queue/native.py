@@ -188,7 +188,7 @@ class NativeQueue:
             self.answers,
             self.epoch,
             disk,
-            lambda: (self.rings.ledger.records, self.rings.ledger.record_bytes),
+            self._held,
             self._fetch_for_journal,
             now_unix_ms,
             earlier,
@@ -366,6 +366,11 @@ class NativeQueue:
         self.rings.close_pool()
 
     # --- inside -----------------------------------------------------------------------
+
+    def _held(self) -> tuple[int, int]:
+        """All records that are here now, and their stored bytes."""
+        books = self.rings.books()
+        return books.records, books.record_bytes
 
     def _seq(self, channel: ChannelRing, position: Position | None) -> int:
         """A position as a seq of this channel; see ``nd_ring_seq_of``."""

@@ -29,7 +29,7 @@ class DurableInMemory:
         await trio.lowlevel.checkpoint()
 
 
-_TICKET = DurableInMemory()
+DURABLE_IN_MEMORY = DurableInMemory()
 
 
 class Appender:
@@ -103,13 +103,14 @@ class Appender:
         return status
 
     def appended(self, done: Any, channels: Sequence[int]) -> tuple[Appended, Ticket]:
-        """Take into the books what the core has just published to these channels."""
-        self._rings.note_memory()
+        """Take in what the core has just published to these channels, and counted."""
+        if done.is_memory_short or done.sum.odd_routes:
+            self._rings.note_memory()
         return self._take_results(done, channels), self._ticket(done)
 
     def _ticket(self, done: Any) -> Ticket:
         if self._rings.log is None or not done.stored_count:
-            return _TICKET
+            return DURABLE_IN_MEMORY
         stored = ffi.unpack(done.stored, done.stored_count)
         last_seqs = ffi.unpack(done.last_seqs, done.stored_count)
         return self._rings.log.appended(dict(zip(stored, last_seqs, strict=True)))
@@ -117,14 +118,13 @@ class Appender:
     def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
         """Keep the answer to what was just stored; see the interface."""
         kept = self._answers.finish(scope, answer, self._received_unix_ms)
-        return _TICKET if self._rings.log is None else self._rings.log.answered(scope, kept)
+        return DURABLE_IN_MEMORY if self._rings.log is None else self._rings.log.answered(scope, kept)
 
     def _take_results(self, done: Any, channels: Sequence[int]) -> Appended:
         """Cost: constant, but for routes that lost something."""
         total = done.sum
         queued: int = total.queued_count
-        self._rings.ledger.queued(queued, total.queued_bytes)
-        if not total.odd_routes and not self._rings.has_untold:
+        if not total.odd_routes and not self._rings.untold:
             return Appended(queued)
         losses, rejected = self._rings.take_losses(), 0
         for at, number in enumerate(channels if total.odd_routes else ()):

@@ -107,7 +107,8 @@ class QueueLog:
 
     def is_taking(self) -> bool:
         """Whether ``publish`` has a chance."""
-        return self.commit.failure is None and not self._space.is_behind(self.commit.group)
+        commit = self.commit
+        return not (commit.has_failed or commit.is_full or self._space.is_behind(commit.group))
 
     def publish(self, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool) -> int:
         """``nd_publish`` with its ``arguments`` from ``numbers`` to ``received_unix_ms``.
@@ -135,6 +136,13 @@ class QueueLog:
         """Records went into channels, up to these seqs; the ticket for them."""
         group = self.commit.group
         group.last_seqs.update(last_seqs)
+        self.commit.request()
+        return group
+
+    def appended_to(self, channel: int, last_seq: int) -> Group:
+        """The same for one channel."""
+        group = self.commit.group
+        group.last_seqs[channel] = last_seq
         self.commit.request()
         return group
 

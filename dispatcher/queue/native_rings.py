@@ -34,7 +34,7 @@ class Rings:
         self.ledger = Ledger()
         self.log: QueueLog | None = None
         self.residency: Residency | None = None
-        self._unreported: list[Loss] = []  # see take_losses
+        self.untold: list[Loss] = []  # see take_losses
         self.on_lost: Callable[[Loss], None] = self.tell_later
         self._ring_stats = ffi.new("nd_ring_stats_t *")
         self.pool: Any = made("nd_pool *", lib.nd_pool_open, lib.nd_io_posix(), memory_bytes_max)
@@ -45,6 +45,8 @@ class Rings:
             lib.nd_pool_close(self.pool)
             raise
         self.table: Any = ffi.gc(table, lib.nd_channels_close)
+        self._came = lib.nd_channels_came(table)
+        self._booked_records = self._booked_bytes = 0  # of what came
 
     def __repr__(self) -> str:
         return "<Rings closed>" if self.pool is None else f"<Rings of {len(self.channels)} channels>"
@@ -99,26 +101,28 @@ class Rings:
         self.check_open()
         pool = ffi.new("nd_pool_stats_t *")
         lib.nd_pool_stats(self.pool, pool)
-        return self.ledger.totals(
+        return self.books().totals(
             pool.bytes_touched,
             pool.bytes_max,
             scratch_bytes=0 if self.residency is None else self.residency.disk_bytes,
             journal_bytes=0 if self.log is None else self.log.disk_bytes,
         )
 
-    @property
-    def has_untold(self) -> bool:
-        """Whether ``take_losses`` would give any."""
-        return bool(self._unreported)
+    def books(self) -> Ledger:
+        """The ledger, to be read: all that came is in it.  The core counts that, publishers do not."""
+        records, record_bytes = self._came.records, self._came.bytes
+        self.ledger.queued(records - self._booked_records, record_bytes - self._booked_bytes)
+        self._booked_records, self._booked_bytes = records, record_bytes
+        return self.ledger
 
     def take_losses(self) -> list[Loss]:
         """Losses that nobody was told of yet."""
-        losses, self._unreported = self._unreported, []
+        losses, self.untold = self.untold, []
         return losses
 
     def tell_later(self, loss: Loss) -> None:
         """Keep a loss for ``take_losses``."""
-        self._unreported.append(loss)
+        self.untold.append(loss)
 
     def lost(self, loss: Loss, channel: ChannelRing) -> Loss:
         """Take it into the books, and keep it for the receiver."""

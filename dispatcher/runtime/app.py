@@ -59,7 +59,7 @@ async def open_dispatcher(
     frame with 1012, deliveries in flight count as not confirmed.
     """
     world = world or World()
-    clock = WallClock(world.unix_s, trio.current_time)
+    clock = WallClock(world.unix_s, trio.lowlevel.current_clock().current_time)
     turns = turns_of_loop(world.passing_s)
     async with AsyncExitStack() as stack:
         folder = _lock_folder(stack, settings, world)

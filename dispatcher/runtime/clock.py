@@ -24,7 +24,7 @@ class WallClock:
         self, wall_s: Callable[[], float], steady_s: Callable[[], float], floor_unix_ms: int = 0
     ) -> None:
         self._wall_s = wall_s
-        self._steady_s = steady_s
+        self.now_s = steady_s  # the other clock
         self._wall_seen_s = wall_s()
         self._steady_seen_s = steady_s()
         self._left_out_s = 0.0
@@ -32,7 +32,10 @@ class WallClock:
 
     def unix_ms(self) -> int:
         """Now, in milliseconds since 1970."""
-        steady_s = self._steady_s()
+        return self.unix_ms_at(self.now_s())
+
+    def unix_ms_at(self, steady_s: float) -> int:
+        """The same for who has just read ``now_s``, and needs both."""
         if 0 <= steady_s - self._steady_seen_s < limits.CLOCK_KEPT_S:
             return self._last_ms
         wall_s = self._wall_s()

@@ -28,8 +28,8 @@ from dispatcher.model import (
 from dispatcher.queue.interface import ChannelStats
 from dispatcher.runtime.consumer import Consumer
 from dispatcher.runtime.parts import Parts
-from dispatcher.runtime.publishing import Receipt
-from dispatcher.wire.ingest import Parsed, encode_events, text_of_events
+from dispatcher.runtime.publishing import Held, Receipt
+from dispatcher.wire.ingest import encode_events, text_of_event, text_of_events
 
 
 class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +44,12 @@ class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
 class Prepared(msgspec.Struct, frozen=True):
     """Events that were checked, and may be published any number of times; made by ``Hub.prepare``."""
 
-    parsed: Parsed
+    held: Held
 
     @property
     def events(self) -> int:
         """How many events there are."""
-        return self.parsed.events
+        return self.held.parsed.events
 
 
 class Hub:
@@ -100,7 +100,15 @@ class Hub:
         not asked.  ``await receipt.durable()`` waits for the durability of the settings.
         Raises ``ValidationError``, ``QueueFull`` and ``MemoryFull``, with nothing stored.
         """
-        return self._publish(application, event if isinstance(event, Prepared) else (event,))
+        publisher = self.parts.publisher
+        if isinstance(event, Prepared):
+            return publisher.held_to_application(application, event.held)
+        text = event if isinstance(event, bytes) else text_of_event(event)
+        if text is not None:
+            receipt = publisher.take_for_application(application, text, is_lines=False)
+            if receipt is not None:
+                return receipt
+        return self._publish_parsed(application, (event,))
 
     async def publish_many(
         self, application: Application, events: Sequence[Event | bytes] | Prepared
@@ -109,7 +117,7 @@ class Hub:
 
         Cancellation before the append stores nothing, after it everything.
         """
-        receipt = self._publish(application, events)
+        receipt = self._publish_all(application, events)
         await receipt.durable()
         return receipt
 
@@ -118,18 +126,22 @@ class Hub:
 
         Any thread may call it.  Raises ``ValidationError`` and ``MemoryFull``.
         """
-        return Prepared(encode_events(events, self.parts.new_staging))
+        return Prepared(self.parts.publisher.hold(encode_events(events, self.parts.new_staging)))
 
-    def _publish(self, application: Application, events: Sequence[Event | bytes] | Prepared) -> Receipt:
+    def _publish_all(self, application: Application, events: Sequence[Event | bytes] | Prepared) -> Receipt:
         publisher = self.parts.publisher
         if isinstance(events, Prepared):
-            return publisher.to_application(application, events.parsed)
+            return publisher.held_to_application(application, events.held)
         text = text_of_events(events)
         if text is not None:
             receipt = publisher.take_for_application(application, text[0], is_lines=text[1])
             if receipt is not None:
                 return receipt
-        return publisher.to_application(application, encode_events(events, self.parts.new_staging))
+        return self._publish_parsed(application, events)
+
+    def _publish_parsed(self, application: Application, events: Sequence[Event | bytes]) -> Receipt:
+        parsed = encode_events(events, self.parts.new_staging)
+        return self.parts.publisher.to_application(application, parsed)
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""

@@ -82,6 +82,7 @@ class Parts:
         self.settings = ground.settings
         self.secret = ground.secret
         self.random_bytes = ground.world.random_bytes
+        self._clock = ground.clock
         self.now_unix_ms = ground.clock.unix_ms
         self.wall_unix_ms = ground.world.wall_unix_ms  # as people set it; ``now_unix_ms`` never leaps
         self.registry = ground.registry
@@ -163,7 +164,7 @@ class Parts:
             queue=self.queue,
             supervisor=self.supervisor,
             observer=self.observer,
-            now_unix_ms=self.now_unix_ms,
+            clock=self._clock,
             durability=self.settings.storage.durability,
             taker=self._taker,
             tracing=self.tracing,

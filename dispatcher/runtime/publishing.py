@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-import trio
 
 from dispatcher import limits
 from dispatcher.core.idempotency import KeyScope
@@ -21,6 +20,8 @@ from dispatcher.errors import MemoryFull, QueueFull
 from dispatcher.model import Application, AsyncResponse, Device, Durability, RegistrationExpired
 from dispatcher.observe.tracing import Tracing
 from dispatcher.queue.interface import ChannelQueue, Loss, Records, Stored, Taker, Ticket
+from dispatcher.runtime.active_channel import ActiveChannel
+from dispatcher.runtime.clock import WallClock
 from dispatcher.runtime.device_requests import DeviceRequests
 from dispatcher.runtime.devices import Devices
 from dispatcher.runtime.directory import Directory
@@ -53,6 +54,13 @@ class Receipt(Accepted, frozen=True, kw_only=True):
             await self.kept()
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Checked events, and what a taker makes of their records; None: there is no taker."""
+
+    parsed: Parsed
+    records: object | None
+
+
 class Publisher:
     """Appends parsed events to the queues of the channels that they belong to.
 
@@ -70,7 +78,7 @@ class Publisher:
         queue: ChannelQueue,
         supervisor: Supervisor,
         observer: Observer,
-        now_unix_ms: Callable[[], int],
+        clock: WallClock,
         durability: Durability,
         taker: Taker | None = None,
         tracing: Tracing | None = None,
@@ -84,10 +92,12 @@ class Publisher:
         self._queue = queue
         self._supervisor = supervisor
         self._observer = observer
-        self._now_unix_ms = now_unix_ms
+        self._now_s = clock.now_s
+        self._unix_ms_at = clock.unix_ms_at
         self._durability = durability
         self._taker = taker
         self._tracing = tracing
+        self._receipt: Receipt | None = None  # given last
 
     def take_for_subscribers(
         self, account_id: int, text: Text, *, is_lines: bool, scope: KeyScope | None = None
@@ -100,18 +110,13 @@ class Publisher:
         way = self._router.way(account_id)
         if self._taker is None or way is None or self._is_traced():
             return None
-        taken = self._taker.to_subscribers(
-            way,
-            text,
-            is_lines=is_lines,
-            received_unix_ms=self._now_unix_ms(),
-            has_answer=scope is not None,
-        )
+        now_s = self._now_s()
+        taken = self._taker.to_subscribers(way, text, is_lines, self._unix_ms_at(now_s), scope is not None)
         if not isinstance(taken, Stored):
             return (
                 None if taken is None else self.to_subscribers(account_id, notifications(taken), scope=scope)
             )
-        receipt = self._announce(taken, scope)
+        receipt = self._announce(taken, self._channels(taken), now_s, scope)
         if self._values.wants(account_id, taken.events, has_lasting=taken.has_lasting):
             self._values.learn(account_id, notifications(self._taker.staged()))
         return receipt
@@ -121,21 +126,38 @@ class Publisher:
     ) -> Receipt | None:
         """Publish a text as ``to_application`` does; see ``take_for_subscribers``."""
         channel = self._directory.channel_of(application.id)
-        if self._taker is None or channel is None or self._is_traced():
+        if channel is None or self._taker is None or self._is_traced():
             return None
+        now_s = self._now_s()
         taken = self._taker.to_channel(
-            channel.row.id,
-            text,
-            is_lines=is_lines,
-            received_unix_ms=self._now_unix_ms(),
-            has_answer=scope is not None,
+            channel.row.id, text, is_lines, self._unix_ms_at(now_s), scope is not None
         )
         if not isinstance(taken, Stored):
             return None if taken is None else self.to_application(application, notifications(taken), scope)
-        return self._announce(taken, scope)
+        return self._announce(taken, (channel,), now_s, scope)
+
+    def hold(self, parsed: Parsed) -> Held:
+        """Make ready what will be published often, maybe.  Any thread may call it."""
+        records = Records(parsed.block, parsed.meta)
+        return Held(parsed, None if self._taker is None else self._taker.hold(records))
+
+    def held_to_application(self, application: Application, held: Held) -> Receipt:
+        """Publish what is held as ``to_application`` does."""
+        channel, records = self._directory.channel_of(application.id), held.records
+        if channel is None or records is None or self._taker is None or self._is_traced():
+            return self.to_application(application, held.parsed)
+        now_s = self._now_s()
+        taken = self._taker.records_to_channel(channel.row.id, records, self._unix_ms_at(now_s))
+        if taken is None:
+            return self.to_application(application, held.parsed)
+        return self._announce(taken, (channel,), now_s, None)
 
     def _is_traced(self) -> bool:
         return self._tracing is not None and self._tracing.is_noting
+
+    def _channels(self, stored: Stored) -> Sequence[ActiveChannel]:
+        find = self._directory.channel
+        return [find(number) for number in stored.channels]
 
     def to_subscribers(
         self,
@@ -211,9 +233,10 @@ class Publisher:
     def _append(self, parsed: Parsed, routes: Routes, unrouted: int, scope: KeyScope | None) -> Receipt:
         records = Records(parsed.block, parsed.meta)
         traced = None if self._tracing is None else self._last_seqs(self._tracing, routes)
+        now_s = self._now_s()
         try:
             appended, ticket = self._queue.append(
-                records, routes, self._now_unix_ms(), has_answer=scope is not None
+                records, routes, self._unix_ms_at(now_s), has_answer=scope is not None
             )
         except MemoryFull:
             self._tell(self._queue.take_losses())  # what was dropped, and was not enough
@@ -221,44 +244,60 @@ class Publisher:
         if traced:
             self._note_traced(traced)
         stored = Stored(
-            appended,
-            ticket,
-            routes.channels,
-            parsed.events,
-            unrouted,
-            len(parsed.block),
-            bool(parsed.lasting),
+            events=parsed.events,
+            block_bytes=len(parsed.block),
+            queued=appended.queued,
+            unrouted=unrouted,
+            channels=routes.channels,
+            ticket=ticket,
+            rejected=appended.rejected,
+            losses=appended.losses,
         )
-        return self._announce(stored, scope)
+        return self._announce(stored, self._channels(stored), now_s, scope)
 
-    def _announce(self, stored: Stored, scope: KeyScope | None) -> Receipt:
+    def _announce(
+        self, stored: Stored, channels: Sequence[ActiveChannel], now_s: float, scope: KeyScope | None
+    ) -> Receipt:
         """Tell whoever has to know of records stored just now, and keep the answer for a ``scope``."""
-        appended, ticket, events, unrouted = stored.appended, stored.ticket, stored.events, stored.unrouted
-        now_s, is_durable = trio.current_time(), ticket.is_durable
+        events, unrouted = stored.events, stored.unrouted
+        is_durable = stored.ticket.is_durable
         came_bytes = stored.block_bytes + limits.RECORD_OVERHEAD_BYTES_MAX * events  # to each at most
-        find = self._directory.channel
-        for number in stored.channels:
-            channel = find(number)
+        for channel in channels:
             channel.last_event_s = now_s
             channel.room_bytes -= came_bytes
             if channel.room_bytes < 0:
-                self._observer.queue_grew(channel, self._queue.stats(number))
+                self._observer.queue_grew(channel, self._queue.stats(channel.row.id))
             if is_durable:  # else the queue says when there is something to show (INV-2)
                 self._supervisor.wake(channel)
-        if appended.losses:
-            self._tell(appended.losses)
+        if stored.losses:
+            self._tell(stored.losses)
         self._observer.accepted(events, unrouted)
-        receipt = Receipt(
-            accepted=events,
-            queued=appended.queued,
-            unrouted=unrouted,
-            rejected=appended.rejected,
-            durability=self._durability,
-            ticket=ticket,
-        )
+        receipt = self._receipt_for(stored)
         if scope is None:
             return receipt
         return msgspec.structs.replace(receipt, ticket=self._queue.keep(scope, encode_accepted(receipt)))
+
+    def _receipt_for(self, stored: Stored) -> Receipt:
+        """The receipt that was given last says the same for most who publish event by event."""
+        last = self._receipt
+        if (
+            last is not None
+            and last.ticket is stored.ticket
+            and last.queued == stored.queued
+            and last.accepted == stored.events
+            and last.unrouted == stored.unrouted
+            and last.rejected == stored.rejected
+        ):
+            return last
+        self._receipt = receipt = Receipt(
+            accepted=stored.events,
+            queued=stored.queued,
+            unrouted=stored.unrouted,
+            rejected=stored.rejected,
+            durability=self._durability,
+            ticket=stored.ticket,
+        )
+        return receipt
 
     def _last_seqs(self, tracing: Tracing, routes: Routes) -> dict[int, int]:
         """Of the channels in which a traced request is followed, how far they were before it."""

@@ -193,8 +193,18 @@ def text_of_events(events: Sequence[model.Event | bytes]) -> tuple[bytes, bool] 
             return events[0], False
         lines = _lines_from(events, 0)
         return (b"\n".join(lines), True) if len(lines) == len(events) else None
+    text = _text_of(events) if all(map(_is_plain, events)) else None
+    return None if text is None else (text, False)
+
+
+def text_of_event(event: model.Event) -> bytes | None:
+    """The same for one typed event, which is no lines."""
+    return _text_of((event,)) if _is_plain(event) else None
+
+
+def _text_of(events: Sequence[Any]) -> bytes | None:
     try:
-        return (b'{"notifications":%b}' % _encode(events), False) if all(map(_is_plain, events)) else None
+        return b'{"notifications":%b}' % _encode(events)
     except UnicodeEncodeError:
         return None
 

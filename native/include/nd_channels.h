@@ -18,6 +18,12 @@
 
 typedef struct nd_channels nd_channels;
 
+/* All records that were published to any of them, in bytes as they are stored. */
+typedef struct {
+    uint64_t records;
+    uint64_t bytes;
+} nd_came;
+
 /* No channels yet.
  *
  *   Owns    the caller gives it back with nd_channels_close; io must outlive it.  The rings
@@ -56,7 +62,13 @@ void nd_channels_remove(nd_channels *channels, uint64_t number);
  */
 void nd_channels_show(nd_channels *channels, const uint64_t *numbers, const uint64_t *upto_seqs, uint64_t count);
 
+/* What came since they were opened; it goes on counting where it stands. */
+const nd_came *nd_channels_came(const nd_channels *channels);
+
 /* cffi: end */
+
+/* More came. */
+void nd_channels_count(nd_channels *channels, uint64_t records, uint64_t bytes);
 
 /* The ring of a channel; NULL: there is no such channel.
  *

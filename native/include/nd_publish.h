@@ -19,6 +19,7 @@ typedef struct {
     uint64_t       *stored;             /* the channels in which records were given a seq ... */
     uint64_t       *last_seqs;          /* ... and the last seq of each */
     uint64_t        stored_count;
+    uint64_t        is_memory_short;    /* not 0: nd_out_begin has something to do */
     uint64_t        unknown;            /* when ND_EMPTY is returned: this channel does not exist */
 } nd_published;
 
@@ -28,7 +29,7 @@ typedef struct {
  *
  * The records of the i-th channel are those at indices[ends[i - 1]] up to, not including,
  * indices[ends[i]], rising strictly, and of the first from indices[0] on; ends NULL: all records
- * go to each.
+ * go to each.  What came is counted: nd_channels_came.
  *
  *   Owns    nothing of what is passed is kept.
  *   Blocks  no.

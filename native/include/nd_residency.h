@@ -73,6 +73,9 @@ void nd_residency_close(nd_residency *residency);
  */
 void nd_residency_stats(const nd_residency *residency, nd_residency_stats_t *out);
 
+/* The last of them alone. */
+int nd_residency_is_wanted(const nd_residency *residency);
+
 /* Begin a step towards so many free bytes in the pool, or towards a smaller scratch file.
  * Chunks of which the scratch file has a copy go at once.  One step at a time.
  *

@@ -76,6 +76,9 @@ const nd_staged *nd_staging_look(const nd_staging *staging);
 /* Make it empty, and keep the memory for the next request. */
 void nd_staging_clear(nd_staging *staging);
 
+/* The same, but give the memory back when it is more than so much. */
+void nd_staging_trim(nd_staging *staging, uint64_t memory_bytes_max);
+
 /* Add a canonical record that was made elsewhere.
  *
  *   Owns    body is copied.

@@ -31,36 +31,52 @@
 
 typedef struct nd_take nd_take;
 
-/* What texts are taken with: working memory for one at a time.
+/* What was taken.  The plain numbers come first, so that the caller reads them in one go. */
+typedef struct {
+    uint64_t        events;         /* records of the request */
+    uint64_t        block_bytes;    /* their bodies */
+    uint64_t        lasting_count;  /* of those of a text: nd_staged */
+    uint64_t        unrouted;       /* that no channel gets */
+    uint64_t        queued_count;   /* published.sum */
+    uint64_t        is_odd;         /* not 0: published has more to tell than that, or memory is short */
+    uint64_t        numbers_count;  /* the channels of its routes */
+    uint64_t        number;         /* the first of them, if there is any, */
+    uint64_t        last_seq;       /* and the last seq in it */
+    const uint64_t *numbers;        /* all of them; it lives until the next call, as all of published does */
+    nd_published    published;
+} nd_taken;
+
+/* What requests are taken with, into these channels: working memory for one at a time.
  *
- *   Owns    the caller gives it back with nd_take_close; io, channels and pool must outlive it.
+ *   Owns    the caller gives it back with nd_take_close; io, channels, pool and journal, which may
+ *           be NULL, must outlive it.
  *   Blocks  no.
  *   Cost    constant.
  *   Returns ND_OK, ND_ERR_ARGUMENT, ND_ERR_FULL.
  */
-nd_status nd_take_open(const nd_io *io, nd_channels *channels, nd_pool *pool, nd_take **out);
+nd_status nd_take_open(const nd_io *io, nd_channels *channels, nd_pool *pool, nd_journal *journal, uint64_t epoch,
+                       uint64_t records_max, nd_take **out);
 
 /* Give its memory back.  NULL is nothing to do. */
 void nd_take_close(nd_take *take);
 
-/* Where the events of a request go. */
+/* Texts are scanned into this staging from now on; it must outlive that.  More memory than kept_bytes_max
+ * of it is given back with the next text. */
+void nd_take_scan_into(nd_take *take, nd_staging *staging, uint64_t kept_bytes_max);
+
+/* What the last call took, if that was ND_OK; it stands there until the take is closed. */
+const nd_taken *nd_take_look(const nd_take *take);
+
+/* Where the events of a request go: by subscription, as nd_route_walk has it. */
 typedef struct {
-    const nd_audiences *audiences;  /* NULL: to one channel, all of them, unless it would refuse one */
-    uint64_t            channel;    /* that one */
-    const nd_routes    *manual;     /* else by subscription: as nd_route_walk has them ... */
+    const nd_audiences *audiences;
+    const nd_routes    *manual;
     const nd_routes    *chosen;
     uint64_t            chosen_from;
 } nd_addressees;
 
-/* What was taken.  What it points to lives until the next call. */
-typedef struct {
-    nd_published    published;
-    const uint64_t *numbers;        /* the channels of its routes */
-    uint64_t        numbers_count;
-    uint64_t        unrouted;       /* events that no channel gets */
-} nd_taken;
-
-/* Take a text, one message or (is_lines) one in each line, and store all of it.
+/* Take a text, one message or (is_lines) one in each line, and store all of it: where the
+ * subscriptions say, or, with to NULL, in one channel, unless that would refuse any.
  *
  *   Owns    text is only read.  What the staging held is cleared first; afterwards it holds the
  *           records, unless ND_ODD is returned: then it is empty.
@@ -70,9 +86,27 @@ typedef struct {
  *           than records_max records; ND_EMPTY: for these records somebody has to find an audience,
  *           to make room, or to say why not.  Unless it is ND_OK no ring has changed.
  */
-nd_status nd_take_text(nd_take *take, nd_staging *staging, nd_journal *journal, const nd_addressees *to,
-                       const uint8_t *text, uint64_t text_bytes, int is_lines, uint64_t records_max,
-                       uint64_t received_unix_ms, uint64_t epoch, uint64_t reserved_bytes, nd_taken *out);
+nd_status nd_take_text(nd_take *take, const nd_addressees *to, uint64_t channel, const uint8_t *text, uint64_t text_bytes,
+                       int is_lines, uint64_t received_unix_ms, uint64_t reserved_bytes);
+
+/* Records that were scanned, or made, before. */
+typedef struct {
+    const uint8_t  *block;
+    uint64_t        block_bytes;
+    const uint64_t *meta;
+    uint64_t        count;
+} nd_records;
+
+/* Store all of these in one channel, unless that would refuse any.
+ *
+ *   Owns    records is only read.
+ *   Blocks  no.
+ *   Cost    that of nd_publish.
+ *   Returns ND_OK; ND_EMPTY: somebody has to make room, or to say why not.  Unless it is ND_OK no
+ *           ring has changed.
+ */
+nd_status nd_take_records(nd_take *take, uint64_t channel, const nd_records *records, uint64_t received_unix_ms,
+                          uint64_t reserved_bytes);
 
 /* cffi: end */
 

@@ -19,6 +19,7 @@ struct nd_channels {
     uint64_t     taken;
     void        *scratch;
     uint64_t     scratch_bytes;
+    nd_came      came;
 };
 
 static uint64_t home_of(const nd_channels *channels, uint64_t number)
@@ -110,6 +111,17 @@ void nd_channels_show(nd_channels *channels, const uint64_t *numbers, const uint
         nd_ring *ring = nd_channels_find(channels, numbers[i]);
         if (ring != NULL) nd_ring_show(ring, upto_seqs[i]);
     }
+}
+
+const nd_came *nd_channels_came(const nd_channels *channels)
+{
+    return &channels->came;
+}
+
+void nd_channels_count(nd_channels *channels, uint64_t records, uint64_t bytes)
+{
+    channels->came.records += records;
+    channels->came.bytes += bytes;
 }
 
 void *nd_channels_scratch(nd_channels *channels, uint64_t bytes)

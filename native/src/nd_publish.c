@@ -3,6 +3,7 @@
 #include "nd_publish.h"
 
 #include "nd_logged_append.h"
+#include "nd_residency.h"
 
 /* Whether so many indices, which ought to rise, are those of all records. */
 static int is_all(const uint32_t *indices, uint64_t count, uint64_t records_count)
@@ -79,6 +80,9 @@ nd_status nd_publish(nd_channels *channels, nd_pool *pool, nd_journal *journal,
     }
     if (status != ND_OK) return status;
     nd_routes_sum(out->routes, numbers_count, &out->sum);
+    nd_channels_count(channels, out->sum.queued_count, out->sum.queued_bytes);
+    const nd_residency *residency = nd_pool_residency(pool);
+    out->is_memory_short = residency != NULL && nd_residency_is_wanted(residency);
     list_stored(numbers, numbers_count, out);
     return ND_OK;
 }

@@ -383,6 +383,18 @@ void nd_residency_close(nd_residency *residency)
     io.release(io.context, residency, sizeof *residency);
 }
 
+static uint64_t target_bytes(uint64_t bytes_max)
+{
+    return bytes_max / ND_RESERVE_SHARE + bytes_max / ND_FREE_SHARE;
+}
+
+int nd_residency_is_wanted(const nd_residency *residency)
+{
+    nd_pool_stats_t pool;
+    nd_pool_stats(residency->pool, &pool);
+    return pool.bytes_max - pool.bytes_out < target_bytes(pool.bytes_max) || nd_scratch_has_spare(residency->scratch);
+}
+
 void nd_residency_stats(const nd_residency *residency, nd_residency_stats_t *out)
 {
     nd_pool_stats_t pool;
@@ -394,7 +406,7 @@ void nd_residency_stats(const nd_residency *residency, nd_residency_stats_t *out
         .bytes_max = pool.bytes_max,
         .free_bytes = pool.bytes_max - pool.bytes_out,
         .reserve_bytes = reserve,
-        .target_bytes = reserve + pool.bytes_max / ND_FREE_SHARE,
+        .target_bytes = target_bytes(pool.bytes_max),
         .disk_bytes = scratch.bytes_on_disk,
         .disk_bytes_max = scratch.bytes_max,
         .slot_bytes = scratch.bytes_out,
@@ -402,5 +414,5 @@ void nd_residency_stats(const nd_residency *residency, nd_residency_stats_t *out
         .known_bytes_max = pool.bytes_max / ND_KNOWN_SHARE,
         .is_known_full = residency->is_known_full,
     };
-    out->is_wanted = out->free_bytes < out->target_bytes || nd_scratch_has_spare(residency->scratch);
+    out->is_wanted = (uint32_t)nd_residency_is_wanted(residency);
 }

@@ -47,13 +47,22 @@ nd_status nd_staging_open(const nd_io *io, const nd_scan_rules *rules, nd_stagin
     return ND_OK;
 }
 
+/* Nothing is in it, and it has no memory for anything. */
+static void empty(nd_staging *staging)
+{
+    const nd_io *io = staging->io;
+    nd_staged *staged = &staging->staged;
+    if (staged->block != NULL) io->release(io->context, staged->block, staging->block_capacity);
+    if (staged->meta != NULL) io->release(io->context, staged->meta, staging->meta_capacity);
+    if (staged->lasting != NULL) io->release(io->context, staged->lasting, staging->lasting_capacity);
+    *staging = (nd_staging){.rules = staging->rules, .io = io};
+}
+
 void nd_staging_close(nd_staging *staging)
 {
     if (staging == NULL) return;
     const nd_io *io = staging->io;
-    if (staging->staged.block != NULL) io->release(io->context, staging->staged.block, staging->block_capacity);
-    if (staging->staged.meta != NULL) io->release(io->context, staging->staged.meta, staging->meta_capacity);
-    if (staging->staged.lasting != NULL) io->release(io->context, staging->staged.lasting, staging->lasting_capacity);
+    empty(staging);
     io->release(io->context, staging, sizeof *staging);
 }
 
@@ -65,6 +74,12 @@ const nd_staged *nd_staging_look(const nd_staging *staging)
 void nd_staging_clear(nd_staging *staging)
 {
     staging->staged.block_bytes = staging->staged.records_count = staging->staged.lasting_count = 0;
+}
+
+void nd_staging_trim(nd_staging *staging, uint64_t memory_bytes_max)
+{
+    if (staging->staged.memory_bytes > memory_bytes_max) empty(staging);
+    else nd_staging_clear(staging);
 }
 
 /* Memory for at least so many bytes, with those that are used already. */

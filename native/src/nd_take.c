@@ -16,6 +16,12 @@ struct nd_take {
     const nd_io *io;
     nd_channels *channels;
     nd_pool     *pool;
+    nd_journal  *journal;       /* NULL: there is none */
+    uint64_t     epoch, records_max;
+    uint64_t     channel;       /* the one that all go to */
+    nd_staging  *staging;
+    uint64_t     staging_bytes_max;
+    nd_taken     taken;
     space        finding, fanning, indices;
 };
 
@@ -64,12 +70,20 @@ static void space_trim(const nd_io *io, space *space)
     if (space->bytes > ND_TAKE_KEPT_BYTES_MAX) space_release(io, space);
 }
 
-nd_status nd_take_open(const nd_io *io, nd_channels *channels, nd_pool *pool, nd_take **out)
+nd_status nd_take_open(const nd_io *io, nd_channels *channels, nd_pool *pool, nd_journal *journal, uint64_t epoch,
+                       uint64_t records_max, nd_take **out)
 {
     if (io == NULL || channels == NULL || pool == NULL || out == NULL) return ND_ERR_ARGUMENT;
     nd_take *take = io->allocate(io->context, sizeof *take);
     if (take == NULL) return ND_ERR_FULL;
-    *take = (nd_take){.io = io, .channels = channels, .pool = pool};
+    *take = (nd_take){
+        .io = io,
+        .channels = channels,
+        .pool = pool,
+        .journal = journal,
+        .epoch = epoch,
+        .records_max = records_max,
+    };
     *out = take;
     return ND_OK;
 }
@@ -83,9 +97,22 @@ void nd_take_close(nd_take *take)
     take->io->release(take->io->context, take, sizeof *take);
 }
 
-static nd_status scan(nd_staging *staging, const uint8_t *text, uint64_t text_bytes, int is_lines, uint64_t records_max)
+void nd_take_scan_into(nd_take *take, nd_staging *staging, uint64_t kept_bytes_max)
 {
-    nd_staging_clear(staging);
+    take->staging = staging;
+    take->staging_bytes_max = kept_bytes_max;
+}
+
+const nd_taken *nd_take_look(const nd_take *take)
+{
+    return &take->taken;
+}
+
+static nd_status scan(nd_take *take, const uint8_t *text, uint64_t text_bytes, int is_lines)
+{
+    nd_staging *staging = take->staging;
+    const uint64_t records_max = take->records_max;
+    nd_staging_trim(staging, take->staging_bytes_max);
     const nd_status status = is_lines ? nd_scan_lines(staging, text, 0, text_bytes, records_max, records_max)
                                       : nd_scan_message(staging, text, text_bytes, records_max, 0);
     const nd_staged *staged = nd_staging_look(staging);
@@ -154,14 +181,18 @@ static nd_status fan_out(nd_take *take, const nd_addressees *to, const grouping 
     return ND_OK;
 }
 
-static nd_status make_plan(nd_take *take, const nd_staged *staged, const nd_addressees *to, plan *out)
+/* All of them to one channel. */
+static nd_status plan_one(nd_take *take, uint64_t channel, const uint64_t *meta, uint64_t count, plan *out)
 {
-    if (to->audiences == NULL) {
-        const nd_ring *ring = nd_channels_find(take->channels, to->channel);
-        if (ring == NULL || !nd_ring_has_room(ring, staged->meta, staged->records_count)) return ND_EMPTY;
-        *out = (plan){.numbers = &to->channel, .count = 1};
-        return ND_OK;
-    }
+    const nd_ring *ring = nd_channels_find(take->channels, channel);
+    if (ring == NULL || !nd_ring_has_room(ring, meta, count)) return ND_EMPTY;
+    take->channel = channel;
+    *out = (plan){.numbers = &take->channel, .count = 1};
+    return ND_OK;
+}
+
+static nd_status plan_subscribed(nd_take *take, const nd_staged *staged, const nd_addressees *to, plan *out)
+{
     grouping found;
     const nd_status status = find(take, staged, to, &found);
     if (status != ND_OK) return status;
@@ -173,24 +204,56 @@ static nd_status make_plan(nd_take *take, const nd_staged *staged, const nd_addr
     return ND_OK;
 }
 
-nd_status nd_take_text(nd_take *take, nd_staging *staging, nd_journal *journal, const nd_addressees *to,
-                       const uint8_t *text, uint64_t text_bytes, int is_lines, uint64_t records_max,
-                       uint64_t received_unix_ms, uint64_t epoch, uint64_t reserved_bytes, nd_taken *out)
+static nd_status publish(nd_take *take, const plan *routes, const nd_records *records, uint64_t received_unix_ms,
+                         uint64_t reserved_bytes)
+{
+    nd_taken *taken = &take->taken;
+    nd_published *done = &taken->published;
+    const nd_status status = nd_publish(take->channels, take->pool, take->journal, routes->numbers, routes->count,
+                                        routes->ends, routes->indices, records->block, records->block_bytes,
+                                        records->meta, records->count, received_unix_ms, take->epoch, reserved_bytes,
+                                        done);
+    if (status != ND_OK) return ND_EMPTY;
+    taken->events = records->count;
+    taken->block_bytes = records->block_bytes;
+    taken->lasting_count = 0;
+    taken->unrouted = routes->unrouted;
+    taken->queued_count = done->sum.queued_count;
+    taken->is_odd = done->sum.odd_routes | done->is_memory_short;
+    taken->numbers_count = routes->count;
+    taken->number = routes->count > 0 ? routes->numbers[0] : 0;
+    taken->last_seq = routes->count > 0 ? done->routes[0].last_seq : 0;
+    taken->numbers = routes->numbers;
+    return ND_OK;
+}
+
+nd_status nd_take_text(nd_take *take, const nd_addressees *to, uint64_t channel, const uint8_t *text, uint64_t text_bytes,
+                       int is_lines, uint64_t received_unix_ms, uint64_t reserved_bytes)
 {
     space_trim(take->io, &take->finding);
     space_trim(take->io, &take->fanning);
     space_trim(take->io, &take->indices);
-    if (scan(staging, text, text_bytes, is_lines, records_max) != ND_OK) return ND_ODD;
-    const nd_staged *staged = nd_staging_look(staging);
+    if (scan(take, text, text_bytes, is_lines) != ND_OK) return ND_ODD;
+    const nd_staged *staged = nd_staging_look(take->staging);
     plan routes;
-    if (make_plan(take, staged, to, &routes) != ND_OK) return ND_EMPTY;
-    const nd_status status = nd_publish(take->channels, take->pool, journal, routes.numbers, routes.count, routes.ends,
-                                        routes.indices, staged->block, staged->block_bytes, staged->meta,
-                                        staged->records_count, received_unix_ms, epoch, reserved_bytes,
-                                        &out->published);
+    const nd_status status = to == NULL ? plan_one(take, channel, staged->meta, staged->records_count, &routes)
+                                        : plan_subscribed(take, staged, to, &routes);
     if (status != ND_OK) return ND_EMPTY;
-    out->numbers = routes.numbers;
-    out->numbers_count = routes.count;
-    out->unrouted = routes.unrouted;
+    const nd_records records = {
+        .block = staged->block,
+        .block_bytes = staged->block_bytes,
+        .meta = staged->meta,
+        .count = staged->records_count,
+    };
+    if (publish(take, &routes, &records, received_unix_ms, reserved_bytes) != ND_OK) return ND_EMPTY;
+    take->taken.lasting_count = staged->lasting_count;
     return ND_OK;
+}
+
+nd_status nd_take_records(nd_take *take, uint64_t channel, const nd_records *records, uint64_t received_unix_ms,
+                          uint64_t reserved_bytes)
+{
+    plan routes;
+    if (plan_one(take, channel, records->meta, records->count, &routes) != ND_OK) return ND_EMPTY;
+    return publish(take, &routes, records, received_unix_ms, reserved_bytes);
 }

@@ -1,7 +1,7 @@
 #include "nd_take.h"
 #include "nd_test.h"
 
-enum { POOL_BYTES = 16u << 20, CHANNELS = 4, RECORDS_MAX = 1000, NOW_MS = 7 };
+enum { POOL_BYTES = 16u << 20, CHANNELS = 4, RECORDS_MAX = 1000, NOW_MS = 7, KEPT_BYTES = 65536 };
 
 #define EVENT(ep, path) "{\"ep\":\"" ep "\",\"path\":\"" path "\",\"payload\":\"MQ==\"}"
 #define MESSAGE(events) "{\"notifications\":[" events "]}"
@@ -45,8 +45,9 @@ static void house_begin(house *h)
                                  is_last ? ND_OVERFLOW_REJECT : ND_OVERFLOW_DROP_OLDEST, &h->rings[i]), ND_OK);
         CHECK_EQUAL(nd_channels_put(h->channels, (i + 1) * 100, h->rings[i]), ND_OK);
     }
-    CHECK_EQUAL(nd_take_open(io, h->channels, h->pool, &h->take), ND_OK);
+    CHECK_EQUAL(nd_take_open(io, h->channels, h->pool, NULL, 1, RECORDS_MAX, &h->take), ND_OK);
     CHECK_EQUAL(nd_staging_open(io, &RULES, &h->staging), ND_OK);
+    nd_take_scan_into(h->take, h->staging, KEPT_BYTES);
     CHECK_EQUAL(nd_route_space_open(io, 8u << 20, 1, 2, &h->space), ND_OK);
     CHECK_EQUAL(nd_routes_open(h->space, &h->manual), ND_OK);
     CHECK_EQUAL(nd_audiences_open(io, &h->audiences), ND_OK);
@@ -65,10 +66,11 @@ static void house_end(house *h)
     test_memory_end(&h->memory);
 }
 
-static nd_status take(house *h, const nd_addressees *to, const char *text, int is_lines)
+static nd_status take(house *h, const nd_addressees *to, uint64_t channel, const char *text, int is_lines)
 {
-    return nd_take_text(h->take, h->staging, NULL, to, (const uint8_t *)text, strlen(text), is_lines, RECORDS_MAX, NOW_MS,
-                        1, 0, &h->taken);
+    const nd_status status = nd_take_text(h->take, to, channel, (const uint8_t *)text, strlen(text), is_lines, NOW_MS, 0);
+    h->taken = *nd_take_look(h->take);
+    return status;
 }
 
 static nd_addressees subscribers(const house *h)
@@ -100,8 +102,7 @@ static void a_text_goes_to_one_channel(void)
 {
     house h;
     house_begin(&h);
-    const nd_addressees to = {.channel = 200};
-    CHECK_EQUAL(take(&h, &to, DEVICES, 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 200, DEVICES, 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 1), 3);
     CHECK_EQUAL(records_of(&h, 0), 0);
     CHECK_EQUAL(h.taken.numbers_count, 1);
@@ -109,7 +110,10 @@ static void a_text_goes_to_one_channel(void)
     CHECK_EQUAL(h.taken.unrouted, 0);
     CHECK_EQUAL(h.taken.published.sum.queued_count, 3);
     CHECK_EQUAL(h.taken.published.last_seqs[0], 3);
-    CHECK_EQUAL(take(&h, &to, DEVICES "\n\n" DEVICES "\n", 1), ND_OK);
+    CHECK_EQUAL(h.taken.queued_count, 3);
+    CHECK_EQUAL(h.taken.last_seq, 3);
+    CHECK_EQUAL(h.taken.is_odd, 0);
+    CHECK_EQUAL(take(&h, NULL, 200, DEVICES "\n\n" DEVICES "\n", 1), ND_OK);
     CHECK_EQUAL(records_of(&h, 1), 9);                          /* and nothing of what the staging held before */
     CHECK_EQUAL(staged_of(&h), 6);
     house_end(&h);
@@ -119,14 +123,55 @@ static void a_channel_that_is_not_there_or_would_refuse_is_left_to_the_caller(vo
 {
     house h;
     house_begin(&h);
-    nd_addressees to = {.channel = 77};
-    CHECK_EQUAL(take(&h, &to, DEVICES, 0), ND_EMPTY);
+    CHECK_EQUAL(take(&h, NULL, 77, DEVICES, 0), ND_EMPTY);
     CHECK_EQUAL(staged_of(&h), 3);                              /* it goes on from here */
-    to.channel = 400;
-    CHECK_EQUAL(take(&h, &to, DEVICES, 0), ND_EMPTY);
+    CHECK_EQUAL(take(&h, NULL, 400, DEVICES, 0), ND_EMPTY);
     CHECK_EQUAL(records_of(&h, 3), 0);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("a", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 400, MESSAGE(EVENT("a", "/1")), 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 3), 1);
+    house_end(&h);
+}
+
+static void records_made_before_go_to_one_channel(void)
+{
+    house h;
+    house_begin(&h);
+    CHECK_EQUAL(take(&h, NULL, 100, DEVICES, 0), ND_OK);
+    const nd_staged *staged = nd_staging_look(h.staging);
+    const nd_records records = {staged->block, staged->block_bytes, staged->meta, staged->records_count};
+    CHECK_EQUAL(nd_take_records(h.take, 300, &records, NOW_MS, 0), ND_OK);
+    CHECK_EQUAL(nd_take_records(h.take, 300, &records, NOW_MS, 0), ND_OK);
+    CHECK_EQUAL(records_of(&h, 2), 6);
+    const nd_taken *taken = nd_take_look(h.take);
+    CHECK_EQUAL(taken->events, 3);
+    CHECK_EQUAL(taken->queued_count, 3);
+    CHECK_EQUAL(taken->block_bytes, staged->block_bytes);
+    CHECK_EQUAL(taken->number, 300);
+    CHECK_EQUAL(taken->numbers[0], 300);
+    CHECK_EQUAL(taken->last_seq, 6);
+    CHECK_EQUAL(taken->is_odd, 0);
+    CHECK_EQUAL(nd_take_records(h.take, 400, &records, NOW_MS, 0), ND_EMPTY);      /* it would refuse some */
+    CHECK_EQUAL(nd_take_records(h.take, 77, &records, NOW_MS, 0), ND_EMPTY);
+    CHECK_EQUAL(records_of(&h, 3), 0);
+    CHECK_EQUAL(nd_channels_came(h.channels)->records, 9);
+    house_end(&h);
+}
+
+/* What a full channel drops is there to be told, and so is where all of it went. */
+static void what_is_lost_is_odd(void)
+{
+    house h;
+    house_begin(&h);
+    uint64_t queued = 0;
+    while (nd_take_look(h.take)->is_odd == 0) {
+        CHECK(queued < 100000);
+        CHECK_EQUAL(take(&h, NULL, 100, DEVICES, 0), ND_OK);
+        queued += 3;
+    }
+    CHECK(h.taken.published.routes[0].dropped.count > 0);
+    CHECK_EQUAL(records_of(&h, 0), queued - h.taken.published.routes[0].dropped.count);
+    CHECK_EQUAL(nd_channels_came(h.channels)->records, queued);
+    CHECK_EQUAL(h.taken.published.is_memory_short, 0);
     house_end(&h);
 }
 
@@ -139,13 +184,12 @@ static void what_the_scan_does_not_vouch_for_leaves_nothing(void)
     static const char *const lines[] = {"", "\n \n", DEVICES "\n{\n", DEVICES "\n{\"registrations\":[{\"ep\":\"a\"}]}"};
     house h;
     house_begin(&h);
-    const nd_addressees to = {.channel = 100};
     for (uint64_t i = 0; i < sizeof messages / sizeof *messages; i++) {
-        CHECK_EQUAL(take(&h, &to, messages[i], 0), ND_ODD);
+        CHECK_EQUAL(take(&h, NULL, 100, messages[i], 0), ND_ODD);
         CHECK_EQUAL(staged_of(&h), 0);
     }
     for (uint64_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        CHECK_EQUAL(take(&h, &to, lines[i], 1), ND_ODD);
+        CHECK_EQUAL(take(&h, NULL, 100, lines[i], 1), ND_ODD);
         CHECK_EQUAL(staged_of(&h), 0);
     }
     CHECK_EQUAL(records_of(&h, 0), 0);
@@ -156,14 +200,13 @@ static void more_records_than_may_be_are_left_to_the_caller(void)
 {
     house h;
     house_begin(&h);
-    const nd_addressees to = {.channel = 100};
     char *text = malloc((RECORDS_MAX + 1) * sizeof(MESSAGE(EVENT("a", "/1"))) + 1);
     char *at = text;
     for (uint64_t i = 0; i <= RECORDS_MAX; i++) at += sprintf(at, "%s\n", MESSAGE(EVENT("a", "/1")));
-    CHECK_EQUAL(take(&h, &to, text, 1), ND_ODD);
+    CHECK_EQUAL(take(&h, NULL, 100, text, 1), ND_ODD);
     CHECK_EQUAL(records_of(&h, 0), 0);
     at[-(long)sizeof(MESSAGE(EVENT("a", "/1")))] = '\0';
-    CHECK_EQUAL(take(&h, &to, text, 1), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 100, text, 1), ND_OK);
     CHECK_EQUAL(records_of(&h, 0), RECORDS_MAX);
     free(text);
     house_end(&h);
@@ -180,20 +223,20 @@ static void a_text_goes_to_its_subscribers(void)
     subscribe(&h, 1, "a", "/1", 5);
     subscribe(&h, 2, "b", "/1", 6);
     const nd_addressees to = subscribers(&h);
-    CHECK_EQUAL(take(&h, &to, DEVICES, 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, DEVICES, 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 0), 2);
     CHECK_EQUAL(records_of(&h, 2), 1);
     CHECK_EQUAL(h.taken.unrouted, 1);
     CHECK_EQUAL(h.taken.numbers_count, 2);
     CHECK_EQUAL(h.taken.numbers[0], 100);
     CHECK_EQUAL(h.taken.numbers[1], 300);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("b", "/1") "," EVENT("b", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("b", "/1") "," EVENT("b", "/1")), 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 0), 4);
     CHECK_EQUAL(records_of(&h, 2), 3);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("c", "/1") "," EVENT("c", "/2")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("c", "/1") "," EVENT("c", "/2")), 0), ND_OK);
     CHECK_EQUAL(h.taken.unrouted, 2);
     CHECK_EQUAL(h.taken.numbers_count, 0);
-    CHECK_EQUAL(take(&h, &to, "{}", 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, "{}", 0), ND_OK);
     CHECK_EQUAL(h.taken.unrouted, 0);
     CHECK_EQUAL(h.taken.published.stored_count, 0);
     house_end(&h);
@@ -206,18 +249,18 @@ static void an_audience_that_nobody_put_in_is_left_to_the_caller(void)
     const uint64_t one[] = {100}, gone[] = {77};
     subscribe(&h, 1, "a", "/1", 5);
     const nd_addressees to = subscribers(&h);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
     CHECK_EQUAL(nd_audiences_put(h.audiences, 5, one, 1), ND_OK);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("a", "/1")), 0), ND_OK);
-    CHECK_EQUAL(take(&h, &to, DEVICES, 0), ND_EMPTY);           /* of b nothing is known */
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("a", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, DEVICES, 0), ND_EMPTY);        /* of b nothing is known */
     CHECK_EQUAL(records_of(&h, 0), 1);
     CHECK_EQUAL(staged_of(&h), 3);
     nd_audiences_clear(h.audiences);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
     CHECK_EQUAL(nd_audiences_put(h.audiences, 5, gone, 1), ND_OK);
-    CHECK_EQUAL(take(&h, &to, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);
     nd_addressees chosen = {.audiences = h.audiences, .chosen = h.manual, .chosen_from = 9};
-    CHECK_EQUAL(take(&h, &chosen, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);     /* somebody has to choose */
+    CHECK_EQUAL(take(&h, &chosen, 0, MESSAGE(EVENT("a", "/1")), 0), ND_EMPTY);     /* somebody has to choose */
     CHECK_EQUAL(records_of(&h, 0), 1);
     house_end(&h);
 }
@@ -268,7 +311,7 @@ static void no_memory_changes_nothing(void)
         if (status == ND_OK) status = nd_audiences_put(h.audiences, 5, one, 1);
         if (status == ND_OK) status = nd_audiences_put(h.audiences, 6, both, 2);
         if (status == ND_OK) {
-            status = take(&h, &to, DEVICES, 0);
+            status = take(&h, &to, 0, DEVICES, 0);
             CHECK(status == ND_OK || status == ND_EMPTY || status == ND_ODD);
         }
     }
@@ -280,7 +323,7 @@ static void no_memory_changes_nothing(void)
     for (nd_take *take = NULL; take == NULL; opened++) {
         CHECK(opened < 5);
         h.memory.fail_at = h.memory.requests + opened + 1;
-        if (nd_take_open(&h.memory.io, h.channels, h.pool, &take) == ND_OK) nd_take_close(take);
+        if (nd_take_open(&h.memory.io, h.channels, h.pool, NULL, 1, RECORDS_MAX, &take) == ND_OK) nd_take_close(take);
     }
     h.memory.fail_at = 0;
     house_end(&h);
@@ -290,6 +333,8 @@ int main(void)
 {
     RUN(a_text_goes_to_one_channel);
     RUN(a_channel_that_is_not_there_or_would_refuse_is_left_to_the_caller);
+    RUN(records_made_before_go_to_one_channel);
+    RUN(what_is_lost_is_odd);
     RUN(what_the_scan_does_not_vouch_for_leaves_nothing);
     RUN(more_records_than_may_be_are_left_to_the_caller);
     RUN(a_text_goes_to_its_subscribers);

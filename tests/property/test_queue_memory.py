@@ -95,7 +95,7 @@ class FullMemory(RuleBasedStateMachine):
     @invariant()
     def every_record_is_accounted_for(self) -> None:
         unreported = dict.fromkeys(CHANNELS, 0)
-        for loss in self.queue.rings._unreported:
+        for loss in self.queue.rings.untold:
             unreported[loss.channel] += loss.count
         for number, channel in self.queue.rings.channels.items():
             assert lib.nd_ring_check(channel.ring) == lib.ND_OK
