@@ -101,7 +101,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     """What became of a request that was taken: ``Appended``, and what it was."""
 
     events: int
-    block_bytes: int  # their bodies
+    came_bytes: int  # that each of the channels got of them at most, as they are stored
     queued: int
     unrouted: int  # events that no channel gets
     channels: Sequence[int]  # that got any of its events, or refused them
@@ -118,25 +118,28 @@ class Taker(Protocol):
     changed nothing, and its publisher goes the same way step by step: it is parsed (None), or it is
     parsed and has to be routed and appended (``Staged``).  With ``has_answer`` room is left for
     ``ChannelQueue.keep``.  Never blocks; raises ``Unavailable`` once the queue is closed, and nothing else.
+    What becomes of a request is often what became of the one before: it is the same object then.
     """
 
-    def to_channel(
-        self, channel: int, text: Text, is_lines: bool, received_unix_ms: int, has_answer: bool
+    def take(
+        self,
+        way: Way | None,
+        channel: int,
+        text: Text,
+        is_lines: bool,
+        received_unix_ms: int,
+        has_answer: bool,
     ) -> Stored | Staged | None:
-        """All of it to one channel, unless that would refuse any."""
-        ...
-
-    def to_subscribers(
-        self, way: Way, text: Text, is_lines: bool, received_unix_ms: int, has_answer: bool
-    ) -> Stored | Staged | None:
-        """Notifications to whoever gets them by the routes."""
+        """Notifications to whoever gets them by the routes, or, with ``way`` None, all to one channel
+        unless that would refuse any.
+        """
         ...
 
     def hold(self, records: Records) -> object:
         """Records in a form that can be taken any number of times.  Any thread may call it."""
         ...
 
-    def records_to_channel(self, channel: int, held: object, received_unix_ms: int) -> Stored | None:
+    def take_held(self, channel: int, held: object, received_unix_ms: int) -> Stored | None:
         """All that ``hold`` was given to one channel, unless that would refuse any; None: not taken."""
         ...
 

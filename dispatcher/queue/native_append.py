@@ -38,7 +38,7 @@ class Appender:
     def __init__(self, rings: Rings, answers: IdempotencyTable) -> None:
         self._rings = rings
         self._answers = answers
-        self._received_unix_ms = 0
+        self.received_unix_ms = 0  # of the last request
         self._removed = ffi.new("nd_removed *")
         self._published = ffi.new("nd_published *")  # what the append just done did
 
@@ -67,9 +67,9 @@ class Appender:
     def received(self, unix_ms: int) -> int:
         """When a request counts as received: these times never fall."""
         self._rings.check_open()
-        if unix_ms > self._received_unix_ms:
-            self._received_unix_ms = unix_ms
-        return self._received_unix_ms
+        if unix_ms > self.received_unix_ms:
+            self.received_unix_ms = unix_ms
+        return self.received_unix_ms
 
     def has_room(self, channel: int, records: Records) -> bool:
         """Whether an append of all these would refuse none."""
@@ -89,7 +89,7 @@ class Appender:
             len(block),
             _view("uint64_t[]", records.meta, borrowed),
             len(records.meta),
-            self._received_unix_ms,
+            self.received_unix_ms,
         )
 
     def _publish(self, arguments: tuple[Any, ...], *, has_answer: bool) -> int:
@@ -117,7 +117,7 @@ class Appender:
 
     def keep(self, scope: KeyScope, answer: bytes) -> Ticket:
         """Keep the answer to what was just stored; see the interface."""
-        kept = self._answers.finish(scope, answer, self._received_unix_ms)
+        kept = self._answers.finish(scope, answer, self.received_unix_ms)
         return DURABLE_IN_MEMORY if self._rings.log is None else self._rings.log.answered(scope, kept)
 
     def _take_results(self, done: Any, channels: Sequence[int]) -> Appended:
@@ -137,7 +137,7 @@ class Appender:
                 self._rings.changed(channel)
             if entry.rejected_count:
                 rejected += entry.rejected_count
-                losses.append(rejection_of(number, entry, self._received_unix_ms))
+                losses.append(rejection_of(number, entry, self.received_unix_ms))
                 self._rings.keep_gap(losses[-1], channel)
         self._rings.ledger.rejected(rejected)
         return Appended(queued, rejected, tuple(losses))

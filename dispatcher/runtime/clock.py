@@ -1,7 +1,7 @@
 """Wall-clock time for what is stored with events: it never falls and never leaps.
 
 A reading holds for half a millisecond: whoever publishes event by event asks a million
-times a second.
+times a second, and looks for itself whether it does.
 
 Two clocks are watched, the wall's and one that nobody can set.  Where the wall's
 runs ahead of the other by more than ``limits.CLOCK_STEP_S`` between two readings,
@@ -24,28 +24,29 @@ class WallClock:
         self, wall_s: Callable[[], float], steady_s: Callable[[], float], floor_unix_ms: int = 0
     ) -> None:
         self._wall_s = wall_s
-        self.now_s = steady_s  # the other clock
+        self.steady_s = steady_s  # the other clock
         self._wall_seen_s = wall_s()
-        self._steady_seen_s = steady_s()
+        self.seen_s = steady_s()  # when the reading was taken that holds, on the other clock
+        self.kept_until_s = self.seen_s + limits.CLOCK_KEPT_S
         self._left_out_s = 0.0
-        self._last_ms = max(floor_unix_ms, int(self._wall_seen_s * 1000))
+        self.kept_ms = max(floor_unix_ms, int(self._wall_seen_s * 1000))
 
     def unix_ms(self) -> int:
         """Now, in milliseconds since 1970."""
-        return self.unix_ms_at(self.now_s())
+        steady_s = self.steady_s()
+        return self.kept_ms if self.seen_s <= steady_s < self.kept_until_s else self.read(steady_s)
 
-    def unix_ms_at(self, steady_s: float) -> int:
-        """The same for who has just read ``now_s``, and needs both."""
-        if 0 <= steady_s - self._steady_seen_s < limits.CLOCK_KEPT_S:
-            return self._last_ms
+    def read(self, steady_s: float) -> int:
+        """Take a new reading, now that the other clock says this."""
         wall_s = self._wall_s()
-        step_s = (wall_s - self._wall_seen_s) - (steady_s - self._steady_seen_s)
+        step_s = (wall_s - self._wall_seen_s) - (steady_s - self.seen_s)
         if abs(step_s) > limits.CLOCK_STEP_S:
             self._left_out_s = max(0.0, self._left_out_s + step_s)
-        self._wall_seen_s, self._steady_seen_s = wall_s, steady_s
-        self._last_ms = max(self._last_ms, int((wall_s - self._left_out_s) * 1000))
-        return self._last_ms
+        self._wall_seen_s, self.seen_s = wall_s, steady_s
+        self.kept_until_s = steady_s + limits.CLOCK_KEPT_S
+        self.kept_ms = max(self.kept_ms, int((wall_s - self._left_out_s) * 1000))
+        return self.kept_ms
 
     def raise_floor(self, unix_ms: int) -> None:
         """Stand still until this moment has been reached."""
-        self._last_ms = max(self._last_ms, unix_ms)
+        self.kept_ms = max(self.kept_ms, unix_ms)

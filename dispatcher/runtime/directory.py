@@ -24,6 +24,7 @@ class Directory:
         self.applications: dict[int, Application] = {}
         self._named: dict[int, dict[str, Application]] = {}  # by account and name
         self._channels: dict[int, ActiveChannel] = {}  # by application
+        self.channel_of = self._channels.get  # an application's channel, of whatever type, or None
         self._by_number: dict[int, ActiveChannel] = {}
         self.keys = KeyRing(secret, ())
         self.replace_identities(identities)
@@ -57,10 +58,6 @@ class Directory:
         if found is None:
             raise NotFound(f"no application {name!r} in this account")
         return found
-
-    def channel_of(self, application_id: int) -> ActiveChannel | None:
-        """The application's channel, of whatever type."""
-        return self._channels.get(application_id)
 
     def channel(self, number: int) -> ActiveChannel:
         """A channel by its number; it must exist."""

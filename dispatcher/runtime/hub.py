@@ -60,6 +60,7 @@ class Hub:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self._publisher = parts.publisher
         self.is_stopping = False
 
     def __repr__(self) -> str:
@@ -100,12 +101,14 @@ class Hub:
         not asked.  ``await receipt.durable()`` waits for the durability of the settings.
         Raises ``ValidationError``, ``QueueFull`` and ``MemoryFull``, with nothing stored.
         """
-        publisher = self.parts.publisher
-        if isinstance(event, Prepared):
-            return publisher.held_to_application(application, event.held)
-        text = event if isinstance(event, bytes) else text_of_event(event)
+        if isinstance(event, bytes):
+            text: bytes | None = event
+        elif isinstance(event, Prepared):
+            return self._publisher.held_to_application(application, event.held)
+        else:
+            text = text_of_event(event)
         if text is not None:
-            receipt = publisher.take_for_application(application, text, is_lines=False)
+            receipt = self._publisher.take_for_application(application, text, False)
             if receipt is not None:
                 return receipt
         return self._publish_parsed(application, (event,))
@@ -126,10 +129,10 @@ class Hub:
 
         Any thread may call it.  Raises ``ValidationError`` and ``MemoryFull``.
         """
-        return Prepared(self.parts.publisher.hold(encode_events(events, self.parts.new_staging)))
+        return Prepared(self._publisher.hold(encode_events(events, self.parts.new_staging)))
 
     def _publish_all(self, application: Application, events: Sequence[Event | bytes] | Prepared) -> Receipt:
-        publisher = self.parts.publisher
+        publisher = self._publisher
         if isinstance(events, Prepared):
             return publisher.held_to_application(application, events.held)
         text = text_of_events(events)
@@ -141,11 +144,11 @@ class Hub:
 
     def _publish_parsed(self, application: Application, events: Sequence[Event | bytes]) -> Receipt:
         parsed = encode_events(events, self.parts.new_staging)
-        return self.parts.publisher.to_application(application, parsed)
+        return self._publisher.to_application(application, parsed)
 
     def route(self, account: Account, events: Sequence[Event | bytes]) -> Receipt:
         """Put events into the channels of every application that subscribed to them."""
-        publisher = self.parts.publisher
+        publisher = self._publisher
         return publisher.to_subscribers(account.id, encode_events(events, self.parts.new_staging))
 
     # --- what exists --------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Observer:
     ) -> None:
         self.metrics = metrics
         self.attempts = attempts
-        self.accepted_events = 0
+        self.accepted_events = 0  # of all publishers, who count them here
         self.unrouted_events = 0
         self._of_type = {  # to look a label up costs more than to count
             type_.value: (
@@ -76,11 +76,6 @@ class Observer:
         }
         self._webhook = webhook
         self._tracing = tracing
-
-    def accepted(self, events: int, unrouted: int) -> None:
-        """A publisher's events were taken."""
-        self.accepted_events += events
-        self.unrouted_events += unrouted
 
     def delivered(
         self, channel: ActiveChannel, batch: Counted, seconds: float, status: int | None = None

@@ -55,10 +55,10 @@ class Receipt(Accepted, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """Checked events, and what a taker makes of their records; None: there is no taker."""
+    """Checked events, and what a taker makes of their records."""
 
     parsed: Parsed
-    records: object | None
+    records: object  # None: there was no taker
 
 
 class Publisher:
@@ -85,22 +85,23 @@ class Publisher:
     ) -> None:
         """``taker`` None: every text is parsed, routed and appended step by step."""
         self._directory = directory
+        self._channel_of = directory.channel_of
         self._router = router
         self._devices = devices
         self._requests = requests
         self._values = values
         self._queue = queue
-        self._supervisor = supervisor
+        self._wake = supervisor.wake
         self._observer = observer
-        self._now_s = clock.now_s
-        self._unix_ms_at = clock.unix_ms_at
+        self._clock = clock
         self._durability = durability
         self._taker = taker
         self._tracing = tracing
-        self._receipt: Receipt | None = None  # given last
+        self._stored: Stored | None = None  # what was told last,
+        self._receipt: Receipt  # and the receipt for it
 
     def take_for_subscribers(
-        self, account_id: int, text: Text, *, is_lines: bool, scope: KeyScope | None = None
+        self, account_id: int, text: Text, is_lines: bool, scope: KeyScope | None = None
     ) -> Receipt | None:
         """Publish the text of one message, or of one in each line, as ``to_subscribers`` does.
 
@@ -110,31 +111,30 @@ class Publisher:
         way = self._router.way(account_id)
         if self._taker is None or way is None or self._is_traced():
             return None
-        now_s = self._now_s()
-        taken = self._taker.to_subscribers(way, text, is_lines, self._unix_ms_at(now_s), scope is not None)
+        taken = self._taker.take(way, 0, text, is_lines, self._clock.unix_ms(), scope is not None)
         if not isinstance(taken, Stored):
             return (
                 None if taken is None else self.to_subscribers(account_id, notifications(taken), scope=scope)
             )
-        receipt = self._announce(taken, self._channels(taken), now_s, scope)
+        receipt = self._announce(taken, self._channels(taken), scope)
         if self._values.wants(account_id, taken.events, has_lasting=taken.has_lasting):
             self._values.learn(account_id, notifications(self._taker.staged()))
         return receipt
 
     def take_for_application(
-        self, application: Application, text: Text, *, is_lines: bool, scope: KeyScope | None = None
+        self, application: Application, text: Text, is_lines: bool, scope: KeyScope | None = None
     ) -> Receipt | None:
         """Publish a text as ``to_application`` does; see ``take_for_subscribers``."""
-        channel = self._directory.channel_of(application.id)
-        if channel is None or self._taker is None or self._is_traced():
+        channel, taker, tracing = self._channel_of(application.id), self._taker, self._tracing
+        if channel is None or taker is None or (tracing and tracing.is_noting):
             return None
-        now_s = self._now_s()
-        taken = self._taker.to_channel(
-            channel.row.id, text, is_lines, self._unix_ms_at(now_s), scope is not None
-        )
+        clock = self._clock
+        now_s = clock.steady_s()
+        unix_ms = clock.kept_ms if clock.seen_s <= now_s < clock.kept_until_s else clock.read(now_s)
+        taken = taker.take(None, channel.row.id, text, is_lines, unix_ms, scope is not None)
         if not isinstance(taken, Stored):
             return None if taken is None else self.to_application(application, notifications(taken), scope)
-        return self._announce(taken, (channel,), now_s, scope)
+        return self._announce(taken, (channel,), scope)
 
     def hold(self, parsed: Parsed) -> Held:
         """Make ready what will be published often, maybe.  Any thread may call it."""
@@ -143,14 +143,16 @@ class Publisher:
 
     def held_to_application(self, application: Application, held: Held) -> Receipt:
         """Publish what is held as ``to_application`` does."""
-        channel, records = self._directory.channel_of(application.id), held.records
-        if channel is None or records is None or self._taker is None or self._is_traced():
+        channel, taker, tracing = self._channel_of(application.id), self._taker, self._tracing
+        if channel is None or taker is None or held.records is None or (tracing and tracing.is_noting):
             return self.to_application(application, held.parsed)
-        now_s = self._now_s()
-        taken = self._taker.records_to_channel(channel.row.id, records, self._unix_ms_at(now_s))
+        clock = self._clock
+        now_s = clock.steady_s()
+        unix_ms = clock.kept_ms if clock.seen_s <= now_s < clock.kept_until_s else clock.read(now_s)
+        taken = taker.take_held(channel.row.id, held.records, unix_ms)
         if taken is None:
             return self.to_application(application, held.parsed)
-        return self._announce(taken, (channel,), now_s, None)
+        return self._announce(taken, (channel,), None)
 
     def _is_traced(self) -> bool:
         return self._tracing is not None and self._tracing.is_noting
@@ -209,7 +211,7 @@ class Publisher:
 
         Raises ``QueueFull`` (policy ``reject``) and ``MemoryFull``, with nothing stored.
         """
-        channel = self._directory.channel_of(application.id)
+        channel = self._channel_of(application.id)
         if channel is None:
             return self._append(parsed, Routes(parsed.events, array("Q")), parsed.events, scope)
         records = Records(parsed.block, parsed.meta)
@@ -233,10 +235,9 @@ class Publisher:
     def _append(self, parsed: Parsed, routes: Routes, unrouted: int, scope: KeyScope | None) -> Receipt:
         records = Records(parsed.block, parsed.meta)
         traced = None if self._tracing is None else self._last_seqs(self._tracing, routes)
-        now_s = self._now_s()
         try:
             appended, ticket = self._queue.append(
-                records, routes, self._unix_ms_at(now_s), has_answer=scope is not None
+                records, routes, self._clock.unix_ms(), has_answer=scope is not None
             )
         except MemoryFull:
             self._tell(self._queue.take_losses())  # what was dropped, and was not enough
@@ -245,7 +246,7 @@ class Publisher:
             self._note_traced(traced)
         stored = Stored(
             events=parsed.events,
-            block_bytes=len(parsed.block),
+            came_bytes=len(parsed.block) + limits.RECORD_OVERHEAD_BYTES_MAX * parsed.events,
             queued=appended.queued,
             unrouted=unrouted,
             channels=routes.channels,
@@ -253,43 +254,36 @@ class Publisher:
             rejected=appended.rejected,
             losses=appended.losses,
         )
-        return self._announce(stored, self._channels(stored), now_s, scope)
+        return self._announce(stored, self._channels(stored), scope)
 
-    def _announce(
-        self, stored: Stored, channels: Sequence[ActiveChannel], now_s: float, scope: KeyScope | None
-    ) -> Receipt:
+    def _announce(self, stored: Stored, channels: Sequence[ActiveChannel], scope: KeyScope | None) -> Receipt:
         """Tell whoever has to know of records stored just now, and keep the answer for a ``scope``."""
-        events, unrouted = stored.events, stored.unrouted
-        is_durable = stored.ticket.is_durable
-        came_bytes = stored.block_bytes + limits.RECORD_OVERHEAD_BYTES_MAX * events  # to each at most
+        is_durable, seen_s = stored.ticket.is_durable, self._clock.seen_s
         for channel in channels:
-            channel.last_event_s = now_s
-            channel.room_bytes -= came_bytes
+            channel.last_event_s = seen_s
+            channel.room_bytes -= stored.came_bytes
             if channel.room_bytes < 0:
                 self._observer.queue_grew(channel, self._queue.stats(channel.row.id))
-            if is_durable:  # else the queue says when there is something to show (INV-2)
-                self._supervisor.wake(channel)
+            if not is_durable:
+                continue  # the queue says when there is something to show (INV-2)
+            if channel.is_running:
+                channel.is_dirty = True
+            else:
+                self._wake(channel)
         if stored.losses:
             self._tell(stored.losses)
-        self._observer.accepted(events, unrouted)
-        receipt = self._receipt_for(stored)
+        self._observer.accepted_events += stored.events
+        if stored.unrouted:
+            self._observer.unrouted_events += stored.unrouted
+        if stored is not self._stored:  # as it is not, but for most who publish event by event
+            self._stored, self._receipt = stored, self._receipt_for(stored)
         if scope is None:
-            return receipt
-        return msgspec.structs.replace(receipt, ticket=self._queue.keep(scope, encode_accepted(receipt)))
+            return self._receipt
+        answer = encode_accepted(self._receipt)
+        return msgspec.structs.replace(self._receipt, ticket=self._queue.keep(scope, answer))
 
     def _receipt_for(self, stored: Stored) -> Receipt:
-        """The receipt that was given last says the same for most who publish event by event."""
-        last = self._receipt
-        if (
-            last is not None
-            and last.ticket is stored.ticket
-            and last.queued == stored.queued
-            and last.accepted == stored.events
-            and last.unrouted == stored.unrouted
-            and last.rejected == stored.rejected
-        ):
-            return last
-        self._receipt = receipt = Receipt(
+        return Receipt(
             accepted=stored.events,
             queued=stored.queued,
             unrouted=stored.unrouted,
@@ -297,7 +291,6 @@ class Publisher:
             durability=self._durability,
             ticket=stored.ticket,
         )
-        return receipt
 
     def _last_seqs(self, tracing: Tracing, routes: Routes) -> dict[int, int]:
         """Of the channels in which a traced request is followed, how far they were before it."""
@@ -323,7 +316,7 @@ class Publisher:
         if channel is not None:
             self._observer.lost(channel, loss)
             if channel.form.include_gaps:
-                self._supervisor.wake(channel)  # it may have nothing but the gap to send
+                self._wake(channel)  # it may have nothing but the gap to send
 
 
 def _with_own_ids(parsed: Parsed, judged: Sequence[Judged]) -> Parsed:

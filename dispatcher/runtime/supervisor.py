@@ -53,7 +53,9 @@ class Supervisor:
         channel.is_dirty = True
         if channel.consumer_wakeup is not None:
             channel.consumer_wakeup.set()
-        elif channel.is_running or channel.is_gone or channel.row.is_paused:
+        elif channel.is_running or (channel.sink is None and channel.make_sink is None):
+            return  # as most do that are told of every event
+        elif channel.is_gone or channel.row.is_paused:
             return
         elif channel.ready_sink() is not None:
             channel.is_running = True

@@ -35,6 +35,7 @@ _LINE_FEED = re.compile(rb"\n")
 _BLANKS = b" \t\r"  # JSON's white space within a line
 _LINE_COST_BYTES = 100  # of an odd line, however short: so many bytes of a long one cost as much
 _encode = msgspec.json.Encoder().encode
+_Notification = model.Notification
 _KIND_BY_NAME = {name: Kind(number) for number, name in enumerate(KIND_NAMES)}
 
 
@@ -193,18 +194,16 @@ def text_of_events(events: Sequence[model.Event | bytes]) -> tuple[bytes, bool] 
             return events[0], False
         lines = _lines_from(events, 0)
         return (b"\n".join(lines), True) if len(lines) == len(events) else None
-    text = _text_of(events) if all(map(_is_plain, events)) else None
-    return None if text is None else (text, False)
+    try:
+        return (b'{"notifications":%b}' % _encode(events), False) if all(map(_is_plain, events)) else None
+    except UnicodeEncodeError:
+        return None
 
 
 def text_of_event(event: model.Event) -> bytes | None:
     """The same for one typed event, which is no lines."""
-    return _text_of((event,)) if _is_plain(event) else None
-
-
-def _text_of(events: Sequence[Any]) -> bytes | None:
     try:
-        return b'{"notifications":%b}' % _encode(events)
+        return b'{"notifications":[%b]}' % _encode(event) if _is_plain(event) else None
     except UnicodeEncodeError:
         return None
 
@@ -215,9 +214,11 @@ def _is_plain(event: model.Event | bytes) -> bool:
     Some others have a form in JSON too, as another type: what is bytes comes out as base64.
     """
     return (
-        type(event) is model.Notification
+        type(event) is _Notification
+        and type(event.ep) is str
+        and type(event.path) is str
         and type(event.payload) is bytes
-        and type(event.ep) is type(event.path) is type(event.ct) is str
+        and type(event.ct) is str
         and type(event.max_age) is int
         and (event.original_ep is None or type(event.original_ep) is str)
     )

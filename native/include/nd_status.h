@@ -14,6 +14,7 @@ typedef enum {
     ND_NO_ROOM      =  2,   /* the caller's buffer is too small for the next whole piece */
     ND_COLD         =  3,   /* it lies on the disk; nd_fetch.h brings it back */
     ND_ODD          =  4,   /* not for this function to judge; nothing of it was taken */
+    ND_SAME         =  5,   /* done, and what became of it is what became of the last one */
     ND_ERR_ARGUMENT = -1,   /* refused before anything changed */
     ND_ERR_FULL     = -2,   /* no memory left within the bound; nothing changed */
     ND_ERR_TRIMMED  = -3,   /* the records asked for are gone */

@@ -25,24 +25,30 @@
 #include "nd_scan.h"
 #include "nd_status.h"
 
+#define ND_TAKE_CAME_STEP 256u                       /* see nd_taken.came_bytes: less of a difference is none */
 #define ND_TAKE_KEPT_BYTES_MAX (1u << 20)   /* of each kind of working memory; more is given back with the next call */
 
 /* cffi: begin */
 
 typedef struct nd_take nd_take;
 
-/* What was taken.  The plain numbers come first, so that the caller reads them in one go. */
+/* What became of a request, in plain numbers, so that the caller reads them in one go. */
 typedef struct {
-    uint64_t        events;         /* records of the request */
-    uint64_t        block_bytes;    /* their bodies */
-    uint64_t        lasting_count;  /* of those of a text: nd_staged */
-    uint64_t        unrouted;       /* that no channel gets */
-    uint64_t        queued_count;   /* published.sum */
-    uint64_t        is_odd;         /* not 0: published has more to tell than that, or memory is short */
-    uint64_t        numbers_count;  /* the channels of its routes */
-    uint64_t        number;         /* the first of them, if there is any, */
-    uint64_t        last_seq;       /* and the last seq in it */
-    const uint64_t *numbers;        /* all of them; it lives until the next call, as all of published does */
+    uint64_t events;            /* its records */
+    uint64_t came_bytes;        /* as they are stored, rounded up to a multiple of ND_TAKE_CAME_STEP */
+    uint64_t queued_count;      /* published.sum */
+    uint64_t unrouted;          /* records that no channel gets */
+    uint64_t has_lasting;       /* some of a text are in nd_staged.lasting */
+    uint64_t is_odd;            /* published has more to tell than that, or memory is short */
+    uint64_t numbers_count;     /* the channels of its routes */
+    uint64_t number;            /* the first of them; 0: there is none */
+} nd_outcome;
+
+/* What was taken. */
+typedef struct {
+    nd_outcome      outcome;
+    uint64_t        last_seq;   /* in the first of its channels */
+    const uint64_t *numbers;    /* all of these; they live until the next call, as all of published does */
     nd_published    published;
 } nd_taken;
 
@@ -64,7 +70,7 @@ void nd_take_close(nd_take *take);
  * of it is given back with the next text. */
 void nd_take_scan_into(nd_take *take, nd_staging *staging, uint64_t kept_bytes_max);
 
-/* What the last call took, if that was ND_OK; it stands there until the take is closed. */
+/* What the last call took, if that was ND_OK or ND_SAME; it stands there until the take is closed. */
 const nd_taken *nd_take_look(const nd_take *take);
 
 /* Where the events of a request go: by subscription, as nd_route_walk has it. */
@@ -82,9 +88,10 @@ typedef struct {
  *           records, unless ND_ODD is returned: then it is empty.
  *   Blocks  no.
  *   Cost    the sum of what it calls.
- *   Returns ND_OK; ND_ODD: the scan does not vouch for all of it, or it has no message or more
+ *   Returns ND_OK; ND_SAME: the outcome is that of the call before, which is not odd, and goes to no
+ *           second channel, so that nobody has to look at it; ND_ODD: the scan does not vouch for all of it, or it has no message or more
  *           than records_max records; ND_EMPTY: for these records somebody has to find an audience,
- *           to make room, or to say why not.  Unless it is ND_OK no ring has changed.
+ *           to make room, or to say why not.  Unless it is one of the first two no ring has changed.
  */
 nd_status nd_take_text(nd_take *take, const nd_addressees *to, uint64_t channel, const uint8_t *text, uint64_t text_bytes,
                        int is_lines, uint64_t received_unix_ms, uint64_t reserved_bytes);
@@ -102,8 +109,8 @@ typedef struct {
  *   Owns    records is only read.
  *   Blocks  no.
  *   Cost    that of nd_publish.
- *   Returns ND_OK; ND_EMPTY: somebody has to make room, or to say why not.  Unless it is ND_OK no
- *           ring has changed.
+ *   Returns ND_OK, ND_SAME (see nd_take_text); ND_EMPTY: somebody has to make room, or to say why
+ *           not, and no ring has changed.
  */
 nd_status nd_take_records(nd_take *take, uint64_t channel, const nd_records *records, uint64_t received_unix_ms,
                           uint64_t reserved_bytes);

@@ -105,14 +105,14 @@ static void a_text_goes_to_one_channel(void)
     CHECK_EQUAL(take(&h, NULL, 200, DEVICES, 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 1), 3);
     CHECK_EQUAL(records_of(&h, 0), 0);
-    CHECK_EQUAL(h.taken.numbers_count, 1);
+    CHECK_EQUAL(h.taken.outcome.numbers_count, 1);
     CHECK_EQUAL(h.taken.numbers[0], 200);
-    CHECK_EQUAL(h.taken.unrouted, 0);
+    CHECK_EQUAL(h.taken.outcome.unrouted, 0);
     CHECK_EQUAL(h.taken.published.sum.queued_count, 3);
     CHECK_EQUAL(h.taken.published.last_seqs[0], 3);
-    CHECK_EQUAL(h.taken.queued_count, 3);
+    CHECK_EQUAL(h.taken.outcome.queued_count, 3);
     CHECK_EQUAL(h.taken.last_seq, 3);
-    CHECK_EQUAL(h.taken.is_odd, 0);
+    CHECK_EQUAL(h.taken.outcome.is_odd, 0);
     CHECK_EQUAL(take(&h, NULL, 200, DEVICES "\n\n" DEVICES "\n", 1), ND_OK);
     CHECK_EQUAL(records_of(&h, 1), 9);                          /* and nothing of what the staging held before */
     CHECK_EQUAL(staged_of(&h), 6);
@@ -140,16 +140,16 @@ static void records_made_before_go_to_one_channel(void)
     const nd_staged *staged = nd_staging_look(h.staging);
     const nd_records records = {staged->block, staged->block_bytes, staged->meta, staged->records_count};
     CHECK_EQUAL(nd_take_records(h.take, 300, &records, NOW_MS, 0), ND_OK);
-    CHECK_EQUAL(nd_take_records(h.take, 300, &records, NOW_MS, 0), ND_OK);
+    CHECK_EQUAL(nd_take_records(h.take, 300, &records, NOW_MS, 0), ND_SAME);
     CHECK_EQUAL(records_of(&h, 2), 6);
     const nd_taken *taken = nd_take_look(h.take);
-    CHECK_EQUAL(taken->events, 3);
-    CHECK_EQUAL(taken->queued_count, 3);
-    CHECK_EQUAL(taken->block_bytes, staged->block_bytes);
-    CHECK_EQUAL(taken->number, 300);
+    CHECK_EQUAL(taken->outcome.events, 3);
+    CHECK_EQUAL(taken->outcome.queued_count, 3);
+    CHECK_EQUAL(taken->outcome.came_bytes, 512);
+    CHECK_EQUAL(taken->outcome.number, 300);
     CHECK_EQUAL(taken->numbers[0], 300);
     CHECK_EQUAL(taken->last_seq, 6);
-    CHECK_EQUAL(taken->is_odd, 0);
+    CHECK_EQUAL(taken->outcome.is_odd, 0);
     CHECK_EQUAL(nd_take_records(h.take, 400, &records, NOW_MS, 0), ND_EMPTY);      /* it would refuse some */
     CHECK_EQUAL(nd_take_records(h.take, 77, &records, NOW_MS, 0), ND_EMPTY);
     CHECK_EQUAL(records_of(&h, 3), 0);
@@ -163,15 +163,52 @@ static void what_is_lost_is_odd(void)
     house h;
     house_begin(&h);
     uint64_t queued = 0;
-    while (nd_take_look(h.take)->is_odd == 0) {
+    while (nd_take_look(h.take)->outcome.is_odd == 0) {
         CHECK(queued < 100000);
-        CHECK_EQUAL(take(&h, NULL, 100, DEVICES, 0), ND_OK);
+        const nd_status status = take(&h, NULL, 100, DEVICES, 0);
+        CHECK_EQUAL(status, queued > 0 && h.taken.outcome.is_odd == 0 ? ND_SAME : ND_OK);
         queued += 3;
     }
     CHECK(h.taken.published.routes[0].dropped.count > 0);
     CHECK_EQUAL(records_of(&h, 0), queued - h.taken.published.routes[0].dropped.count);
     CHECK_EQUAL(nd_channels_came(h.channels)->records, queued);
     CHECK_EQUAL(h.taken.published.is_memory_short, 0);
+    CHECK_EQUAL(take(&h, NULL, 100, DEVICES, 0), ND_OK);        /* nor is it the same when it happens again */
+    house_end(&h);
+}
+
+/* Only what nobody has to look at is the same: another number, place or size of it is not. */
+static void what_differs_is_not_the_same(void)
+{
+    house h;
+    house_begin(&h);
+    const uint64_t one[] = {100}, both[] = {300, 100};
+    CHECK_EQUAL(nd_audiences_put(h.audiences, 0, NULL, 0), ND_OK);
+    CHECK_EQUAL(nd_audiences_put(h.audiences, 5, one, 1), ND_OK);
+    CHECK_EQUAL(nd_audiences_put(h.audiences, 6, both, 2), ND_OK);
+    subscribe(&h, 1, "a", "/1", 5);
+    subscribe(&h, 2, "b", "/1", 6);
+    const nd_addressees to = subscribers(&h);
+    const char *const first = MESSAGE(EVENT("a", "/1"));
+    const char *const fleeting = MESSAGE("{\"ep\":\"a\",\"path\":\"/1\",\"payload\":\"MQ==\",\"max-age\":0}");
+    CHECK_EQUAL(take(&h, NULL, 100, first, 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 100, first, 0), ND_SAME);
+    CHECK_EQUAL(h.taken.last_seq, 2);                           /* that is as it is now all the same */
+    CHECK_EQUAL(take(&h, NULL, 200, first, 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 100, "{", 0), ND_ODD);
+    CHECK_EQUAL(take(&h, NULL, 200, first, 0), ND_SAME);
+    CHECK_EQUAL(take(&h, NULL, 200, DEVICES, 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 200, MESSAGE(EVENT("a", "/1") "," EVENT("a", "/1") "," EVENT("a", "/1")), 0), ND_SAME);
+    CHECK_EQUAL(take(&h, NULL, 200, MESSAGE(EVENT("a", "/1") "," EVENT("a", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 200, fleeting, 0), ND_OK);
+    CHECK_EQUAL(take(&h, NULL, 200, first, 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, first, 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, first, 0), ND_SAME);
+    CHECK_EQUAL(take(&h, NULL, 100, first, 0), ND_SAME);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("c", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("c", "/2")), 0), ND_SAME);       /* nobody gets either */
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("b", "/1")), 0), ND_OK);
+    CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("b", "/1")), 0), ND_OK);         /* all its channels are to be named */
     house_end(&h);
 }
 
@@ -226,18 +263,18 @@ static void a_text_goes_to_its_subscribers(void)
     CHECK_EQUAL(take(&h, &to, 0, DEVICES, 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 0), 2);
     CHECK_EQUAL(records_of(&h, 2), 1);
-    CHECK_EQUAL(h.taken.unrouted, 1);
-    CHECK_EQUAL(h.taken.numbers_count, 2);
+    CHECK_EQUAL(h.taken.outcome.unrouted, 1);
+    CHECK_EQUAL(h.taken.outcome.numbers_count, 2);
     CHECK_EQUAL(h.taken.numbers[0], 100);
     CHECK_EQUAL(h.taken.numbers[1], 300);
     CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("b", "/1") "," EVENT("b", "/1")), 0), ND_OK);
     CHECK_EQUAL(records_of(&h, 0), 4);
     CHECK_EQUAL(records_of(&h, 2), 3);
     CHECK_EQUAL(take(&h, &to, 0, MESSAGE(EVENT("c", "/1") "," EVENT("c", "/2")), 0), ND_OK);
-    CHECK_EQUAL(h.taken.unrouted, 2);
-    CHECK_EQUAL(h.taken.numbers_count, 0);
+    CHECK_EQUAL(h.taken.outcome.unrouted, 2);
+    CHECK_EQUAL(h.taken.outcome.numbers_count, 0);
     CHECK_EQUAL(take(&h, &to, 0, "{}", 0), ND_OK);
-    CHECK_EQUAL(h.taken.unrouted, 0);
+    CHECK_EQUAL(h.taken.outcome.unrouted, 0);
     CHECK_EQUAL(h.taken.published.stored_count, 0);
     house_end(&h);
 }
@@ -335,6 +372,7 @@ int main(void)
     RUN(a_channel_that_is_not_there_or_would_refuse_is_left_to_the_caller);
     RUN(records_made_before_go_to_one_channel);
     RUN(what_is_lost_is_odd);
+    RUN(what_differs_is_not_the_same);
     RUN(what_the_scan_does_not_vouch_for_leaves_nothing);
     RUN(more_records_than_may_be_are_left_to_the_caller);
     RUN(a_text_goes_to_its_subscribers);

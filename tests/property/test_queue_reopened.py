@@ -182,8 +182,8 @@ class ReopenedComparison(QueueComparison):
         self.model.answers = model.answers
         for number, channel in model._channels.items():
             self.find_again(number, channel, is_killed)
-        assert self.native.appender._received_unix_ms <= model._received_unix_ms
-        self.model._received_unix_ms = self.native.appender._received_unix_ms
+        assert self.native.appender.received_unix_ms <= model._received_unix_ms
+        self.model._received_unix_ms = self.native.appender.received_unix_ms
         self.find_answers()
         if self.native.epoch != self.model.epoch:
             self.begin_epoch()

@@ -253,13 +253,13 @@ async def test_both_ways_come_to_the_same(sides: tuple[Side, Side], seed: int) -
 
 async def test_a_story_takes_each_way(sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[object] = []
-    take = NativeTaker._take
+    take = NativeTaker.take
 
     def counted(taker: NativeTaker, *arguments: object) -> object:
         taken.append(take(taker, *arguments))  # type: ignore[arg-type]
         return taken[-1]
 
-    monkeypatch.setattr(NativeTaker, "_take", counted)
+    monkeypatch.setattr(NativeTaker, "take", counted)
     story = Story(1)
     for _ in range(STEPS):
         told(sides[0], *story.step())
