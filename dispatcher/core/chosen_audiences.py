@@ -35,6 +35,7 @@ class ChosenAudiences:
         self.presubscriptions: dict[int, tuple[Presubscription, ...]] = {}  # by application
         self.version = 0  # moves with each change
         self.beginnings = 0  # moves when an audience's number may come to stand for another
+        self.remembered = 0  # edges that were put into the table, or into those before it
         self._new_table = new_table
         self._edges_max = edges_max
         self._matchers: dict[int, Matcher] = {}
@@ -130,6 +131,7 @@ class ChosenAudiences:
         if len(self.table) < self._edges_max:
             with suppress(MemoryFull):  # then it is found out again when it is asked for
                 self.table.put(node, text, to)
+            self.remembered += 1
 
 
 def _wanting(found: _Class, path: str) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ class ManualSubscriptions:
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
-        self.version = 0  # moves when an audience's number may come to stand for another
+        self.version = 0  # moves when an audience's number may come to stand for another, and with the first
         self._profiles: _Numbered[_Profile] = _Numbered()
         self._shared: dict[_Key, _Profile] = {}
         self._audiences: _Numbered[tuple[int, ...]] = _Numbered()
@@ -121,6 +121,7 @@ class ManualSubscriptions:
         key = tuple(sorted(paths.items())) if len(paths) <= limits.SHARED_PROFILE_PATHS_MAX else None
         profile = None if key is None else self._shared.get(key)
         if profile is None:
+            self.version += not self._profiles
             profile = _Profile(paths, key)
             profile.number = self._profiles.add(profile)
             for path in paths:

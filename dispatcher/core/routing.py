@@ -322,6 +322,8 @@ class _Account:
         self._found = finder.new_audiences()  # the channels of pairs of audiences
         self._found_channels = 0
         self._found_with = (0, 0)  # the versions of numbers that pairs are made of
+        self._way: Way | None = None
+        self._way_marks = (0, 0, 0, 0)  # as they were when it was made
 
     def set_channel(self, application_id: int, channel_id: int | None) -> None:
         if channel_id is None:
@@ -351,7 +353,19 @@ class _Account:
         return array("Q", [channels[id_] for id_ in audience if id_ in channels])
 
     def way(self) -> Way:
-        """Where notifications go, as far as that is remembered."""
+        """Where notifications go, as far as that is remembered; the same object as long as it is the same."""
+        way = self._way
+        if way is None or self._way_marks != self._marks():
+            self._way = way = self._new_way()
+            self._way_marks = self._marks()
+        return way
+
+    def _marks(self) -> tuple[int, int, int, int]:
+        """What moves whenever a new way may be another, or has to make room."""
+        chosen = self.chosen
+        return self.manual.version, chosen.beginnings, chosen.remembered, self._found_channels
+
+    def _new_way(self) -> Way:
         manual, chosen = self.manual, self.chosen
         if chosen:
             chosen.make_room()

@@ -74,6 +74,7 @@ class NativeTaker:
         self._last: Stored | None = None  # what was stored last, if the next may be the same
         self._staging: NativeStaging | None = None
         self._to = ffi.new("nd_addressees *")
+        self._way: Way | None = None  # that these are of
 
     def __repr__(self) -> str:
         return f"<NativeTaker of {self._queue!r}>"
@@ -113,6 +114,9 @@ class NativeTaker:
         return None if status == lib.ND_ODD else self.staged()
 
     def _addressees(self, way: Way) -> Any:
+        if way is self._way:
+            return self._to
+        self._way = way
         to, audiences = self._to, way.audiences
         assert isinstance(audiences, NativeAudiences)
         to.audiences = audiences.raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from support.routing import Request, shown
 
@@ -155,3 +157,21 @@ def test_a_full_registration_ends_manual_subscriptions_for_what_follows_it(route
     assert 13 not in router.channels_for(ACCOUNT, "m", "/1")
     router.remove_device_subscriptions(ACCOUNT, "m")
     router.remove_device_subscriptions(99, "m")
+
+
+def test_a_way_is_the_same_until_it_may_be_another(router: Router) -> None:
+    subscription = Subscription(2, "b", "/1")
+
+    def is_new_after(change: Callable[[], object]) -> bool:
+        before = router.way(ACCOUNT)
+        assert router.way(ACCOUNT) is before
+        change()
+        return router.way(ACCOUNT) is not before
+
+    assert is_new_after(lambda: router.set_presubscriptions(ACCOUNT, 1, ()))
+    assert is_new_after(lambda: router.plan_routes(ACCOUNT, Request().notify("b")))  # it is remembered now
+    assert not is_new_after(lambda: router.plan_routes(ACCOUNT, Request().notify("b")))
+    router.remove_subscription(ACCOUNT, subscription)
+    router.way(ACCOUNT)
+    assert is_new_after(lambda: router.add_subscription(ACCOUNT, subscription))  # the first manual one
+    assert router.way(ACCOUNT).manual is not None
