@@ -171,6 +171,10 @@ def test_a_way_is_the_same_until_it_may_be_another(router: Router) -> None:
     assert is_new_after(lambda: router.set_presubscriptions(ACCOUNT, 1, ()))
     assert is_new_after(lambda: router.plan_routes(ACCOUNT, Request().notify("b")))  # it is remembered now
     assert not is_new_after(lambda: router.plan_routes(ACCOUNT, Request().notify("b")))
+    router.plan_routes(ACCOUNT, Request().notify("x"))
+    assert is_new_after(
+        lambda: router.plan_routes(ACCOUNT, Request().notify("y"))
+    )  # of which there may be too many
     router.remove_subscription(ACCOUNT, subscription)
     router.way(ACCOUNT)
     assert is_new_after(lambda: router.add_subscription(ACCOUNT, subscription))  # the first manual one
