@@ -107,8 +107,10 @@ class QueueLog:
 
     def is_taking(self) -> bool:
         """Whether ``publish`` has a chance."""
-        commit = self.commit
-        return not (commit.has_failed or commit.is_full or self._space.is_behind(commit.group))
+        commit, space = self.commit, self._space
+        if commit.has_failed or commit.is_full:
+            return False
+        return not (space.holds_back and space.is_behind(commit.group))
 
     def publish(self, pool: Any, arguments: tuple[Any, ...], published: Any, *, has_answer: bool) -> int:
         """``nd_publish`` with its ``arguments`` from ``numbers`` to ``received_unix_ms``.
