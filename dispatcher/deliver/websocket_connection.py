@@ -15,7 +15,7 @@ Two tasks, both children of ``run``:
 so the reader never waits for a write, and a client that floods us with pings has
 one pong, with the newest payload, waiting and no more (RFC 6455, section 5.5.3).
 
-Whoever writes holds ``_send_lock``, and ``_is_half_written`` from the first byte to
+Whoever writes has the ``_turn``, and ``_is_half_written`` from the first byte to
 the last.  If it is still set when the connection ends, the transport is reset: a
 Close frame in the middle of a message would be read as part of it.
 """
@@ -39,6 +39,7 @@ from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
 from dispatcher.deliver.direct_io import Source, pour, receive, send
 from dispatcher.deliver.sink import SinkClosed
+from dispatcher.deliver.turn import Turn
 from dispatcher.deliver.websocket_inflate import NOT_DEFLATE, BoundedInflate
 from dispatcher.errors import CloseCode
 from dispatcher.limits import (
@@ -118,10 +119,10 @@ class WebSocketConnection:
         "_pong_due",
         "_reason",
         "_rules",
-        "_send_lock",
         "_socket",
         "_stream",
         "_timer",
+        "_turn",
         "_walk",
         "confirmed",
         "deflate",
@@ -159,7 +160,7 @@ class WebSocketConnection:
         self._walk = None if walk.step(leftover) else walk  # inside a client's frame; None: between two
         self._is_deaf = False  # the client closed or broke the rules: what it sends now is thrown away
         self._message_bytes = 0  # of the client's unfinished message
-        self._send_lock = trio.Lock()
+        self._turn = Turn()
         self._is_half_written = False
         self._is_unwritable = False  # a write failed; a Close frame may still be there to read
         self._bytes_written = 0
@@ -261,9 +262,9 @@ class WebSocketConnection:
         Until ``end_batch`` or ``abandon_batch`` nothing else is written.  Raises
         ``SinkClosed``.  Cancellation: nothing was begun.
         """
-        await self._acquire()
+        await self._turn.take()
         if not self.is_open or self._is_half_written:
-            self._send_lock.release()
+            self._turn.give_back()
             raise SinkClosed
         now_s = trio.current_time()
         if self.window.events == 0:
@@ -301,11 +302,11 @@ class WebSocketConnection:
     def end_batch(self) -> None:
         """The batch and its ping are written."""
         self._is_half_written = False
-        self._send_lock.release()
+        self._turn.give_back()
 
     def abandon_batch(self) -> None:
         """The batch cannot be finished: the connection ends with a reset."""
-        self._send_lock.release()
+        self._turn.give_back()
         if not self._is_unwritable:
             self.abort()
 
@@ -314,13 +315,6 @@ class WebSocketConnection:
         if self._is_over:
             raise SinkClosed
         await self._changed.park()
-
-    async def _acquire(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._send_lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._send_lock.acquire()
 
     # --- the reader -------------------------------------------------------------------
 
@@ -498,8 +492,11 @@ class WebSocketConnection:
     async def _write_control(self) -> None:
         while self._is_control_wanted:
             self._is_control_wanted = False
-            async with self._send_lock:
+            await self._turn.take()
+            try:
                 await self._write_frames(self._take_control())
+            finally:
+                self._turn.give_back()
             if self._close_due is None and self._ends_s is not None:
                 await self._after_close_frame()
         self._is_control_running = False

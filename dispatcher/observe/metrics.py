@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from dispatcher.model import ChannelType
+from dispatcher.observe.distribution import Deliveries, Distribution
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 EVENTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000)
@@ -152,6 +153,36 @@ class RecordsCollector(Collector):
         yield channels
 
 
+class DeliveriesCollector(Collector):
+    """Shows what is counted at every delivery."""
+
+    def __init__(self, deliveries: Mapping[str, Deliveries], batch_events: Distribution) -> None:
+        self._deliveries = deliveries
+        self._batch_events = batch_events
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        """See ``Collector``."""
+        attempts = CounterMetricFamily(
+            "dispatcher_delivery_attempts", "Batches sent", labels=["type", "outcome"]
+        )
+        seconds = HistogramMetricFamily(
+            "dispatcher_delivery_seconds",
+            "From the start of a batch to its answer or hand-over",
+            labels=["type"],
+            unit="seconds",
+        )
+        for type_, of_type in self._deliveries.items():
+            attempts.add_metric([type_, "success"], of_type.succeeded)
+            attempts.add_metric([type_, "failure"], of_type.failed)
+            seconds.add_metric([type_], of_type.seconds.buckets(), of_type.seconds.total)
+        yield attempts
+        yield seconds
+        events = self._batch_events
+        yield HistogramMetricFamily(
+            "dispatcher_batch_events", "Events per batch sent", events.buckets(), events.total
+        )
+
+
 class Metrics:
     """Everything that is counted; one of its own per dispatcher."""
 
@@ -164,14 +195,9 @@ class Metrics:
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
-        self.attempts = counter("dispatcher_delivery_attempts", "Batches sent", ["type", "outcome"])
-        self.delivery_seconds = histogram(
-            "dispatcher_delivery_seconds",
-            "From the start of a batch to its answer or hand-over",
-            ["type"],
-            buckets=SECONDS,
-            unit="seconds",
-        )
+        self.deliveries = {type_.value: Deliveries(SECONDS) for type_ in ChannelType}
+        self.batch_events = Distribution(EVENTS)
+        self.registry.register(DeliveriesCollector(self.deliveries, self.batch_events))
         self.journal_sync_seconds = histogram(
             "dispatcher_journal_sync_seconds",
             "To write one group of records and acknowledgements, and to sync it",
@@ -200,7 +226,6 @@ class Metrics:
             "Warnings for the operator's webhook that it took, or that were dropped",
             ["outcome"],
         )
-        self.batch_events = histogram("dispatcher_batch_events", "Events per batch sent", buckets=EVENTS)
         self.websocket_deflate_bytes = counter(
             "dispatcher_websocket_deflate_bytes",
             "Of messages that may be compressed: what was, what came of it, and what was over the rate",
@@ -221,9 +246,6 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """Show what has not happened yet: a rate over a series that begins with its first event misses it."""
-        for type_ in ChannelType:
-            for outcome in ("success", "failure"):
-                self.attempts.labels(type_.value, outcome)
         for outcome in ("delivered", "dropped"):
             self.operator_warnings.labels(outcome)
         for stage in ("in", "out", "over_rate"):

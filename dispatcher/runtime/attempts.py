@@ -16,6 +16,7 @@ from dispatcher.deliver.sink import FailureClass
 
 _PACKED = struct.Struct("<QIIIHBx")  # 24 bytes, a tenth of what the object takes
 _MOST = 2**32 - 1
+_MOST_S = _MOST / 1e6
 _CLASSES = (None, *FailureClass)
 _NUMBERS = {failure: number for number, failure in enumerate(_CLASSES)}
 
@@ -66,9 +67,9 @@ class AttemptLogs:
         ring.add(
             _PACKED.pack(
                 self._now_unix_ms(),
-                min(_MOST, int(seconds * 1e6)),
-                min(_MOST, events),
-                min(_MOST, bytes_count),
+                int(seconds * 1e6) if seconds < _MOST_S else _MOST,
+                events if events < _MOST else _MOST,
+                bytes_count if bytes_count < _MOST else _MOST,
                 status or 0,
                 _NUMBERS[failure],
             )

@@ -15,7 +15,7 @@ from dispatcher.core.levels import level_now, room_bytes
 from dispatcher.core.life_cycle import Deadline, Removal
 from dispatcher.deliver.sink import DeliveryFailed, FailureClass
 from dispatcher.errors import DispatcherError
-from dispatcher.model import Channel, ChannelType, Position
+from dispatcher.model import Channel, Position
 from dispatcher.observe.log import LogEvent, log, log_failure
 from dispatcher.observe.metrics import Metrics
 from dispatcher.observe.tracing import Attempt, Tracing
@@ -66,14 +66,6 @@ class Observer:
         self.attempts = attempts
         self.accepted_events = 0  # of all publishers, who count them here
         self.unrouted_events = 0
-        self._of_type = {  # to look a label up costs more than to count
-            type_.value: (
-                metrics.attempts.labels(type_.value, "success"),
-                metrics.attempts.labels(type_.value, "failure"),
-                metrics.delivery_seconds.labels(type_.value),
-            )
-            for type_ in ChannelType
-        }
         self._webhook = webhook
         self._tracing = tracing
 
@@ -224,9 +216,12 @@ class Observer:
         status: int | None,
     ) -> None:
         type_ = channel.row.type.value
-        succeeded, failed, took = self._of_type[type_]
-        (succeeded if failure is None else failed).inc()
-        took.observe(seconds)
+        deliveries = self.metrics.deliveries[type_]
+        if failure is None:
+            deliveries.succeeded += 1
+        else:
+            deliveries.failed += 1
+        deliveries.seconds.observe(seconds)
         self.metrics.batch_events.observe(batch.events)
         self.attempts.add(
             channel.row.id,
