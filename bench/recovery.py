@@ -29,7 +29,7 @@ from dispatcher.queue.disk import Disk
 from dispatcher.queue.interface import QueueOptions, Records, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
-from dispatcher.runtime.channel_task import read_messages
+from dispatcher.queue.whole_messages import read_messages
 
 EVENTS_PER_REQUEST = 1_000
 READ_BYTES = 1 << 20

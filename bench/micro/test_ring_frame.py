@@ -64,17 +64,17 @@ def fill(queue: NativeQueue, records: Records, depth: int) -> None:
 
 
 def at_once(coroutine: Any) -> Any:
-    """Memory is never cold: a slice ends without waiting."""
+    """Memory is never cold: nothing here waits."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         return done.value
-    raise AssertionError("a slice of memory waited")
+    raise AssertionError("memory was waited for")
 
 
 def read(batch: NativeBatch, buffer: bytearray) -> int:
     total = 0
-    while length := batch.read_into(buffer, 0):
+    while length := at_once(batch.read_into(buffer, 0)):
         total += length
     return total
 
@@ -136,7 +136,7 @@ def test_one_event_in_and_out(benchmark: Any, queue: NativeQueue) -> None:
     def in_and_out() -> int:
         queue.append(one, routes, NOW_MS)
         batch = at_once(queue.slice(1, None, LIMITS, FORMS["plain"]))
-        length = batch.read_into(buffer, 0)
+        length: int = at_once(batch.read_into(buffer, 0))
         queue.settle(1, batch.last)
         return length
 

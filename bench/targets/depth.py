@@ -63,7 +63,7 @@ def at_depth(depth: int) -> OpenSide:
             began_ns = time.perf_counter_ns()
             batch = await queue.slice(_CHANNEL, None, _LIMITS, _FORM)
             assert batch is not None
-            while length := batch.read_into(buffer, 0):
+            while length := await batch.read_into(buffer, 0):
                 if pieces is not None:
                     pieces.append(bytes(buffer[:length]))
             return time.perf_counter_ns() - began_ns

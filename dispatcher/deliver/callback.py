@@ -300,11 +300,8 @@ class _Message:
         self._buffers = buffers
         self.bytes_count = batch.messages[index].bytes_count
 
-    async def warm(self) -> None:
-        await self._batch.warm()
-
-    def read_into(self, buffer: bytearray, offset: int) -> int:
-        return self._batch.read_into(buffer, offset)
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
+        return await self._batch.read_into(buffer, offset)
 
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
@@ -317,5 +314,4 @@ class _Message:
         before_bytes = sum(message.bytes_count for message in self._batch.messages[: self._index])
         with self._buffers.borrow() as buffer:
             while before_bytes > 0:  # each read takes at least a record
-                await self._batch.warm()
-                before_bytes -= self._batch.read_into(buffer, 0)
+                before_bytes -= await self._batch.read_into(buffer, 0)

@@ -33,8 +33,7 @@ class Source(Protocol):
     @property
     def bytes_count(self) -> int: ...
 
-    async def warm(self) -> None: ...
-    def read_into(self, buffer: bytearray, offset: int) -> int: ...
+    async def read_into(self, buffer: bytearray, offset: int) -> int: ...
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
     ) -> tuple[int, int, int, int]: ...
@@ -71,8 +70,7 @@ class RequestBody:
 
     async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next bytes at ``offset``; return how many, 0 at the end.  Raises what the source does."""
-        await self._source.warm()
-        count = self._source.read_into(buffer, offset)
+        count = await self._source.read_into(buffer, offset)
         self.unread -= count
         return count
 
@@ -117,8 +115,7 @@ async def _sign(source: Source, signature: Signature) -> tuple[tuple[str, str], 
     buffer = bytearray(limits.CALLBACK_WRAP_PIECE_BYTES)
     left_bytes = source.bytes_count
     while left_bytes > 0:
-        await source.warm()
-        count = source.read_into(buffer, 0)
+        count = await source.read_into(buffer, 0)
         if count == 0:
             break
         left_bytes -= count
@@ -191,8 +188,7 @@ class _GzipBody(RequestBody):
     async def _compress_next(self, signature: Signature | None) -> bytes:
         count = 0
         if self._left_bytes > 0:
-            await self._source.warm()
-            count = self._source.read_into(self._buffer, 0)
+            count = await self._source.read_into(self._buffer, 0)
         if count == 0:
             self._is_done = True
             return await self._run(self._deflate.flush)

@@ -74,10 +74,7 @@ class Text:
         self._content = content
         self._at = 0
 
-    async def warm(self) -> None:
-        """It is in memory."""
-
-    def read_into(self, buffer: bytearray, offset: int) -> int:
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         """The next bytes, as many as find room."""
         piece = self._content[self._at :][: len(buffer) - offset]
         buffer[offset : offset + len(piece)] = piece

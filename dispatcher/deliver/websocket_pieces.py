@@ -77,8 +77,7 @@ class Pieces:
         return filled, self.unread > 0
 
     async def _read_into(self, buffer: bytearray, offset: int) -> int:
-        await self._batch.warm()
-        read_bytes = self._batch.read_into(buffer, offset)
+        read_bytes = await self._batch.read_into(buffer, offset)
         assert 0 < read_bytes <= self.unread
         self.unread -= read_bytes
         return read_bytes

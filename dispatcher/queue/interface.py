@@ -204,8 +204,8 @@ class Batch(Protocol):
     flight (never dropped by overflow) until ``settle`` or ``release`` says otherwise.
     Expiring, or deleting the channel, makes ``read_into`` raise.
 
-    While a batch waits for its receiver its records may be moved out of memory; ``warm``
-    before ``read_into`` waits for them without holding up others.
+    While a batch waits for its receiver its records may be moved out of memory; ``read_into``
+    waits for them without holding up others.
     """
 
     first: Position
@@ -214,8 +214,10 @@ class Batch(Protocol):
     messages: tuple[Message, ...]
     bytes_count: int  # sum over messages
 
-    def read_into(self, buffer: bytearray, offset: int) -> int:
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next part of the current message at ``offset``; return its length.
+
+        No checkpoint when it is in memory.  Else ``buffer`` is the reader's alone until it returns.
 
         Writes whole records while they fit and never past the end of a message:
         after ``messages[i].bytes_count`` bytes the next call begins message i + 1,
@@ -225,8 +227,11 @@ class Batch(Protocol):
         (at most ``limits.RECORD_BYTES_MAX`` and its added fields).
 
         Raises ``PositionLost`` when its records are gone, ``ChannelGone`` when the
-        channel was deleted, ``CorruptRecord`` on a bad checksum.  What was read
+        channel was deleted, ``CorruptRecord`` on a bad checksum, ``StorageUnreadable`` and
+        ``MemoryFull`` when what is cold cannot be brought back.  What was read
         before is then a half message: the transport must be aborted.
+
+        Cancellation: nothing was read.
         """
         ...
 
@@ -245,22 +250,8 @@ class Batch(Protocol):
         """
         ...
 
-    async def warm(self) -> None:
-        """Wait until the next part is in memory; no checkpoint when it is.
-
-        Raises ``StorageUnreadable``, and what ``read_into`` raises for a deleted channel.
-        """
-        ...
-
     def rewind(self) -> None:
         """Start over with the first message."""
-        ...
-
-    def tobytes(self) -> list[bytes]:
-        """All messages, each in one piece.  For small batches, tests and embedders.
-
-        Raises as ``read_into`` does; reading starts over.
-        """
         ...
 
 

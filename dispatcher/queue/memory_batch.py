@@ -35,7 +35,7 @@ class MemoryBatch:
         self.bytes_count = sum(message.bytes_count for message in self.messages)
         self._message = self._piece = 0
 
-    def read_into(self, buffer: bytearray, offset: int) -> int:
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write whole pieces while they fit, never past the end of a message."""
         if not self._channel.is_open:
             raise ChannelGone(f"channel {self._channel.number} was deleted")
@@ -62,22 +62,9 @@ class MemoryBatch:
         """Leave all of it to others."""
         return 0, 0, filled, unread
 
-    async def warm(self) -> None:
-        """All is in memory."""
-
     def rewind(self) -> None:
         """Start over."""
         self._message = self._piece = 0
-
-    def tobytes(self) -> list[bytes]:
-        """All messages."""
-        self.rewind()
-        messages = []
-        for message in self.messages:
-            buffer = bytearray(message.bytes_count)
-            messages.append(bytes(buffer[: self.read_into(buffer, 0)]))
-        self.rewind()
-        return messages
 
 
 def orderly(records: list[MemoryRecord]) -> list[MemoryRecord]:

@@ -83,20 +83,26 @@ class NativeBatch:
             f"{len(self.messages)} messages, {self.bytes_count} bytes>"
         )
 
-    async def warm(self) -> None:
-        """Wait until the next part is in memory; see the interface."""
-        channel, residency = self._channel, self._residency
-        if residency is None or self.events == 0:
-            return
-        if channel.ring is not None and not lib.nd_ring_is_warm(channel.ring, self._raw.next_seq):
-            await residency.fetch(channel, self._next())  # at once when it is gone, and others are cold
-
-    def _next(self) -> Reach:
-        """What will be read next."""
-        return Reach(first_seq=self._raw.next_seq, last_seq=self.last.seq, bytes_max=limits.FETCH_AHEAD_BYTES)
-
-    def read_into(self, buffer: bytearray, offset: int) -> int:
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next part of the current message; see the interface."""
+        count = None
+        while count is None:  # each turn comes to later records
+            ring = self._channel.ring
+            if ring is not None and self.events and not lib.nd_ring_is_warm(ring, self._raw.next_seq):
+                await self._bring_back()
+            count = self._read(buffer, offset)
+        return count
+
+    async def _bring_back(self) -> None:
+        """Wait until the next records are in memory, where they stay until the next checkpoint."""
+        assert self._residency is not None, "only a residency makes records cold"
+        first_seq, last_seq = self._raw.next_seq, self.last.seq
+        reach = Reach(first_seq=first_seq, last_seq=last_seq, bytes_max=limits.FETCH_AHEAD_BYTES)
+        if not await self._residency.fetch(self._channel, reach):
+            check_status(lib.ND_COLD, self._channel.number)
+
+    def _read(self, buffer: bytearray, offset: int) -> int | None:
+        """What ``read_into`` does with what is in memory; None: nothing, because what comes next is cold."""
         if self._channel.ring is None:
             raise ChannelGone(f"channel {self._channel.number} was deleted")
         if self._is_head_written:
@@ -111,9 +117,9 @@ class NativeBatch:
         self._is_head_written = True
         if self.events == 0 or head_end == len(buffer):
             return len(self._head)
-        return len(self._head) + self._read_records(buffer, head_end, may_grow=False)
+        return len(self._head) + (self._read_records(buffer, head_end, may_grow=False) or 0)
 
-    def _read_records(self, buffer: bytearray, offset: int, *, may_grow: bool = True) -> int:
+    def _read_records(self, buffer: bytearray, offset: int, *, may_grow: bool = True) -> int | None:
         while True:
             ring, raw = self._channel.ring, self._raw
             with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
@@ -121,9 +127,8 @@ class NativeBatch:
             if status == lib.ND_OK:
                 written: int = raw.bytes_written
                 return written
-            if status == lib.ND_COLD and self._residency is not None:
-                self._residency.fetch_now(self._channel, self._next())
-                continue
+            if status == lib.ND_COLD:
+                return None
             if status == lib.ND_ERR_CORRUPT:
                 self._isolate(self._channel, raw.next_seq)
             if status != lib.ND_NO_ROOM:
@@ -153,19 +158,6 @@ class NativeBatch:
         """Start over with the first message."""
         lib.nd_batch_rewind(self._raw)
         self._is_head_written = not self._head
-
-    def tobytes(self) -> list[bytes]:
-        """All messages, each in one piece; reading starts over before and after."""
-        self.rewind()
-        messages = []
-        for message in self.messages:
-            buffer = bytearray(message.bytes_count)
-            at = 0
-            while at < message.bytes_count:  # each turn writes something or raises
-                at += self.read_into(buffer, at)
-            messages.append(bytes(buffer))
-        self.rewind()
-        return messages
 
 
 def gaps_head(gaps: Sequence[Gap]) -> bytes:

@@ -1,7 +1,7 @@
 """Which chunks of the queues lie in memory and which in the scratch file, and who moves them.
 
     append -- memory is short? --> run:    begin, write on a worker thread, end
-    slice, warm -- is it cold? --> fetch:  begin, read on a worker thread, end --> plan, frame
+    slice, read -- is it cold? --> fetch:  begin, read on a worker thread, end --> plan, frame
 
 What moves is decided on the Trio thread, in the core (``nd_residency.h``, ``nd_fetch.h``); worker
 threads see addresses and files, never a ring.  So nothing on the Trio thread waits for the disk.
@@ -45,11 +45,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Residency:
-    """Keeps the memory of one pool within its bound.  ``run`` is its task; only ``fetch`` waits besides.
-
-    ``blocking_fetches`` counts how often the Trio thread had to wait for the disk itself, because
-    a batch was read without ``warm``.
-    """
+    """Keeps the memory of one pool within its bound.  ``run`` is its task; only ``fetch`` waits besides."""
 
     def __init__(
         self,
@@ -86,7 +82,6 @@ class Residency:
         self._demand_bytes = 0  # beside the reserve, for someone who found no memory
         self._is_full = False
         self._is_known_full = False
-        self.blocking_fetches = 0
 
     def __repr__(self) -> str:
         stats = self._read_stats()
@@ -213,16 +208,6 @@ class Residency:
                     await self._wait_for_room()
                 else:
                     return bool(status == lib.ND_EMPTY)
-
-    def fetch_now(self, channel: ChannelRing, reach: Reach) -> None:
-        """The same for who cannot wait.  *Blocks.*  Raises ``StorageUnreadable`` and ``MemoryFull``."""
-        status, fetch = self._begin_fetch(channel, reach)
-        if status == lib.ND_OK:
-            self.blocking_fetches += 1
-            lib.nd_fetch_read(fetch)
-            _check_read(self._end_fetch(channel, fetch), channel)
-        elif status != lib.ND_EMPTY:
-            raise MemoryFull("no memory to read a cold queue into; try again later")
 
     def _begin_fetch(self, channel: ChannelRing, reach: Reach) -> tuple[int, Any]:
         out = ffi.new("nd_fetch **")

@@ -17,6 +17,7 @@ from dispatcher.queue.native_batch import Ahead, NativeBatch, check_status, gaps
 from dispatcher.queue.native_form import batch_form_flags
 from dispatcher.queue.native_residency import Reach, Residency
 from dispatcher.queue.native_ring import ChannelRing, made
+from dispatcher.queue.whole_messages import read_messages
 
 _EVERYTHING = 2**64 - 1
 
@@ -107,7 +108,7 @@ class Slicer:
                 Peeked(
                     position=batch.first,
                     kind=batch.messages[0].kinds[0],
-                    message=batch.tobytes()[0],
+                    message=(await read_messages(batch))[0],
                     is_in_flight=after_seq <= stats.in_flight_seq,
                 )
             )

@@ -115,21 +115,6 @@ async def next_batch(
     return await queue.slice(number, channel.sent, channel.limits(), channel.form)
 
 
-async def read_messages(batch: Batch) -> tuple[bytes, ...]:
-    """All messages of a batch, each in one piece, for who cannot take them piece by piece."""
-    batch.rewind()
-    return tuple([await _read_message(batch, message.bytes_count) for message in batch.messages])
-
-
-async def _read_message(batch: Batch, bytes_count: int) -> bytes:
-    buffer = bytearray(bytes_count)
-    at = 0
-    while at < bytes_count:  # each turn reads something or raises
-        await batch.warm()
-        at += batch.read_into(buffer, at)
-    return bytes(buffer)
-
-
 def _take_failure(channel: ActiveChannel, queue: ChannelQueue, batch: Batch, failure: DeliveryFailed) -> None:
     """Freeze the batch, or thaw it in a smaller size when it was too large."""
     smaller = after_refused_size(channel.size, batch.bytes_count)

@@ -11,8 +11,9 @@ from dispatcher import limits
 from dispatcher.errors import ChannelGone, PositionLost
 from dispatcher.model import Position
 from dispatcher.queue.interface import Batch, ChannelQueue
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm, expire, read_messages
+from dispatcher.runtime.channel_task import confirm, expire
 from dispatcher.runtime.observer import Observer
 
 
@@ -74,7 +75,7 @@ class Consumer:
                 batch = await self._queue.slice(number, self._sent, channel.limits(), channel.form)
                 if batch is not None:
                     try:
-                        messages = await read_messages(batch)
+                        messages = tuple(await read_messages(batch))
                     except PositionLost:  # its records had their time while they were read
                         continue
                     self._sent = batch.last

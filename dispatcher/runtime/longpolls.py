@@ -29,8 +29,9 @@ from dispatcher.deliver.tcp_receipt import TcpReceipt
 from dispatcher.errors import ChannelGone, Conflict, InvalidAuth, NotFound, PositionLost
 from dispatcher.model import AccessKey, Application, ChannelType, Position
 from dispatcher.queue.interface import Batch, ChannelQueue, FrozenBatch
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.runtime.active_channel import ActiveChannel
-from dispatcher.runtime.channel_task import confirm, frozen, next_batch, read_messages
+from dispatcher.runtime.channel_task import confirm, frozen, next_batch
 from dispatcher.runtime.observer import Observer
 from dispatcher.runtime.owner import open_owner
 from dispatcher.runtime.registrations import Registrations

@@ -23,6 +23,7 @@ from dispatcher.queue.interface import (
 )
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.whole_messages import read_messages
 
 EPOCH = 5
 NOW_MS = 1_767_225_600_123
@@ -89,7 +90,7 @@ async def take(
 ) -> tuple[Batch, dict[str, Any]]:
     batch = await queue.slice(1, after, bounds, form)
     assert batch is not None
-    (message,) = batch.tobytes()
+    (message,) = await read_messages(batch)
     assert len(message) == batch.bytes_count == batch.messages[0].bytes_count
     return batch, json.loads(message)
 
@@ -196,7 +197,7 @@ async def test_every_kind_has_its_message_and_the_first_begins_with_the_gaps(que
     form = Form(mixed_kinds=False, include_gaps=True)
     batch = await queue.slice(1, None, EVERYTHING, form)
     assert batch is not None
-    messages = [json.loads(text) for text in batch.tobytes()]
+    messages = [json.loads(text) for text in await read_messages(batch)]
     assert [list(message) for message in messages] == [["gaps", "notifications"], ["async-responses"]]
     assert [message.events for message in batch.messages] == [2, 1]
 
@@ -223,7 +224,7 @@ async def test_pieces_of_any_size_make_the_same_message(queue: ChannelQueue, roo
     batch, message = await take(queue)
     text = b""
     buffer = bytearray(room)
-    while count := batch.read_into(buffer, 0):
+    while count := await batch.read_into(buffer, 0):
         text += buffer[:count]
     assert json.loads(text) == message
 
@@ -252,11 +253,11 @@ async def test_a_frozen_batch_is_rebuilt_with_its_gaps_while_others_come(queue: 
     append(queue, 1, 7)
     batch = await queue.slice(1, None, SliceLimits(events_max=2, bytes_max=1 << 20), TELLING)
     assert batch is not None
-    before = batch.tobytes()
+    before = await read_messages(batch)
     append(queue, 8, 12)  # dropped behind it: 5 to 9
     again = await queue.rebuild(1, batch.first, batch.last, TELLING, batch.events)
     assert again is not None
-    assert again.tobytes() == before
+    assert await read_messages(again) == before
     _, following = await take(queue, batch.last)
     assert following["gaps"] == [told(5, 9)]
 
@@ -270,8 +271,8 @@ async def test_a_frozen_batch_of_gaps_alone_is_rebuilt_while_records_come(queue:
     append(queue, 4, 12)
     again = await queue.rebuild(1, batch.first, batch.last, TELLING, 0)
     assert again is not None
-    assert again.tobytes() == batch.tobytes()
-    assert json.loads(again.tobytes()[0]) == before
+    assert await read_messages(again) == await read_messages(batch)
+    assert json.loads((await read_messages(again))[0]) == before
     queue.settle(1, batch.last)
     assert await queue.rebuild(1, batch.first, batch.last, TELLING, 0) is None
     _, following = await take(queue, batch.last)

@@ -37,6 +37,7 @@ from dispatcher.queue.interface import (
     Route,
     SliceLimits,
 )
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.wire.uid import uid
 
 # --- in and out ---------------------------------------------------------------------------
@@ -48,10 +49,10 @@ async def test_what_goes_in_comes_out_in_order(queue: ChannelQueue) -> None:
     assert appended == Appended(queued=3, rejected=0)
     batch = await take(queue)
     assert (batch.first, batch.last, batch.events) == (Position(EPOCH, 1), Position(EPOCH, 3), 3)
-    assert batch.tobytes() == [
+    assert await read_messages(batch) == [
         b'{"notifications":[' + b",".join(body_of(item) for item in notifications(3)) + b"]}"
     ]
-    assert batch.messages[0].bytes_count == batch.bytes_count == len(batch.tobytes()[0])
+    assert batch.messages[0].bytes_count == batch.bytes_count == len((await read_messages(batch))[0])
     assert batch.messages[0].kinds == (Kind.NOTIFICATION,)
 
 
@@ -65,7 +66,7 @@ async def test_what_is_looked_at_stays_where_it_is_and_may_still_be_dropped(queu
         (Position(EPOCH, 1), Kind.NOTIFICATION, True),
         (Position(EPOCH, 2), Kind.NOTIFICATION, False),
     ]
-    assert peeked[0].message == batch.tobytes()[0]
+    assert peeked[0].message == (await read_messages(batch))[0]
     assert queue.stats(1) == before
     appended = await append(queue, notifications(1))
     assert [(loss.first_seq, loss.reason) for loss in appended.losses] == [(2, "overflow")]
@@ -182,7 +183,7 @@ async def test_records_of_any_size_are_kept_whole(queue: ChannelQueue, size: int
     await append(queue, items[:1])
     await append(queue, items[1:])
     batch = await take(queue)
-    assert batch.tobytes() == [b'{"notifications":[' + b",".join(map(body_of, items)) + b"]}"]
+    assert await read_messages(batch) == [b'{"notifications":[' + b",".join(map(body_of, items)) + b"]}"]
     assert queue.stats(1).record_bytes == sum(map(stored_bytes, items))
 
 
@@ -194,7 +195,7 @@ async def test_pieces_hold_whole_records_and_messages_end_where_they_say(queue: 
     items = [*notifications(5), Item(Kind.REGISTRATION, "other", 9), *notifications(2, first=5)]
     await append(queue, items)
     batch = await take(queue, form=Form(mixed_kinds=False))
-    expected = batch.tobytes()
+    expected = await read_messages(batch)
     assert [message.kinds for message in batch.messages] == [(Kind.NOTIFICATION,), (Kind.REGISTRATION,)]
     for room in (1, 150, 10_000):
         batch.rewind()
@@ -202,12 +203,12 @@ async def test_pieces_hold_whole_records_and_messages_end_where_they_say(queue: 
             got = b""
             while len(got) < message.bytes_count:
                 buffer = bytearray(b"head" + b"\0" * room)
-                length = batch.read_into(buffer, 4)
+                length = await batch.read_into(buffer, 4)
                 assert buffer[:4] == b"head"
                 assert length > 0
                 got += buffer[4 : 4 + length]
             assert got == text
-        assert batch.read_into(bytearray(10), 0) == 0
+        assert await batch.read_into(bytearray(10), 0) == 0
 
 
 async def test_a_buffer_grows_for_a_record_that_does_not_fit_and_is_free_again(queue: ChannelQueue) -> None:
@@ -216,9 +217,9 @@ async def test_a_buffer_grows_for_a_record_that_does_not_fit_and_is_free_again(q
     batch = await take(queue)
     buffer = bytearray()
     got = b""
-    while length := batch.read_into(buffer, 0):
+    while length := await batch.read_into(buffer, 0):
         got += buffer[:length]
-    assert [got] == batch.tobytes()
+    assert [got] == await read_messages(batch)
     buffer.clear()
 
 
@@ -227,13 +228,13 @@ async def test_reading_what_expired_says_so(queue: ChannelQueue) -> None:
     await append(queue, notifications(3))
     batch = await take(queue)
     buffer = bytearray(100)
-    assert batch.read_into(buffer, 0) > 0
+    assert await batch.read_into(buffer, 0) > 0
     queue.expire(1, NOW_MS + 1)
     with pytest.raises(PositionLost):
-        batch.read_into(buffer, 0)
+        await batch.read_into(buffer, 0)
     await append(queue, notifications(3))
     with pytest.raises(PositionLost):
-        batch.tobytes()
+        await read_messages(batch)
 
 
 async def test_reading_from_a_deleted_channel_says_so(queue: ChannelQueue) -> None:
@@ -244,7 +245,7 @@ async def test_reading_from_a_deleted_channel_says_so(queue: ChannelQueue) -> No
     open_channel(queue)
     await append(queue, notifications(3))
     with pytest.raises(ChannelGone):
-        batch.read_into(bytearray(1_000), 0)
+        await batch.read_into(bytearray(1_000), 0)
 
 
 # --- limits -------------------------------------------------------------------------------
@@ -292,15 +293,15 @@ async def test_kinds_are_grouped_in_order_of_first_occurrence(queue: ChannelQueu
     open_channel(queue)
     await append(queue, [*ONE_OF_EACH, Item(Kind.NOTIFICATION, "z", 9)])
     batch = await take(queue)
-    (message,) = map(json.loads, batch.tobytes())
+    (message,) = map(json.loads, await read_messages(batch))
     names = ["notifications", "registrations", "reg-updates", "de-registrations", "registrations-expired"]
     assert list(message) == [*names, "async-responses"]
     assert [event["ep"] for event in message["notifications"]] == ["a", "z"]
     assert batch.messages[0].kinds == tuple(Kind)
     apart = await take(queue, form=Form(mixed_kinds=False))
-    assert [list(json.loads(text)) for text in apart.tobytes()] == [[name] for name in message]
+    assert [list(json.loads(text)) for text in await read_messages(apart)] == [[name] for name in message]
     assert [message.events for message in apart.messages] == [2, 1, 1, 1, 1, 1]
-    assert apart.bytes_count == sum(map(len, apart.tobytes()))
+    assert apart.bytes_count == sum(map(len, await read_messages(apart)))
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -340,7 +341,7 @@ async def test_fields_are_added_in_a_fixed_order(queue: ChannelQueue) -> None:
         include_original_ep=True,
     )
     batch = await take(queue, form=form)
-    message = json.loads(batch.tobytes()[0])
+    message = json.loads((await read_messages(batch))[0])
     for seq, (item, events) in enumerate(zip(ONE_OF_EACH, message.values(), strict=True), start=1):
         (event,) = events
         if item.kind is Kind.ASYNC_RESPONSE:
@@ -356,7 +357,7 @@ async def test_without_options_only_registrations_keep_their_original_ep(queue: 
     open_channel(queue)
     named = Item(Kind.NOTIFICATION, "n", 0, original_ep="own-name")
     await append(queue, [named, REGISTERED, Item(Kind.REG_UPDATE, "b", 2), ONE_OF_EACH[3], ONE_OF_EACH[4]])
-    message = json.loads((await take(queue)).tobytes()[0])
+    message = json.loads((await read_messages(await take(queue)))[0])
     assert "original-ep" not in message["notifications"][0]
     assert message["registrations"] == [json.loads(body_of(REGISTERED))]
     assert "original-ep" not in message["reg-updates"][0]
@@ -505,10 +506,10 @@ async def test_what_is_in_flight_is_never_dropped(queue: ChannelQueue) -> None:
     open_channel(queue, queue_bytes=room_for(5))
     await append(queue, notifications(5))
     batch = await take(queue, events=2)
-    before = batch.tobytes()
+    before = await read_messages(batch)
     loss = (await append(queue, notifications(5, first=5))).losses[0]
     assert (loss.count, loss.first_seq, loss.last_seq) == (5, 3, 7)
-    assert batch.tobytes() == before
+    assert await read_messages(batch) == before
     assert await numbers_of(queue) == [0, 1, 7, 8, 9]
     assert_balanced(queue)
 
@@ -575,11 +576,11 @@ async def test_a_batch_is_rebuilt_byte_for_byte(queue: ChannelQueue, mixed: bool
     await append(queue, [*notifications(3), *ONE_OF_EACH, *notifications(3, ep="later")])
     form = Form(mixed_kinds=mixed, include_uid=True, include_timestamp=True)
     batch = await take(queue, 1, form=form, events=6)
-    texts = batch.tobytes()
+    texts = await read_messages(batch)
     await append(queue, notifications(100))
     again = await queue.rebuild(1, batch.first, batch.last, form)
     assert again is not None
-    assert again.tobytes() == texts
+    assert await read_messages(again) == texts
     assert (again.first, again.last, again.messages) == (batch.first, batch.last, batch.messages)
 
 
@@ -593,7 +594,7 @@ async def test_a_batch_that_lost_records_is_not_rebuilt(queue: ChannelQueue) -> 
     await append(queue, notifications(2, first=6))  # 4 goes, from the midst
     assert await queue.rebuild(1, batch.first, batch.last, PLAIN, batch.events) is None
     with pytest.raises(PositionLost):
-        batch.tobytes()
+        await read_messages(batch)
     queue.settle(1, Position(EPOCH, 2))
     assert await queue.rebuild(1, batch.first, batch.last, PLAIN) is None
 
@@ -705,7 +706,7 @@ async def test_a_closed_queue_does_nothing_more(maker: Maker, queue: ChannelQueu
     await maker.close(queue)
     queue.close()
     with pytest.raises(ChannelGone):
-        batch.read_into(bytearray(1_000), 0)
+        await batch.read_into(bytearray(1_000), 0)
     with pytest.raises(Unavailable):
         await append(queue, notifications(1))
     with pytest.raises(Unavailable):

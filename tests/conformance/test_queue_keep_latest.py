@@ -24,6 +24,7 @@ from support.stored_records import Item, notifications, stored_bytes
 
 from dispatcher.model import Kind, Notification, Overflow, Position
 from dispatcher.queue.interface import ChannelQueue, Loss, Records, Route
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.wire.canonical import record_of
 
 pytestmark = pytest.mark.parametrize("maker", KINDS, indirect=True)
@@ -97,11 +98,11 @@ async def test_what_is_in_flight_is_never_superseded(queue: ChannelQueue) -> Non
     open_channel(queue, queue_bytes=room_for(5), overflow=Overflow.KEEP_LATEST)
     await append(queue, [value(1), value(2), value(1), value(1), value(3)])
     batch = await take(queue, events=2)
-    before = batch.tobytes()
+    before = await read_messages(batch)
     await append(queue, [value(1)])
-    assert batch.tobytes() == before
+    assert await read_messages(batch) == before
     await append(queue, [value(1)] * 2)
-    assert batch.tobytes() == before
+    assert await read_messages(batch) == before
     assert await numbers_of(queue) == [1, 2, 3, 1, 1]
     await append(queue, [value(4), value(1)])
     assert await numbers_of(queue) == [2, 3, 1, 4, 1]
@@ -149,7 +150,7 @@ async def test_names_with_escapes_are_told_apart(queue: ChannelQueue) -> None:
     (loss,) = (await store(queue, twice, Route(1))).losses
     assert (loss.reason, loss.count, loss.last_seq) == ("superseded", len(names), len(names))
     batch = await take(queue)
-    events = json.loads(batch.tobytes()[0])["notifications"]
+    events = json.loads((await read_messages(batch))[0])["notifications"]
     assert [(event["ep"], event["path"]) for event in events] == names
 
 
@@ -164,7 +165,7 @@ async def test_slices_and_rebuilt_batches_step_over_what_was_superseded(queue: C
     assert [n for batch in (first, second, rest) for n in numbers_in(batch)] == expected
     again = await queue.rebuild(1, second.first, second.last, PLAIN, second.events)
     assert again is not None
-    assert again.tobytes() == second.tobytes()
+    assert await read_messages(again) == await read_messages(second)
     assert queue.settle(1, first.last) == 7
     assert queue.stats(1).settled_seq == second.first.seq - 1
     assert_balanced(queue)

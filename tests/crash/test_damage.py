@@ -28,6 +28,7 @@ from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import FrozenBatch, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.wire.uid import uid
 
 SIZES = JournalSizes(segment_bytes=64 << 10, group_bytes_max=48 << 10, allowance_bytes=512 << 10)
@@ -165,7 +166,7 @@ async def delivered(queue: NativeQueue, channel: int) -> Delivered:
     after: Position | None = None
     limits = SliceLimits(events_max=10_000, bytes_max=1 << 30)
     while (batch := await queue.slice(channel, after, limits, FORM)) is not None:
-        for text in batch.tobytes():
+        for text in await read_messages(batch):
             found += [(event["path"], event["uid"]) for event in json.loads(text)["notifications"]]
         after = batch.last
     queue.release(channel)

@@ -15,6 +15,7 @@ from dispatcher.errors import MemoryFull
 from dispatcher.model import Overflow, Position
 from dispatcher.queue.interface import Form, Loss, QueueOptions, Route, SliceLimits
 from dispatcher.queue.native import NativeQueue, ffi, lib
+from dispatcher.queue.whole_messages import read_messages
 
 EPOCH = 1
 CHANNELS = (1, 2, 3, 4)
@@ -70,7 +71,7 @@ class FullMemory(RuleBasedStateMachine):
         limits = SliceLimits(events_max=events, bytes_max=1 << 20)
         batch = at_once(self.queue.slice(channel, after, limits, PLAIN))
         if batch is not None:
-            batches.append((batch, batch.tobytes()))
+            batches.append((batch, at_once(read_messages(batch))))
 
     @rule(channel=channels)
     def settle_first(self, channel: int) -> None:
@@ -89,7 +90,7 @@ class FullMemory(RuleBasedStateMachine):
     def what_is_in_flight_reads_as_before(self) -> None:
         for batches in self.in_flight.values():
             for batch, texts in batches:
-                assert batch.tobytes() == texts
+                assert at_once(read_messages(batch)) == texts
                 assert len(json.loads(texts[0])["notifications"]) == batch.events
 
     @invariant()

@@ -34,6 +34,7 @@ from dispatcher.model import (
 from dispatcher.queue.interface import Form, SliceLimits, Stored
 from dispatcher.queue.native_routes import NativeFinder
 from dispatcher.queue.native_taker import NativeTaker
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.runtime.app import open_dispatcher
 from dispatcher.runtime.hub import Hub
 from dispatcher.runtime.publishing import Receipt
@@ -113,7 +114,7 @@ class Side:
             found.append(queue.stats(channel.row.id))
             after: Position | None = None
             while (batch := await queue.slice(channel.row.id, after, EVERYTHING, WHOLE)) is not None:
-                found += batch.tobytes()
+                found += await read_messages(batch)
                 after = batch.last
             queue.release(channel.row.id)
         return found

@@ -13,6 +13,7 @@ from dispatcher.deliver.sink import DeliveryFailed, OutgoingBatch, SinkStatistic
 from dispatcher.model import Channel, ChannelType, Kind, Position, Serialization
 from dispatcher.observe.metrics import RecordTotals
 from dispatcher.queue.interface import ChannelQueue, Records, Route
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.runtime.active_channel import ActiveChannel
 from dispatcher.runtime.storage import queue_options
 from dispatcher.wire.canonical import pack_meta
@@ -85,7 +86,7 @@ class ScriptedSink:
 
     async def send(self, batch: OutgoingBatch) -> None:
         """One attempt."""
-        self.attempts.append(batch.tobytes())  # type: ignore[attr-defined]
+        self.attempts.append(await read_messages(batch))  # type: ignore[attr-defined]
         self.times_s.append(trio.current_time())
         await trio.lowlevel.checkpoint()
         outcome = self._script.pop(0) if self._script else None

@@ -47,7 +47,6 @@ class Measured(msgspec.Struct):
 
     received_bytes: int = 0
     cold_bytes: int = 0  # in the scratch file when the delivery began
-    blocking_fetches: int = 0
     steps: int = 0
     longest_step_cpu_s: float = 0.0
     mean_step_cpu_s: float = 0.0
@@ -127,7 +126,6 @@ async def measure(folder: Path, kind: str, events: int, padding: int) -> Measure
         await sink.aclose()
         nursery.cancel_scope.cancel()
     receiver.wait()
-    measured.blocking_fetches = queue.residency.blocking_fetches
     measured.received_bytes = receiver.received_bytes
     await trio.lowlevel.checkpoint()
     queue.close()

@@ -16,6 +16,7 @@ from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.queue.whole_messages import read_messages
 
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
 FORM = Form(mixed_kinds=True, include_uid=True)
@@ -92,7 +93,7 @@ async def contents(queue: NativeQueue, channel: int = 1) -> list[tuple[str, str]
     found: list[tuple[str, str]] = []
     after: Position | None = None
     while (batch := await queue.slice(channel, after, EVERYTHING, FORM)) is not None:
-        for text in batch.tobytes():
+        for text in await read_messages(batch):
             found += [(event["path"], event["uid"]) for event in json.loads(text)["notifications"]]
         after = batch.last
     queue.release(channel)

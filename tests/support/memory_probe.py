@@ -36,7 +36,6 @@ class Measured(msgspec.Struct):
     record_bytes: int
     scratch_bytes: int
     wrong_channels: int  # whose events were not all there, in order, byte for byte
-    blocking_fetches: int
     longest_step_cpu_s: float  # of any task, in the Trio thread's own time: what others had to wait for it
 
 
@@ -62,7 +61,7 @@ async def measure(folder: Path, channels: int, events: int) -> Measured:
         for first in range(0, events, at_once)
     ]
     everyone = [Route(number) for number in range(1, channels + 1)]
-    measured = Measured(0, 0, 0, 0, 0, 0.0)
+    measured = Measured(0, 0, 0, 0, 0.0)
     await trio.lowlevel.checkpoint()
     steps = LoopSteps()
     trio.lowlevel.add_instrument(steps)
@@ -80,7 +79,6 @@ async def measure(folder: Path, channels: int, events: int) -> Measured:
         for number in range(1, channels + 1):
             measured.wrong_channels += (await delivered(queue, number)) != expected
         nursery.cancel_scope.cancel()
-    measured.blocking_fetches = queue.residency.blocking_fetches
     trio.lowlevel.remove_instrument(steps)
     measured.longest_step_cpu_s = steps.longest_cpu_s
     await trio.lowlevel.checkpoint()
@@ -110,8 +108,7 @@ async def delivered(queue: NativeQueue, channel: int) -> bytes:
     while (batch := await queue.slice(channel, None, bounds, Form(mixed_kinds=True))) is not None:
         text = bytearray()
         while len(text) < batch.bytes_count:
-            await batch.warm()
-            text += buffer[: batch.read_into(buffer, 0)]
+            text += buffer[: await batch.read_into(buffer, 0)]
         digest.update(b"" if is_first else b",")
         digest.update(text[len(b'{"notifications":[') : -len(b"]}")])
         queue.settle(channel, batch.last)

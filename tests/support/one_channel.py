@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.stored_records import Item, notifications, records_of, stored_bytes
+from support.stored_records import Item, at_once, notifications, records_of, stored_bytes
 
 from dispatcher.model import Overflow, Position
 from dispatcher.queue.interface import (
@@ -17,6 +17,7 @@ from dispatcher.queue.interface import (
     Route,
     SliceLimits,
 )
+from dispatcher.queue.whole_messages import read_messages
 
 EPOCH = 5
 NOW_MS = 1_767_225_600_123
@@ -58,7 +59,10 @@ async def take(
 
 
 def numbers_in(batch: Batch) -> list[int]:
-    return [int(event["path"].rsplit("/", 1)[1]) for event in json.loads(batch.tobytes()[0])["notifications"]]
+    return [
+        int(event["path"].rsplit("/", 1)[1])
+        for event in json.loads(at_once(read_messages(batch))[0])["notifications"]
+    ]
 
 
 async def numbers_of(queue: ChannelQueue, channel: int = 1) -> list[int]:

@@ -38,11 +38,7 @@ class ListedBatch:
         self.last = Position(epoch, last)
         self.fails_after_reads: int | None = None
         self.reads = 0
-        self.is_warm = False
         self.rewind()
-
-    async def warm(self) -> None:
-        self.is_warm = True
 
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
@@ -52,9 +48,7 @@ class ListedBatch:
     def rewind(self) -> None:
         self._message = self._record = 0
 
-    def read_into(self, buffer: bytearray, offset: int) -> int:
-        assert self.is_warm, "read without warm: it could wait for the disk on the Trio thread"
-        self.is_warm = False
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         if self.reads == self.fails_after_reads:
             raise LookupError("records are gone")
         self.reads += 1

@@ -30,10 +30,10 @@ class WatchedBatch(ListedBatch):
         """What a receiver must get."""
         return [b"".join(message.records) for message in self.messages]
 
-    def read_into(self, buffer: bytearray, offset: int) -> int:
+    async def read_into(self, buffer: bytearray, offset: int) -> int:
         if self._gone is not None and self.reads == self._gone_after_reads:
             raise self._gone
-        count = super().read_into(buffer, offset)
+        count = await super().read_into(buffer, offset)
         self.bytes_read += count
         self.buffer_bytes_max = max(self.buffer_bytes_max, len(buffer))
         return count

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 from support.socket_pair import open_pair
-from support.stored_records import notifications, records_of
+from support.stored_records import at_once, notifications, records_of
 
 from dispatcher.deliver.direct_io import pour, pour_now
 from dispatcher.errors import ChannelGone, CorruptRecord
@@ -15,6 +15,7 @@ from dispatcher.limits import SEND_PIECE_BYTES
 from dispatcher.model import Overflow
 from dispatcher.queue.interface import Batch, Form, QueueOptions, Route, SliceLimits
 from dispatcher.queue.native import NativeQueue, ffi, lib
+from dispatcher.queue.whole_messages import read_messages
 
 OPTIONS = QueueOptions(incarnation=1, owner=1, queue_bytes=50_000_000, overflow=Overflow.DROP_OLDEST)
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
@@ -31,7 +32,7 @@ class Message:
         self.fill()
 
     def fill(self) -> None:
-        self.filled = self._batch.read_into(self.buffer, 0) if self.unread else 0
+        self.filled = at_once(self._batch.read_into(self.buffer, 0)) if self.unread else 0
         self.unread -= self.filled
 
     def pour(self, socket: int, buffer: bytearray, filled: int, tail: bytes) -> tuple[int, int, int]:
@@ -79,12 +80,12 @@ async def test_a_message_arrives_as_it_is_with_its_tail_at_most_once(
     queue: NativeQueue, buffer_bytes: int
 ) -> None:
     batch = await batch_of(queue, 10_000)
-    (text,) = batch.tobytes()
+    (text,) = await read_messages(batch)
     received = bytearray()
     async with open_pair() as (one, other), trio.open_nursery() as nursery:
         nursery.start_soon(collect, other, received)
         sent = await Message(batch, bytearray(buffer_bytes)).send(one, b"tail")
-        assert batch.read_into(bytearray(buffer_bytes), 0) == 0
+        assert await batch.read_into(bytearray(buffer_bytes), 0) == 0
         await one.send_eof()
     assert sent == len(received)
     assert bytes(received) in (text, text + b"tail")  # without: the caller read the end itself
@@ -92,7 +93,7 @@ async def test_a_message_arrives_as_it_is_with_its_tail_at_most_once(
 
 async def test_a_short_message_and_its_tail_go_at_once(queue: NativeQueue) -> None:
     batch = await batch_of(queue, 100)
-    (text,) = batch.tobytes()
+    (text,) = await read_messages(batch)
     async with open_pair() as (one, other):
         message = Message(batch, bytearray(4_000))
         assert pour_now(one, message, message.buffer, message.filled, b"tail")[0] == len(text) + 4
@@ -114,7 +115,7 @@ async def test_a_full_socket_ends_it_and_nothing_is_lost(queue: NativeQueue) -> 
 
 async def test_a_damaged_record_is_not_sent_and_leaves_the_channel(queue: NativeQueue) -> None:
     batch = await batch_of(queue, 10_000)
-    (text,) = batch.tobytes()
+    (text,) = await read_messages(batch)
     damage(queue, 9_000)
     received = bytearray()
     async with open_pair() as (one, other), trio.open_nursery() as nursery:

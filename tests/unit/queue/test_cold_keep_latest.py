@@ -19,6 +19,7 @@ from dispatcher.queue.interface import Appended, ChannelQueue, Loss, Route
 from dispatcher.queue.memory import MemoryQueue
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_residency import Reach
+from dispatcher.queue.whole_messages import read_messages
 
 KINDS = (*Kind, *[Kind.NOTIFICATION] * 8)
 
@@ -70,7 +71,7 @@ class Both:
         after = self._settled() + self._dice.randrange(6)
         bounds = SliceLimits(events_max=self._dice.choice((1, 4, 100)), bytes_max=1 << 20)
         batches = [await queue.slice(1, Position(EPOCH, after), bounds, PLAIN) for queue in self._queues]
-        texts = [None if batch is None else batch.tobytes() for batch in batches]
+        texts = [None if batch is None else await read_messages(batch) for batch in batches]
         assert texts[0] == texts[1]
 
     async def settle(self) -> None:
@@ -125,8 +126,6 @@ async def test_the_newest_of_each_resource_survives_in_a_queue_larger_than_memor
             losses += (await append_all(queue, items)).losses
         assert {loss.reason for loss in losses} == {"superseded"}
         assert queue.totals().scratch_bytes > 0
-        assert queue.residency is not None
-        assert queue.residency.blocking_fetches == 0
         assert_balanced(queue)
         numbers = [int(path.rsplit("/", 1)[1]) for path, *_ in await contents(queue)]
         assert set(numbers) == set(range(12_000))

@@ -17,6 +17,7 @@ from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import Batch, FrozenBatch, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue, ffi, lib
 from dispatcher.queue.native_recovery import RecoveryReport, open_durable_queue
+from dispatcher.queue.whole_messages import read_messages
 
 EVERYTHING = SliceLimits(events_max=100_000, bytes_max=1 << 30)
 FORM = Form(mixed_kinds=True, include_gaps=True)
@@ -86,7 +87,7 @@ async def publish(queue: NativeQueue, first: int, last: int, channel: int = 1) -
 async def take(queue: NativeQueue, after: Position | None = None, channel: int = 1) -> tuple[Batch, Any]:
     batch = await queue.slice(channel, after, EVERYTHING, FORM)
     assert batch is not None
-    return batch, json.loads(batch.tobytes()[0])
+    return batch, json.loads((await read_messages(batch))[0])
 
 
 async def everything(queue: NativeQueue, channel: int = 1) -> list[int | tuple[str, int, int, int]]:
@@ -94,7 +95,7 @@ async def everything(queue: NativeQueue, channel: int = 1) -> list[int | tuple[s
     found: list[int | tuple[str, int, int, int]] = []
     after: Position | None = None
     while (batch := await queue.slice(channel, after, EVERYTHING, FORM)) is not None:
-        message = json.loads(batch.tobytes()[0])
+        message = json.loads((await read_messages(batch))[0])
         found += [(g["reason"], g["count"], g["first_seq"], g["last_seq"]) for g in message.get("gaps", ())]
         found += [int(event["path"].rsplit("/", 1)[1]) for event in message.get("notifications", ())]
         after = batch.last
@@ -170,7 +171,7 @@ async def test_a_frozen_batch_has_the_same_gaps_after_a_restart(tmp_path: Path) 
     async with opened(tmp_path, small) as (queue, _):
         await publish(queue, 1, 8)
         batch, _ = await take(queue)
-        before = batch.tobytes()
+        before = await read_messages(batch)
         queue.freeze(1, FrozenBatch(first=batch.first, last=batch.last, events=batch.events, form=FORM))
     async with opened(tmp_path, small) as (queue, _):
         await publish(queue, 9, 20)  # all of them dropped: what is frozen is in flight
@@ -178,7 +179,7 @@ async def test_a_frozen_batch_has_the_same_gaps_after_a_restart(tmp_path: Path) 
         assert frozen is not None
         again = await queue.rebuild(1, frozen.first, frozen.last, frozen.form, frozen.events)
         assert again is not None
-        assert again.tobytes() == before
+        assert await read_messages(again) == before
         queue.settle(1, again.last)
         assert await everything(queue) == [("overflow", 12, 9, 20)]
 
@@ -188,7 +189,7 @@ async def test_a_frozen_batch_of_gaps_alone_goes_again_after_a_restart(tmp_path:
         await publish(queue, 1, 3)
         queue.expire(1, NOW_MS + 1)
         batch, _ = await take(queue)
-        before = batch.tobytes()
+        before = await read_messages(batch)
         queue.freeze(1, FrozenBatch(first=batch.first, last=batch.last, events=0, form=FORM))
     async with opened(tmp_path) as (queue, _):
         await publish(queue, 4, 5)
@@ -196,7 +197,7 @@ async def test_a_frozen_batch_of_gaps_alone_goes_again_after_a_restart(tmp_path:
         assert frozen is not None
         again = await queue.rebuild(1, frozen.first, frozen.last, frozen.form, frozen.events)
         assert again is not None
-        assert again.tobytes() == before
+        assert await read_messages(again) == before
 
 
 async def test_who_did_not_ask_has_no_gaps_in_the_journal_either(tmp_path: Path) -> None:

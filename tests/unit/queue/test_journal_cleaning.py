@@ -10,6 +10,7 @@ from support.journal_folder import FORM, SMALL, Folder, contents, options, publi
 
 from dispatcher.model import Position, SliceLimits
 from dispatcher.queue.interface import FrozenBatch
+from dispatcher.queue.whole_messages import read_messages
 
 KNOWN = {1: options(), 2: options(78)}
 ROOMY = replace(SMALL, allowance_bytes=8 * SMALL.segment_bytes)  # cleaned long after it was written
@@ -37,7 +38,7 @@ async def test_a_frozen_batch_outlives_the_segment_that_named_it(folder: Folder)
         await publish(queue, 30, channel=2)
         batch = await queue.slice(2, None, SliceLimits(events_max=20, bytes_max=1 << 20), FORM)
         assert batch is not None
-        before = batch.tobytes()
+        before = await read_messages(batch)
         queue.freeze(2, FrozenBatch(first=batch.first, last=batch.last, events=20, form=FORM))
         await turn_over(queue, 3, backlog=1)
     async with folder.opened(KNOWN, sizes=ROOMY) as (queue, _):
@@ -45,7 +46,7 @@ async def test_a_frozen_batch_outlives_the_segment_that_named_it(folder: Folder)
         assert frozen is not None
         again = await queue.rebuild(2, frozen.first, frozen.last, frozen.form, frozen.events)
         assert again is not None
-        assert again.tobytes() == before
+        assert await read_messages(again) == before
 
 
 async def test_a_segment_that_nobody_knows_is_no_longer_one_when_all_has_left_it(folder: Folder) -> None:

@@ -17,6 +17,7 @@ from dispatcher.queue.disk import Disk, JournalSizes
 from dispatcher.queue.interface import QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
 from dispatcher.queue.native_recovery import open_durable_queue
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.wire.uid import uid
 
 KNOWN = {
@@ -63,7 +64,7 @@ async def delivered(queue: NativeQueue, channel: int) -> tuple[Events, Gaps]:
     while (
         batch := await queue.slice(channel, after, SliceLimits(events_max=10_000, bytes_max=1 << 30), FORM)
     ) is not None:
-        for text in batch.tobytes():
+        for text in await read_messages(batch):
             message = json.loads(text)
             found += [(e["path"], e["uid"], e["timestamp"]) for e in message.get("notifications", ())]
             gaps += message.get("gaps", ())

@@ -17,6 +17,7 @@ from dispatcher.errors import CorruptRecord, MemoryFull
 from dispatcher.model import Overflow, Position
 from dispatcher.queue.interface import Form, Loss, QueueOptions, Records, Route, SliceLimits
 from dispatcher.queue.native import NativeQueue, ffi, lib
+from dispatcher.queue.whole_messages import read_messages
 
 EPOCH = 1
 NOW_MS = 1_767_225_600_123
@@ -42,7 +43,7 @@ async def numbers_of(queue: NativeQueue) -> list[int]:
     batch = await queue.slice(1, None, EVERYTHING, PLAIN)
     if batch is None:
         return []
-    events = json.loads(batch.tobytes()[0])["notifications"]
+    events = json.loads((await read_messages(batch))[0])["notifications"]
     return [int(event["path"].rsplit("/", 1)[1]) for event in events]
 
 
@@ -180,7 +181,7 @@ async def test_a_damaged_record_is_never_sent_and_stops_nobody(queue: NativeQueu
     batch = await queue.slice(1, None, EVERYTHING, PLAIN)
     assert batch is not None
     with pytest.raises(CorruptRecord):
-        batch.tobytes()
+        await read_messages(batch)
     assert await numbers_of(queue) == [0, 1, 3, 4]
     (loss,) = append(queue, 1, first=5)
     record_bytes = stored_bytes(notifications(1)[0])

@@ -22,6 +22,7 @@ from dispatcher.observe.log import LogEvent
 from dispatcher.observe.metrics import Metrics
 from dispatcher.queue.interface import Records, Route, Ticket
 from dispatcher.queue.memory import MemoryQueue
+from dispatcher.queue.whole_messages import read_messages
 from dispatcher.registry.memory import MemoryRegistry
 from dispatcher.runtime.attempts import AttemptLogs
 from dispatcher.runtime.channel_task import confirm
@@ -42,10 +43,10 @@ class PickySink(ScriptedSink):
         self.gaps: list[dict[str, object]] = []
 
     async def send(self, batch: OutgoingBatch) -> None:
-        message = json.loads(batch.tobytes()[0])  # type: ignore[attr-defined]
+        message = json.loads((await read_messages(batch))[0])  # type: ignore[attr-defined]
         eps = [event["ep"] for event in message.get("notifications", ())]
         if self.refused & set(eps):
-            self.attempts.append(batch.tobytes())  # type: ignore[attr-defined]
+            self.attempts.append(await read_messages(batch))  # type: ignore[attr-defined]
             self.times_s.append(trio.current_time())
             raise DeliveryFailed(FailureClass.STATUS, status=self.status)
         await super().send(batch)
