@@ -89,17 +89,35 @@ class NativeBatch:
         while count is None:  # each turn comes to later records
             ring = self._channel.ring
             if ring is not None and self.events and not lib.nd_ring_is_warm(ring, self._raw.next_seq):
-                await self._bring_back()
-            count = self._read(buffer, offset)
+                count = await self._read_cold(buffer, offset)
+            if count is None:
+                count = self._read(buffer, offset)
         return count
 
-    async def _bring_back(self) -> None:
-        """Wait until the next records are in memory, where they stay until the next checkpoint."""
+    async def _read_cold(self, buffer: bytearray, offset: int) -> int | None:
+        """The same for what is cold, on the thread that reads it; None: it is in memory, and yet to be read.
+
+        That is so when its gaps have to go first, or when records went from among the others while
+        they were cold, or go while they are read, or one does not fit into the buffer.
+        """
         assert self._residency is not None, "only a residency makes records cold"
-        first_seq, last_seq = self._raw.next_seq, self.last.seq
-        reach = Reach(first_seq=first_seq, last_seq=last_seq, bytes_max=limits.FETCH_AHEAD_BYTES)
-        if not await self._residency.fetch(self._channel, reach):
+        copy = ffi.new("nd_batch *", self._raw[0])
+        copy.bytes_written = 0
+        reach = Reach(first_seq=copy.next_seq, last_seq=copy.last_seq, bytes_max=limits.FETCH_AHEAD_BYTES)
+        room_bytes = len(buffer) - offset if self._is_head_written else 0
+        with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
+            is_there = await self._residency.fetch(
+                self._channel,
+                reach,
+                lambda fetch: lib.nd_fetch_read_into(fetch, copy, view + offset, room_bytes),
+            )
+        if not is_there:
             check_status(lib.ND_COLD, self._channel.number)
+        ring = self._channel.ring
+        if ring is None or not lib.nd_batch_take(ring, self._raw, copy):
+            return None
+        written: int = copy.bytes_written
+        return written
 
     def _read(self, buffer: bytearray, offset: int) -> int | None:
         """What ``read_into`` does with what is in memory; None: nothing, because what comes next is cold."""

@@ -1,7 +1,8 @@
 """Which chunks of the queues lie in memory and which in the scratch file, and who moves them.
 
-    append -- memory is short? --> run:    begin, write on a worker thread, end
-    slice, read -- is it cold? --> fetch:  begin, read on a worker thread, end --> plan, frame
+    append -- memory is short? --> run:  begin, write on a worker thread, end
+    slice  -- is it cold? --> fetch:  begin, read on a worker thread, end --> plan
+    read   -- is it cold? --> fetch:  begin, read and frame on a worker thread, end
 
 What moves is decided on the Trio thread, in the core (``nd_residency.h``, ``nd_fetch.h``); worker
 threads see addresses and files, never a ring.  So nothing on the Trio thread waits for the disk.
@@ -191,11 +192,15 @@ class Residency:
 
     # --- bringing back ------------------------------------------------------------------
 
-    async def fetch(self, channel: ChannelRing, reach: Reach) -> bool:
+    async def fetch(
+        self, channel: ChannelRing, reach: Reach, read: Callable[[Any], None] = lib.nd_fetch_read
+    ) -> bool:
         """Bring records back into memory; no checkpoint when they are there.
 
         Returns with all of them in memory, where they stay until the next checkpoint; False
         when there is not so much memory.  Raises ``ChannelGone``, ``StorageUnreadable``.
+
+        ``read`` reads an ``nd_fetch *``, on a worker thread; it may come more than once.
         """
         if not lib.nd_ring_has_cold(_ring(channel), self._raw_reach(reach)):
             return True
@@ -203,7 +208,7 @@ class Residency:
             while True:  # each turn is woken by memory that came free
                 status, fetch = self._begin_fetch(channel, reach)
                 if status == lib.ND_OK:
-                    await self._read(channel, fetch)
+                    await self._read(channel, fetch, read)
                 elif status == lib.ND_ERR_FULL:
                     await self._wait_for_room()
                 else:
@@ -223,9 +228,9 @@ class Residency:
         raw.bytes_max, raw.records_max = reach.bytes_max, reach.records_max
         return raw
 
-    async def _read(self, channel: ChannelRing, fetch: Any) -> None:
+    async def _read(self, channel: ChannelRing, fetch: Any, read: Callable[[Any], None]) -> None:
         try:
-            await self._disk.run_beside(lambda: lib.nd_fetch_read(fetch))
+            await self._disk.run_beside(lambda: read(fetch))
         finally:  # what was read counts, also for who was cancelled meanwhile
             status = self._end_fetch(channel, fetch)
         _check_read(status, channel)

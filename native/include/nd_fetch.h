@@ -2,7 +2,8 @@
  *
  * *Begin* takes memory for them, *read* fills it, on any thread, *end* puts it into the
  * ring as far as the ring still has the records.  Several rings may be fetched for at the
- * same time.
+ * same time.  Whoever reads may write what was read as message bytes too, before the ring
+ * has it: records never change, so that nothing but their being there is left to be asked.
  *
  * Threads: as the ring's, but for what is marked *Blocks*.
  */
@@ -11,6 +12,7 @@
 
 #include <stdint.h>
 
+#include "nd_frame.h"
 #include "nd_residency.h"
 #include "nd_ring.h"
 #include "nd_status.h"
@@ -51,6 +53,19 @@ nd_status nd_fetch_begin(nd_ring *ring, const nd_reach *reach, uint64_t *bytes_o
 
 /* Read.  *Blocks.* */
 void nd_fetch_read(nd_fetch *fetch);
+
+/* Read, and write the next part of a batch from what was read, as nd_batch_write does from
+ * memory.
+ *
+ *   Owns    batch and buffer are the caller's; batch is a copy, for nd_batch_take when the
+ *           fetch has ended, and its bytes_written are 0 before the first fetch for it.
+ *           They stay so, and all of it as it was, when no record was written: the next one
+ *           was not read, or lies beside some that went, has no room, or is damaged.  When
+ *           they are not 0 nothing is written.
+ *   Blocks  yes.
+ *   Cost    what is read; O(records written), and those in front of them in their chunks.
+ */
+void nd_fetch_read_into(nd_fetch *fetch, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
 /* Put it into the ring.  The fetch is gone then, whatever this returns.
  *

@@ -118,6 +118,14 @@ void nd_batch_rewind(nd_batch *batch);
  */
 nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
+/* Go on where a copy of a batch stands, which nd_fetch_read_into wrote elsewhere: 1.  0 when that wrote
+ * nothing, or records of the batch are gone: what it wrote is of no use then, and nothing changes.
+ *
+ *   Blocks  no.
+ *   Cost    O(chunks that the batch lies in).
+ */
+int nd_batch_take(const nd_ring *ring, nd_batch *batch, const nd_batch *copy);
+
 /* What a message is sent through. */
 typedef struct {
     uint8_t       *buffer;              /* what lies in it goes first; what does not go stays in it */

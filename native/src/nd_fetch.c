@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "nd_frame_inside.h"
 #include "nd_residency_inside.h"
 
 /* A chunk on its way back. */
@@ -13,6 +14,9 @@ typedef struct {
     uint32_t begin, end;        /* of what is wanted, in the chunk */
     uint8_t *chunk;
     uint32_t chunk_bytes;
+    uint32_t records;           /* side by side in [begin, end); 0: others went from among them */
+    uint64_t first_seq;
+    uint64_t before_seq;        /* of the last record before the chunk; 0: there is none */
 } returning;
 
 struct nd_fetch {
@@ -20,6 +24,7 @@ struct nd_fetch {
     nd_ring      *ring;         /* NULL: closed meanwhile */
     nd_fetch     *next, *previous;
     nd_status     status;
+    uint64_t      incarnation;  /* of the ring, which whoever reads does not look at */
     uint32_t      count, capacity;
     returning     items[];
 };
@@ -66,6 +71,22 @@ int nd_ring_has_cold(const nd_ring *ring, const nd_reach *reach)
     return ring->tenant.runs_cold > 0 && stretch_of(ring, reach).chunks_cold > 0;
 }
 
+/* A cold chunk of runs from first to last. */
+static returning returning_of(const nd_ring *ring, uint32_t first, uint32_t last)
+{
+    const run *item = run_at(ring, first);
+    const int is_whole = first == last && item->gone == 0 && item->gone_bytes == 0;
+    return (returning){
+        .slot = item->slot,
+        .last_seq = run_at(ring, last)->last_seq,
+        .begin = item->begin,
+        .end = run_at(ring, last)->end,
+        .records = is_whole ? item->count : 0,
+        .first_seq = item->first_seq,
+        .before_seq = first > 0 ? run_at(ring, first - 1)->last_seq : 0,
+    };
+}
+
 /* Memory for every cold chunk.  False: there is none; *bytes: how much is wanted in all. */
 static int take_memory(nd_fetch *fetch, const stretch *s, uint64_t *bytes)
 {
@@ -75,12 +96,11 @@ static int take_memory(nd_fetch *fetch, const stretch *s, uint64_t *bytes)
     for (uint32_t i = s->from; i < s->to; i++) {                /* a chunk each turn */
         const uint32_t first = i;
         i = chunk_last(ring, i);
-        const run *item = run_at(ring, first), *last = run_at(ring, i);
-        if (!run_is_cold(item)) continue;
-        *bytes += last->end;
+        if (!run_is_cold(run_at(ring, first))) continue;
+        *bytes += run_at(ring, i)->end;
         if (!has_all) continue;
         returning *next = &fetch->items[fetch->count];
-        *next = (returning){.slot = item->slot, .last_seq = last->last_seq, .begin = item->begin, .end = last->end};
+        *next = returning_of(ring, first, i);
         next->chunk = nd_pool_take_reserved(ring->pool, next->end, &next->chunk_bytes);
         has_all = next->chunk != NULL;
         fetch->count += has_all ? 1 : 0;
@@ -121,6 +141,7 @@ nd_status nd_fetch_begin(nd_ring *ring, const nd_reach *reach, uint64_t *bytes_o
     if (fetch == NULL) return ND_ERR_FULL;
     fetch->residency = residency;
     fetch->ring = ring;
+    fetch->incarnation = nd_ring_incarnation(ring);
     fetch->capacity = s.chunks_cold;
     fetch->status = ND_ERR_IO;                                  /* until it is read */
     want(ring, &s);
@@ -155,6 +176,44 @@ void nd_fetch_read(nd_fetch *fetch)
         fetch->status = nd_scratch_read(fetch->residency->scratch, item->slot, item->chunk + item->begin,
                                         item->end - item->begin, item->begin);
     }
+}
+
+/* The records from a seq on, in memory that nobody else knows of yet; as nd_ring_span. */
+static nd_status fetched_span(void *records, uint64_t seq, const nd_place *hint, nd_span *out)
+{
+    (void)hint;                                                 /* a walk costs the loop nothing here */
+    const nd_fetch *fetch = records;
+    const returning *item = fetch->items, *const end = item + fetch->count;
+    while (item < end && item->last_seq < seq) item++;          /* a chunk each turn */
+    if (item == end || item->before_seq >= seq || item->records == 0) return ND_COLD;
+    *out = (nd_span){
+        .bytes = item->chunk + item->begin,
+        .bytes_count = item->end - item->begin,
+        .records = item->records,
+        .first_seq = item->first_seq,
+        .last_seq = item->last_seq,
+        .offset = item->begin,
+    };
+    while (out->records > 0 && out->first_seq < seq) {          /* a record each turn */
+        if (nd_span_next(out) == NULL) return ND_ERR_CORRUPT;
+    }
+    return out->records > 0 ? ND_OK : ND_ERR_CORRUPT;
+}
+
+void nd_fetch_read_into(nd_fetch *fetch, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+{
+    nd_fetch_read(fetch);
+    if (fetch->status != ND_OK || batch->bytes_written > 0) return;
+    const nd_frame_source source = {
+        .span = fetched_span,
+        .records = fetch,
+        .crc = nd_pool_crc(fetch->residency->pool),
+        .incarnation = fetch->incarnation,
+    };
+    nd_batch next = *batch;
+    if (nd_batch_write_from(&source, &next, buffer, capacity) != ND_OK) return;
+    const int has_records = next.kind_at != batch->kind_at || next.events_left != batch->events_left;
+    if (has_records) *batch = next;                             /* a lone opening is no piece to send */
 }
 
 /* --- ending -------------------------------------------------------------------------- */

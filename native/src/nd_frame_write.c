@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nd_form.h"
+#include "nd_frame_inside.h"
 
 #define DECIMAL_BYTES_MAX 20u
 
@@ -40,11 +41,11 @@ static void know_timestamp(writer *w, uint64_t unix_ms)
     }
 }
 
-static writer writer_of(const nd_ring *ring, const nd_batch *batch)
+static writer writer_of(const nd_frame_source *source, const nd_batch *batch)
 {
     return (writer){
-        .crc = nd_pool_crc(nd_ring_pool(ring)),
-        .uid = nd_uid_maker_of(nd_ring_incarnation(ring), batch->epoch),
+        .crc = source->crc,
+        .uid = nd_uid_maker_of(source->incarnation, batch->epoch),
         .form = batch->form,
         .timestamp_bytes = 1,
         .timestamp_text = "0",
@@ -203,14 +204,14 @@ static nd_status put_span(writer *w, nd_batch *batch, nd_span *span, uint8_t **a
 }
 
 /* Write records of the kind at hand until all are written, one has no room, or one is cold. */
-static nd_status put_records(writer *w, nd_ring *ring, nd_batch *batch, uint8_t **at,
+static nd_status put_records(writer *w, const nd_frame_source *source, nd_batch *batch, uint8_t **at,
                              const uint8_t *end, uint64_t *needed)
 {
     *needed = 0;
     while (batch->events_left > 0 && *needed == 0) {            /* a span each turn */
         nd_span span;
         const nd_place place = {.seq = batch->next_seq, .offset = batch->next_offset};
-        nd_status status = nd_ring_span(ring, batch->next_seq, &place, &span);
+        nd_status status = source->span(source->records, batch->next_seq, &place, &span);
         if (status == ND_EMPTY) return ND_ERR_TRIMMED;
         if (status == ND_OK) status = put_span(w, batch, &span, at, end, needed);
         if (status != ND_OK) return status;
@@ -218,14 +219,11 @@ static nd_status put_records(writer *w, nd_ring *ring, nd_batch *batch, uint8_t 
     return ND_OK;
 }
 
-nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+nd_status nd_batch_write_from(const nd_frame_source *source, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
 {
-    if (ring == NULL || batch == NULL || (buffer == NULL && capacity > 0)) return ND_ERR_ARGUMENT;
     batch->bytes_written = 0;
     if (batch->kind_at >= batch->kinds_count) return ND_OK;
-    if (nd_ring_count(ring, batch->first_seq, batch->last_seq) != batch->events) return ND_ERR_TRIMMED;
-
-    writer w = writer_of(ring, batch);
+    writer w = writer_of(source, batch);
     uint8_t *at = buffer;
     const uint8_t *const end = buffer + capacity;
     uint64_t needed = 0;
@@ -239,7 +237,7 @@ nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64
             else batch->stage = RECORDS;
             break;
         case RECORDS: {
-            const nd_status status = put_records(&w, ring, batch, &next, end, &needed);
+            const nd_status status = put_records(&w, source, batch, &next, end, &needed);
             is_cold = status == ND_COLD;
             if (status != ND_OK && !is_cold) return status;
             if (needed == 0 && !is_cold) batch->stage = CLOSING;
@@ -263,4 +261,37 @@ nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64
     }
     batch->bytes_written = (uint64_t)(at - buffer);
     return ND_OK;
+}
+
+/* --- from a ring --------------------------------------------------------------------- */
+
+static nd_status ring_span(void *ring, uint64_t seq, const nd_place *hint, nd_span *out)
+{
+    return nd_ring_span(ring, seq, hint, out);
+}
+
+static int has_all(const nd_ring *ring, const nd_batch *batch)
+{
+    return nd_ring_count(ring, batch->first_seq, batch->last_seq) == batch->events;
+}
+
+nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+{
+    if (ring == NULL || batch == NULL || (buffer == NULL && capacity > 0)) return ND_ERR_ARGUMENT;
+    batch->bytes_written = 0;
+    if (batch->kind_at < batch->kinds_count && !has_all(ring, batch)) return ND_ERR_TRIMMED;
+    const nd_frame_source source = {
+        .span = ring_span,
+        .records = ring,
+        .crc = nd_pool_crc(nd_ring_pool(ring)),
+        .incarnation = nd_ring_incarnation(ring),
+    };
+    return nd_batch_write_from(&source, batch, buffer, capacity);
+}
+
+int nd_batch_take(const nd_ring *ring, nd_batch *batch, const nd_batch *copy)
+{
+    if (copy->bytes_written == 0 || !has_all(ring, batch)) return 0;
+    *batch = *copy;
+    return 1;
 }

@@ -90,8 +90,9 @@ def test_the_scan_is_the_same_without_vector_instructions(workshop: Workshop) ->
 
 
 @pytest.mark.slow
-def test_the_writer_hands_groups_over_without_a_race(workshop: Workshop) -> None:
-    keeps_its_promises(TESTS / "test_writer.c", workshop, sanitizers="thread,undefined")
+@pytest.mark.parametrize("name", ["test_writer.c", "test_fetch_into.c"])
+def test_threads_hand_over_without_a_race(name: str, workshop: Workshop) -> None:
+    keeps_its_promises(TESTS / name, workshop, sanitizers="thread,undefined")
 
 
 def keeps_its_promises(

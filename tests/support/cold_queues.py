@@ -60,6 +60,7 @@ class WatchedDisk(Disk):
         self.threads: set[int] = set()
         self.gate: trio.Event | None = None  # work beside the journal's begins when it is set
         self.waiting = 0
+        self.exit: trio.Event | None = None  # what was done there is heard of when it is set
         self._real = lib.nd_files_posix()
         self.files = ffi.new("nd_files *", self._real[0])
         self._callbacks = [
@@ -84,7 +85,10 @@ class WatchedDisk(Disk):
         if self.gate is not None:
             self.waiting += 1
             await self.gate.wait()
-        return await super().run_beside(work)
+        done = await super().run_beside(work)
+        if self.exit is not None:
+            await self.exit.wait()
+        return done
 
 
 @asynccontextmanager

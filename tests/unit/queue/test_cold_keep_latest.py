@@ -71,6 +71,8 @@ class Both:
         after = self._settled() + self._dice.randrange(6)
         bounds = SliceLimits(events_max=self._dice.choice((1, 4, 100)), bytes_max=1 << 20)
         batches = [await queue.slice(1, Position(EPOCH, after), bounds, PLAIN) for queue in self._queues]
+        if self._dice.random() < 0.5:
+            self._cold.cool()  # and read again, by who writes the messages
         texts = [None if batch is None else await read_messages(batch) for batch in batches]
         assert texts[0] == texts[1]
 

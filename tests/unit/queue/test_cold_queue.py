@@ -9,7 +9,7 @@ import pytest
 import trio
 from support.cold_queues import WatchedDisk, cool, small_queue
 from support.patient_append import append_patiently
-from support.stored_records import notifications, records_of
+from support.stored_records import Item, notifications, records_of
 
 from dispatcher import limits
 from dispatcher.errors import (
@@ -20,9 +20,11 @@ from dispatcher.errors import (
     StorageFull,
     StorageUnreadable,
 )
-from dispatcher.model import Form, Overflow, Position, SliceLimits
+from dispatcher.model import Form, Kind, Overflow, Position, SliceLimits
 from dispatcher.queue.interface import Batch, Loss, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
+from dispatcher.queue.native_batch import NativeBatch
+from dispatcher.queue.native_residency import Reach
 from dispatcher.queue.whole_messages import read_messages
 
 FORM = Form(mixed_kinds=True)
@@ -141,6 +143,125 @@ async def test_a_batch_that_waits_for_its_receiver_costs_no_memory(tmp_path: Pat
         assert await read(again) == before
         cool(queue)
         assert await read_messages(again) == [before]
+
+
+async def test_what_went_cold_while_it_waited_is_framed_by_the_thread_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = WatchedDisk()
+    async with small_queue(tmp_path, disk=disk) as queue:
+        open_channels(queue, 1)
+        await put(queue, 1, 900, 0)
+        batch = await queue.slice(1, None, SOME, FORM)
+        assert batch is not None
+        before = await read(batch)
+        batch.rewind()
+        cool(queue)
+        disk.threads.clear()
+
+        def refuse(*arguments: object) -> int:
+            raise AssertionError("framed on the Trio thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(NativeBatch, "_read", refuse)
+            buffer = bytearray(1 << 20)
+            assert await batch.read_into(buffer, 0) == batch.bytes_count
+            assert buffer[: batch.bytes_count] == before
+            batch.rewind()
+            with pytest.raises(AssertionError, match="Trio thread"):
+                await batch.read_into(buffer, 0)  # it is in memory now, and no thread is asked
+        assert len(disk.threads) == 1
+        assert threading.get_ident() not in disk.threads
+
+
+async def test_records_of_another_kind_behind_those_in_memory_are_waited_for_like_others(
+    tmp_path: Path,
+) -> None:
+    disk = WatchedDisk()
+    async with small_queue(tmp_path, disk=disk) as queue:
+        open_channels(queue, 1)
+        items = notifications(400, padding=PADDING)
+        items += [Item(Kind.ASYNC_RESPONSE, "", number, PADDING) for number in range(400)]
+        await append_patiently(queue, records_of(items), [Route(1)], NOW_MS)
+        batch = await queue.slice(1, None, SOME, FORM)
+        assert batch is not None
+        assert len(batch.messages[0].kinds) == 2
+        before = await read(batch)
+        batch.rewind()
+        buffer = bytearray(batch.bytes_count)
+        at = 0
+        while at < batch.bytes_count:
+            cool(queue)
+            disk.threads.clear()
+            assert queue.residency is not None
+            assert await queue.residency.fetch(queue.rings.channels[1], Reach(first_seq=1, records_max=1))
+            at += await batch.read_into(buffer, at)
+            assert threading.get_ident() not in disk.threads
+        assert buffer == before
+
+
+async def test_gaps_go_before_what_is_cold(tmp_path: Path) -> None:
+    form = Form(mixed_kinds=True, include_gaps=True)
+    async with small_queue(tmp_path) as queue:
+        open_channels(queue, 1)
+        queue.keep_gaps(1, True)
+        await put(queue, 1, 10, 0)
+        await put(queue, 1, 90, 10, unix_ms=NOW_MS + 1)
+        queue.expire(1, NOW_MS + 1)
+        batch = await queue.slice(1, None, SOME, form)
+        assert batch is not None
+        before = await read(batch)
+        assert b'"gaps":[' in before
+        batch.rewind()
+        cool(queue)
+        assert await read(batch) == before
+
+
+@pytest.mark.parametrize("change", ["nothing", "append", "settle", "expire", "delete", "cancel"])
+async def test_what_was_framed_counts_only_if_the_batch_is_whole_then(tmp_path: Path, change: str) -> None:
+    disk = WatchedDisk()
+    async with small_queue(tmp_path, disk=disk) as queue:
+        open_channels(queue, 1)
+        await put(queue, 1, 100, 0)
+        batch = await queue.slice(1, None, SOME, FORM)
+        assert batch is not None
+        before = await read(batch)
+        batch.rewind()
+        cool(queue)
+        disk.exit = trio.Event()
+        results: list[bytes | type[Exception]] = []
+
+        async def read_one() -> None:
+            try:
+                results.append(await read(batch, piece_bytes=1 << 20))
+            except (PositionLost, ChannelGone) as error:
+                results.append(type(error))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_one)
+            await trio.testing.wait_all_tasks_blocked()
+            match change:
+                case "append":
+                    await put(queue, 1, 10, 100)
+                case "settle":
+                    queue.settle(1, Position(1, 1))
+                case "expire":
+                    queue.expire(1, NOW_MS + 1)
+                case "delete":
+                    queue.delete_channel(1)
+                case "cancel":
+                    nursery.cancel_scope.cancel()
+            disk.exit.set()
+        expected: dict[str, list[bytes | type[Exception]]] = {
+            "settle": [PositionLost],
+            "expire": [PositionLost],
+            "delete": [ChannelGone],
+            "cancel": [],
+        }
+        assert results == expected.get(change, [before])
+        disk.exit = None
+        if change == "cancel":
+            assert await read(batch) == before
 
 
 async def test_a_frozen_batch_larger_than_the_memory_for_it_is_not_rebuilt(tmp_path: Path) -> None:
