@@ -1,8 +1,8 @@
 """Which chunks of the queues lie in memory and which in the scratch file, and who moves them.
 
-    append -- memory is short? --> run:  begin, write on a worker thread, end
-    slice  -- is it cold? --> fetch:  begin, read on a worker thread, end --> plan
-    read   -- is it cold? --> fetch:  begin, read and frame on a worker thread, end
+    append -- memory is short? --> run:    begin, write on a worker thread, end
+    slice  -- is it cold? -------> fetch:  begin, read on a worker thread, end --> plan
+    read   -- is it cold? -------> fetch:  begin, read and frame on a worker thread, end
 
 What moves is decided on the Trio thread, in the core (``nd_residency.h``, ``nd_fetch.h``); worker
 threads see addresses and files, never a ring.  So nothing on the Trio thread waits for the disk.

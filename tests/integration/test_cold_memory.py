@@ -37,10 +37,10 @@ def test_memory_keeps_to_its_bound_and_everything_arrives(tmp_path: Path, channe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["callback", "websocket"])
-def test_delivering_a_cold_queue_holds_nobody_up(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "how"), [("callback", []), ("websocket", ["waiting"])])
+def test_delivering_a_cold_queue_holds_nobody_up(tmp_path: Path, kind: str, how: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "support.cold_delivery_probe", str(tmp_path), kind, "300000", "900"],
+        [sys.executable, "-m", "support.cold_delivery_probe", str(tmp_path), kind, "300000", "900", *how],
         cwd=TESTS,
         capture_output=True,
         text=True,

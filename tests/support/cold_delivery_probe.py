@@ -1,7 +1,8 @@
 """Delivers a queue that lies on the disk to a real receiver, and times what others had to wait for.
 
-    python -m support.cold_delivery_probe FOLDER callback|websocket EVENTS PADDING
+    python -m support.cold_delivery_probe FOLDER callback|websocket EVENTS PADDING [waiting]
 
+``waiting``: batches go out of memory again before they are sent, as if they waited for a slow receiver.
 Prints one JSON object: see ``Measured``.
 """
 
@@ -11,11 +12,13 @@ import json
 import socket
 import sys
 import threading
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
 import msgspec
 import trio
+from dispatcher.queue._core import lib
 from support.loop_steps import LoopSteps
 from support.memory_probe import put
 from support.stored_records import Item, notifications, records_of
@@ -100,7 +103,9 @@ def _take_frame(stream: BufferedReader, taken: socket.socket) -> int | None:
     return len(payload)
 
 
-async def measure(folder: Path, kind: str, events: int, padding: int) -> Measured:
+async def measure(
+    folder: Path, kind: str, events: int, padding: int, *, is_waiting: bool = False
+) -> Measured:
     """Run the probe."""
     queue = NativeQueue(1, MEMORY_BYTES)
     queue.keep_cold_in(folder, Disk(), 0)
@@ -118,7 +123,7 @@ async def measure(folder: Path, kind: str, events: int, padding: int) -> Measure
         steps = LoopSteps()
         trio.lowlevel.add_instrument(steps)
         await trio.lowlevel.checkpoint()
-        await deliver(queue, sink)
+        await deliver(queue, sink, is_waiting=is_waiting)
         await sink.drained()
         trio.lowlevel.remove_instrument(steps)
         measured.steps, measured.mean_step_cpu_s = steps.count, steps.mean_cpu_s
@@ -146,10 +151,13 @@ def mixed(first: int, padding: int) -> list[Item]:
     ]
 
 
-async def deliver(queue: NativeQueue, sink: Sink) -> None:
+async def deliver(queue: NativeQueue, sink: Sink, *, is_waiting: bool) -> None:
     """Everything, a batch after the other, as a channel's task does."""
+    assert queue.residency is not None
     sent: Position | None = None
     while (batch := await queue.slice(1, sent, BATCH, FORM)) is not None:
+        if is_waiting:
+            lib.nd_residency_drop_copies(queue.residency._raw, MEMORY_BYTES)
         await sink.send(batch)
         sent = batch.last
         queue.settle(1, sent)
@@ -176,5 +184,7 @@ async def open_websocket(nursery: trio.Nursery, port: int) -> Sink:
 
 
 if __name__ == "__main__":
-    result = trio.run(measure, Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    folder, kind, events, padding, *rest = sys.argv[1:]
+    is_waiting = rest == ["waiting"]
+    result = trio.run(partial(measure, Path(folder), kind, int(events), int(padding), is_waiting=is_waiting))
     print(json.dumps(msgspec.to_builtins(result)))
