@@ -19,7 +19,7 @@ typedef struct {
     uint64_t       *stored;             /* the channels in which records were given a seq ... */
     uint64_t       *last_seqs;          /* ... and the last seq of each */
     uint64_t        stored_count;
-    uint64_t        is_memory_short;    /* not 0: nd_out_begin has something to do */
+    uint64_t        is_memory_short;    /* not 0: nd_pool_prepare_begin or nd_out_begin has something to do */
     uint64_t        unknown;            /* when ND_EMPTY is returned: this channel does not exist */
 } nd_published;
 

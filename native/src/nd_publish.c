@@ -82,7 +82,7 @@ nd_status nd_publish(nd_channels *channels, nd_pool *pool, nd_journal *journal,
     nd_routes_sum(out->routes, numbers_count, &out->sum);
     nd_channels_count(channels, out->sum.queued_count, out->sum.queued_bytes);
     const nd_residency *residency = nd_pool_residency(pool);
-    out->is_memory_short = residency != NULL && nd_residency_is_wanted(residency);
+    out->is_memory_short = nd_pool_wants_slab(pool) || (residency != NULL && nd_residency_is_wanted(residency));
     list_stored(numbers, numbers_count, out);
     return ND_OK;
 }
