@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -25,11 +26,13 @@ class House(trio.abc.Instrument):
         self.now_s = 0.0
         self.turns = turns_of_loop(lambda: self.now_s)
         self.turn = 0
+        self.are_long = False  # all turns from now on, from their beginning
         self.steps: list[tuple[int, int]] = []  # turn and who
         trio.lowlevel.add_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:
         self.turn += 1
+        self.now_s += 2 * TURN_S_MAX if self.are_long else 0.0
 
     def step(self, who: int, step_s: float) -> None:
         self.steps.append((self.turn, who))
@@ -125,29 +128,32 @@ async def test_who_is_cancelled_in_line_leaves_it_and_holds_up_nobody(house: Hou
     assert "0 in line" in repr(house.turns)
 
 
-async def test_what_is_read_in_a_turn_that_is_long_waits_for_another(house: House) -> None:
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_what_comes_in_a_turn_that_is_long_is_read_in_another(house: House, is_long: bool) -> None:
     ours, theirs = socket.socketpair()
+    came = read = -1
+
+    async def see() -> None:
+        nonlocal came
+        with socket.socket(fileno=os.dup(ours.fileno())) as same:
+            await trio.lowlevel.wait_readable(same)
+            came = house.turn
+
+    async def receive_it() -> None:
+        nonlocal read
+        assert await receive(stream, 10) == b"hello"
+        read = house.turn
+
     with ours, theirs:
         ours.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        got: list[bytes] = []
-
-        async def read() -> None:
-            got.append(await receive(stream, 10))
-
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
+            nursery.start_soon(see)
+            nursery.start_soon(receive_it)
             await wait_all_tasks_blocked()
-            house.turns.after_io_wait(0)
+            house.are_long = is_long
             theirs.send(b"hello")
-            held = house.turns.after_io_wait
-            house.turns.after_io_wait = lambda timeout: None  # type: ignore[method-assign]
-            house.now_s += 2 * TURN_S_MAX  # every turn from now on is long
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
-            assert got == []
-            house.turns.after_io_wait = held  # type: ignore[method-assign]
-        assert got == [b"hello"]
+    assert read - came == is_long
 
 
 async def test_turns_are_counted_by_how_long_they_last(house: House) -> None:
