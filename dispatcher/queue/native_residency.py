@@ -116,7 +116,7 @@ class Residency:
 
     def note(self) -> None:
         """Chunks were taken or given back."""
-        if self._read_stats().is_wanted:
+        if lib.nd_residency_is_wanted(self._raw):
             self._wakeup.set()
         self._tell_room()
 

@@ -58,7 +58,7 @@ class Slicer:
         """
         raw = ffi.new("nd_batch *")
         while True:  # each turn takes a damaged record out, or is the last
-            if self.residency is not None:
+            if self.residency is not None and lib.nd_ring_has_cold(channel.ring, ffi.NULL):
                 share = min(limits.bytes_max, self.residency.slice_bytes_max)
                 reach = Reach(first_seq=after_seq + 1, bytes_max=share, records_max=limits.events_max)
                 await self.residency.fetch(channel, reach)

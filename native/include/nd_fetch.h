@@ -34,7 +34,7 @@ typedef struct {
     uint64_t bytes_max, records_max;
 } nd_reach;
 
-/* Whether any of them is cold: 1 or 0.
+/* Whether any of them is cold, or, with reach NULL, any of the ring's: 1 or 0.
  *
  *   Cost    O(chunks up to there); constant while nothing of the ring is cold.
  */

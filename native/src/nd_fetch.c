@@ -68,7 +68,7 @@ static stretch stretch_of(const nd_ring *ring, const nd_reach *reach)
 
 int nd_ring_has_cold(const nd_ring *ring, const nd_reach *reach)
 {
-    return ring->tenant.runs_cold > 0 && stretch_of(ring, reach).chunks_cold > 0;
+    return ring->tenant.runs_cold > 0 && (reach == NULL || stretch_of(ring, reach).chunks_cold > 0);
 }
 
 /* A cold chunk of runs from first to last. */

@@ -80,6 +80,7 @@ static nd_reach from(uint64_t first_seq, uint64_t bytes_max)
 static int is_cold(nd_ring *ring, uint64_t seq)
 {
     const nd_reach one = {.first_seq = seq, .last_seq = seq, .bytes_max = 1, .records_max = 1};
+    CHECK_EQUAL(nd_ring_has_cold(ring, NULL), nd_ring_has_cold(ring, &everything));
     return nd_ring_has_cold(ring, &one);
 }
 
