@@ -1,11 +1,11 @@
-"""Whose turn it is to write: what ``trio.Lock`` is, without who has it, which costs as much as the rest."""
+"""Whoever has it may write: what ``trio.Lock`` is, without who has it, which costs as much as the rest."""
 
 from __future__ import annotations
 
 import trio
 
 
-class Turn:
+class Baton:
     """One task at a time has it; the others get it in the order in which they asked."""
 
     __slots__ = ("_is_taken", "_waiting")
@@ -16,7 +16,7 @@ class Turn:
 
     def __repr__(self) -> str:
         waiting = 0 if self._waiting is None else len(self._waiting)
-        return f"<Turn {'taken' if self._is_taken else 'free'}, {waiting} waiting>"
+        return f"<Baton {'taken' if self._is_taken else 'free'}, {waiting} waiting>"
 
     async def take(self) -> None:
         """Return when it is ours.  Cancellation: it is not.  A free one costs no step of the loop."""

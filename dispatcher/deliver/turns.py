@@ -21,7 +21,6 @@ How long turns last is counted: it is how late anything in the loop may be.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from functools import partial
 import trio
 
 from dispatcher.limits import TURN_S_MAX, TURN_STEPS_FIRST
+from dispatcher.observe.distribution import Distribution
 
 Go = Callable[[], object]
 TURN_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -46,8 +46,7 @@ class Turns(trio.abc.Instrument):
         self._under_way = 0
         self._line: OrderedDict[Go, None] = OrderedDict()
         self._was_cut = False  # in this turn
-        self.counts = [0] * (len(TURN_SECONDS) + 1)  # of turns that ended, by the bound that they kept
-        self.sum_s = 0.0  # of all of them
+        self.seconds = Distribution(TURN_SECONDS)  # that turns lasted
 
     def __repr__(self) -> str:
         return f"<Turns {self._under_way} of {self._steps_max} under way, {len(self._line)} in line>"
@@ -61,9 +60,7 @@ class Turns(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         """A turn ended: the same."""
-        took_s = self._clock() - self._began_s
-        self.counts[bisect_left(TURN_SECONDS, took_s)] += 1
-        self.sum_s += took_s
+        self.seconds.observe(self._clock() - self._began_s)
 
     @property
     def is_long(self) -> bool:

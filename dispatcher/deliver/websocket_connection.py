@@ -15,7 +15,7 @@ Two tasks, both children of ``run``:
 so the reader never waits for a write, and a client that floods us with pings has
 one pong, with the newest payload, waiting and no more (RFC 6455, section 5.5.3).
 
-Whoever writes has the ``_turn``, and ``_is_half_written`` from the first byte to
+Whoever writes has the ``_baton``, and ``_is_half_written`` from the first byte to
 the last.  If it is still set when the connection ends, the transport is reset: a
 Close frame in the middle of a message would be read as part of it.
 """
@@ -37,9 +37,9 @@ from wsproto.frame_protocol import CloseReason as WsprotoReason
 
 from dispatcher.core import websocket_window
 from dispatcher.deliver import tcp_progress
+from dispatcher.deliver.baton import Baton
 from dispatcher.deliver.direct_io import Source, pour, receive, send
 from dispatcher.deliver.sink import SinkClosed
-from dispatcher.deliver.turn import Turn
 from dispatcher.deliver.websocket_inflate import NOT_DEFLATE, BoundedInflate
 from dispatcher.errors import CloseCode
 from dispatcher.limits import (
@@ -97,6 +97,7 @@ class WebSocketConnection:
     __slots__ = (
         "_active_s",
         "_alive_s",
+        "_baton",
         "_bytes_acked",
         "_bytes_written",
         "_changed",
@@ -122,7 +123,6 @@ class WebSocketConnection:
         "_socket",
         "_stream",
         "_timer",
-        "_turn",
         "_walk",
         "confirmed",
         "deflate",
@@ -160,7 +160,7 @@ class WebSocketConnection:
         self._walk = None if walk.step(leftover) else walk  # inside a client's frame; None: between two
         self._is_deaf = False  # the client closed or broke the rules: what it sends now is thrown away
         self._message_bytes = 0  # of the client's unfinished message
-        self._turn = Turn()
+        self._baton = Baton()
         self._is_half_written = False
         self._is_unwritable = False  # a write failed; a Close frame may still be there to read
         self._bytes_written = 0
@@ -262,9 +262,9 @@ class WebSocketConnection:
         Until ``end_batch`` or ``abandon_batch`` nothing else is written.  Raises
         ``SinkClosed``.  Cancellation: nothing was begun.
         """
-        await self._turn.take()
+        await self._baton.take()
         if not self.is_open or self._is_half_written:
-            self._turn.give_back()
+            self._baton.give_back()
             raise SinkClosed
         now_s = trio.current_time()
         if self.window.events == 0:
@@ -302,11 +302,11 @@ class WebSocketConnection:
     def end_batch(self) -> None:
         """The batch and its ping are written."""
         self._is_half_written = False
-        self._turn.give_back()
+        self._baton.give_back()
 
     def abandon_batch(self) -> None:
         """The batch cannot be finished: the connection ends with a reset."""
-        self._turn.give_back()
+        self._baton.give_back()
         if not self._is_unwritable:
             self.abort()
 
@@ -492,11 +492,11 @@ class WebSocketConnection:
     async def _write_control(self) -> None:
         while self._is_control_wanted:
             self._is_control_wanted = False
-            await self._turn.take()
+            await self._baton.take()
             try:
                 await self._write_frames(self._take_control())
             finally:
-                self._turn.give_back()
+                self._baton.give_back()
             if self._close_due is None and self._ends_s is not None:
                 await self._after_close_frame()
         self._is_control_running = False

@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import accumulate
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from dispatcher.model import ChannelType
 from dispatcher.observe.distribution import Deliveries, Distribution
@@ -71,29 +69,19 @@ class RecordTotals(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age_s: float
 
 
-class TurnTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The turns of the event loop until now."""
-
-    seconds: tuple[float, ...] = ()  # bounds
-    counts: tuple[int, ...] = (0,)  # of turns within each and above the one before it; the last: above all
-    sum_s: float = 0.0
-
-
 class TurnsCollector(Collector):
-    """Copies ``TurnTotals``, once per scrape."""
+    """Shows how long the turns of the event loop last."""
 
-    def __init__(self, totals: Callable[[], TurnTotals]) -> None:
-        self._totals = totals
+    def __init__(self, seconds: Distribution) -> None:
+        self._seconds = seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The family."""
-        now = self._totals()
-        bounds = (*map(floatToGoString, now.seconds), "+Inf")
+        """See ``Collector``."""
         yield HistogramMetricFamily(
             "dispatcher_loop_turn_seconds",
             "How long the event loop was busy before it looked at sockets and deadlines again",
-            buckets=list(zip(bounds, accumulate(now.counts), strict=True)),
-            sum_value=now.sum_s,
+            self._seconds.buckets(),
+            self._seconds.total,
             unit="seconds",
         )
 
@@ -186,12 +174,10 @@ class DeliveriesCollector(Collector):
 class Metrics:
     """Everything that is counted; one of its own per dispatcher."""
 
-    def __init__(
-        self, totals: Callable[[], RecordTotals], turns: Callable[[], TurnTotals] = TurnTotals
-    ) -> None:
+    def __init__(self, totals: Callable[[], RecordTotals], turn_seconds: Distribution | None = None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(RecordsCollector(totals))
-        self.registry.register(TurnsCollector(turns))
+        self.registry.register(TurnsCollector(turn_seconds or Distribution(())))
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import msgspec
 
 from dispatcher import limits
-from dispatcher.deliver.turns import TURN_SECONDS, Turns
-from dispatcher.observe.metrics import Metrics, RecordTotals, TurnTotals
+from dispatcher.deliver.turns import Turns
+from dispatcher.observe.metrics import Metrics, RecordTotals
 from dispatcher.queue.interface import ChannelQueue
 from dispatcher.runtime.directory import Directory
 from dispatcher.runtime.observer import Observer
@@ -46,7 +46,7 @@ class Scrape:
         self._observer = observer
         self._now_unix_ms = now_unix_ms
         self._seen = _Seen({}, None)
-        self.metrics = Metrics(self._record_totals, self._turn_totals)
+        self.metrics = Metrics(self._record_totals, turns.seconds)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The exposition a scraper asked for, and its content type."""
@@ -66,9 +66,6 @@ class Scrape:
             if oldest is not None:
                 oldest_unix_ms = min(oldest, oldest_unix_ms or oldest)
         return _Seen(dict(count), oldest_unix_ms)
-
-    def _turn_totals(self) -> TurnTotals:
-        return TurnTotals(seconds=TURN_SECONDS, counts=tuple(self._turns.counts), sum_s=self._turns.sum_s)
 
     def _record_totals(self) -> RecordTotals:
         totals, observer, seen = self._queue.totals(), self._observer(), self._seen

@@ -6,14 +6,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dispatcher.deliver.turn import Turn
+from dispatcher.deliver.baton import Baton
 
 
 class Writers:
-    """Tasks that take a turn each, and hold it until they are told."""
+    """Tasks that take it in turn, and hold it until they are told."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.turn = Turn()
+        self.baton = Baton()
         self.began: list[str] = []
         self._nursery = nursery
         self._may_end = {name: trio.Event() for name in "abcd"}
@@ -29,12 +29,12 @@ class Writers:
 
     async def _write(self, name: str) -> None:
         with trio.CancelScope() as self.scopes[name]:
-            await self.turn.take()
+            await self.baton.take()
             self.began.append(name)
             try:
                 await self._may_end[name].wait()
             finally:
-                self.turn.give_back()
+                self.baton.give_back()
 
 
 async def test_the_next_begins_when_the_one_before_has_ended(nursery: trio.Nursery) -> None:
@@ -49,7 +49,7 @@ async def test_the_next_begins_when_the_one_before_has_ended(nursery: trio.Nurse
     await writers.end("c")
     assert writers.began == ["a", "b", "c", "d"]
     await writers.end("d")
-    assert repr(writers.turn) == "<Turn free, 0 waiting>"
+    assert repr(writers.baton) == "<Baton free, 0 waiting>"
 
 
 async def test_who_gives_up_waiting_is_passed_over_and_who_was_just_given_it_gives_it_back(
@@ -68,11 +68,11 @@ async def test_who_gives_up_waiting_is_passed_over_and_who_was_just_given_it_giv
     assert writers.began[0] == "a"
     assert writers.began[-1] == "d"
     await writers.end("d")
-    assert "free" in repr(writers.turn)
+    assert "free" in repr(writers.baton)
 
 
-async def test_a_free_turn_is_taken_without_a_step_of_the_loop_but_not_by_who_is_cancelled() -> None:
-    turn = Turn()
+async def test_a_free_baton_is_taken_without_a_step_of_the_loop_but_not_by_who_is_cancelled() -> None:
+    baton = Baton()
     steps: list[str] = []
 
     async def other() -> None:
@@ -80,13 +80,13 @@ async def test_a_free_turn_is_taken_without_a_step_of_the_loop_but_not_by_who_is
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
-        await turn.take()
+        await baton.take()
         steps.append("taken")
     assert steps == ["taken", "other"]
-    turn.give_back()
+    baton.give_back()
     with trio.CancelScope() as scope:
         scope.cancel()
-        await turn.take()
+        await baton.take()
     assert scope.cancelled_caught
     with pytest.raises(AssertionError):
-        turn.give_back()
+        baton.give_back()
