@@ -175,7 +175,7 @@ GATEWAY_WRITE_STALL_S = 20.0  # for one message down; a gateway that reads nothi
 
 # --- queues' memory -------------------------------------------------------------------
 QUEUE_MEMORY_IDLE_S = 10.0  # memory that lay free for so long goes back to the system
-QUEUE_MEMORY_STEP_SLABS = 4  # of 2 MiB, given back before others get their turn: half a millisecond
+QUEUE_MEMORY_STEP_SLABS = 4  # of 2 MiB, given back before others get their turn: 0.8 ms
 
 # --- cold queues ----------------------------------------------------------------------
 SCRATCH_THREADS = 5  # one that writes chunks out, and the others read them back

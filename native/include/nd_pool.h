@@ -71,7 +71,7 @@ void nd_pool_keep(nd_pool *pool);
  * and at most so many now: a round may take several calls.
  *
  *   Blocks  no; asks the system once for each slab.
- *   Cost    O(slabs given back), 0.15 ms each.
+ *   Cost    O(slabs given back), up to 0.2 ms each.
  *   Returns how many of this round are left; 0: it is over, and the next one has begun.
  */
 uint32_t nd_pool_give_back(nd_pool *pool, uint32_t slabs_max);
