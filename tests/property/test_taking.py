@@ -281,6 +281,26 @@ async def test_what_was_prepared_is_published_again_and_again(sides: tuple[Side,
     assert [[event["ep"] for event in each] for each in told] == [["a", 'ä"\\', "a"]] * 2
 
 
+async def test_what_comes_to_the_same_is_counted_each_time(sides: tuple[Side, Side]) -> None:
+    """One receipt tells of many; each is in the books, in its channel, and durable when that says so."""
+    hub, (one, other, *_) = sides[0].hub, sides[0].applications
+    prepared = hub.prepare([NOTE])
+    receipts = [hub.publish(one, event) for event in (NOTE, NOTE, prepared, prepared)]
+    assert len(set(map(id, receipts))) == 1
+    await receipts[-1].durable()
+    receipts += [hub.publish(one, NOTE), hub.publish(other, NOTE), hub.publish(one, NOTE)]
+    assert [receipt.queued for receipt in receipts] == [1] * 7
+    assert receipts[0].is_durable
+    is_in_memory = hub.parts.queue.log is None
+    assert receipts[-1].is_durable is is_in_memory  # else it waits for another group than the first ones'
+    await receipts[-1].durable()
+    assert hub.parts.observer.accepted_events == hub.parts.queue.totals().queued == 7
+    numbers = [hub.parts.directory.channel_of(application.id).row.id for application in (one, other)]
+    assert [hub.parts.queue.stats(number).records for number in numbers] == [6, 1]
+    messages = [message for message in await sides[0].contents() if isinstance(message, bytes)]
+    assert sum(len(json.loads(message)["notifications"]) for message in messages) == 7
+
+
 async def test_what_is_wrong_is_found_when_it_is_prepared(sides: tuple[Side, Side]) -> None:
     with pytest.raises(ValidationError, match=r"events\[1\].path"):
         sides[0].hub.prepare([NOTE, Notification("a", "1")])
