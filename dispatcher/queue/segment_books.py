@@ -58,7 +58,7 @@ class SegmentBooks:
 
         A channel that holds nothing has 0: no record of it is needed, wherever it stands.
         """
-        self.wrote(segment, {channel: seq for channel, seq in last_seqs.items() if seq})
+        self.wrote(segment, last_seqs)
         self._stand_in(segment, last_seqs)
 
     def moved(self, origin: int, segment: int) -> None:
@@ -96,16 +96,22 @@ class SegmentBooks:
 
     def _stand_in(self, segment: int, numbers: Iterable[int]) -> None:
         """A segment has the newest states of these channels, as far as they still exist."""
-        stated = [self._channels[number] for number in numbers if number in self._channels]
-        self._states.subtract(channel.stated_in for channel in stated)
-        self._states[segment] += len(stated)
-        for channel in stated:
-            channel.stated_in = segment
+        for number in numbers:
+            channel = self._channels.get(number)
+            if channel is not None and channel.stated_in != segment:
+                self._states[channel.stated_in] -= 1
+                self._states[segment] += 1
+                channel.stated_in = segment
 
     def _of(self, segment: int) -> Contents:
-        return self._contents.setdefault(segment, Contents())
+        contents = self._contents.get(segment)
+        if contents is None:
+            contents = self._contents[segment] = Contents()
+        return contents
 
 
 def _raise_all(values: dict[int, int], to: Mapping[int, int]) -> None:
+    """Nothing is kept for what stays at 0."""
     for key, value in to.items():
-        values[key] = max(value, values.get(key, 0))
+        if value > values.get(key, 0):
+            values[key] = value

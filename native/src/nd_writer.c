@@ -97,11 +97,10 @@ nd_status nd_writer_begin(nd_writer *writer)
 {
     pthread_mutex_lock(&writer->lock);
     const int is_idle = writer->state == IDLE;
-    if (is_idle) {
-        writer->state = WANTED;
-        pthread_cond_signal(&writer->changed);
-    }
+    if (is_idle) writer->state = WANTED;
     pthread_mutex_unlock(&writer->lock);
+    /* Not before: on a busy core the thread runs at once, to find the lock taken and give the core back. */
+    if (is_idle) pthread_cond_signal(&writer->changed);
     return is_idle ? ND_OK : ND_ERR_ARGUMENT;
 }
 
