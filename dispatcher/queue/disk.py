@@ -28,6 +28,10 @@ class SealedGroup(Protocol):
         """Begin the same on a thread that needs no interpreter; ``end_by_thread`` must follow."""
         ...
 
+    async def wait_for_thread(self) -> None:
+        """Wait for the end of what was begun, or is begun meanwhile; ``end_by_thread`` must follow."""
+        ...
+
     async def end_by_thread(self) -> None:
         """Wait for it, cancelled or not."""
         ...
@@ -78,6 +82,13 @@ class Disk:
         """Begin to write a sealed group in this step, ``end`` must follow; False: only ``write`` can."""
         return False
 
+    async def wait_end(self, group: SealedGroup) -> None:
+        """Wait until what was begun, or is begun meanwhile, has ended; ``end`` must follow.
+
+        Cancellation: only the wait ends.
+        """
+        raise NotImplementedError("nothing can be begun on this disk")
+
     async def end(self, group: SealedGroup) -> None:
         """Wait until what was begun is written, cancelled or not."""
         raise NotImplementedError("nothing can be begun on this disk")
@@ -96,6 +107,10 @@ class SystemDisk(Disk):
         """Begin; no sync waits for the interpreter's lock to be heard of."""
         group.begin_by_thread()
         return True
+
+    async def wait_end(self, group: SealedGroup) -> None:
+        """Wait until the thread has written something."""
+        await group.wait_for_thread()
 
     async def end(self, group: SealedGroup) -> None:
         """Wait for what was begun."""

@@ -11,7 +11,8 @@ writer is free.  Acks alone wait up to ``limits.ACK_FLUSH_S`` for company.
 A large group is begun in the step of its first publisher, and a group that was asked for
 while another was written in the step that sees the other's end: the disk is at work before
 anybody else keeps the loop busy.  A small group takes the turn in which this task wakes up,
-and with it whoever publishes in that turn.
+and with it whoever publishes in that turn.  Where much comes after much, this task waits for
+the end of a write before one is begun, and is not woken to learn that one was.
 
 Invariant: ``seal`` is called while this task waits to be asked, or by itself, and ``done`` by
 itself; so neither while a thread is in the journal, as ``nd_journal.h`` demands.
@@ -133,6 +134,7 @@ class GroupCommit:
         self._sealed: Group | None = None
         self._is_under_way = False  # the sealed group's write was begun, and not waited for
         self._is_asked = False  # for the open group
+        self._awaits_end = False  # of a write that is begun while it waits, as much will come after much
         self._asked = trio.lowlevel.ParkingLot()
         self._flush_at_s = math.inf
         self._waiting: trio.CancelScope | None = None  # while the writer is free
@@ -154,7 +156,12 @@ class GroupCommit:
     def request(self) -> None:
         """Someone waits: write as soon as the writer is free."""
         self._is_asked = True
-        self._asked.unpark()
+        if self._sealed is not None:
+            return  # its end is when to look
+        if self._awaits_end:
+            self._flush_by(trio.current_time())
+        else:
+            self._asked.unpark()
 
     def request_soon(self) -> None:
         """There is something to write that nobody waits for."""
@@ -190,13 +197,21 @@ class GroupCommit:
         """Wait until a group is asked for, or was begun.
 
         When one is asked for already it is begun in the step in which the last one ended.
+        Cancellation: a write that has begun is waited for.
         """
         if self._is_asked:
             await trio.lowlevel.checkpoint_if_cancelled()
             return
         try:
             with trio.CancelScope(deadline=self._flush_at_s) as self._waiting:
-                await self._asked.park()
+                if self._awaits_end:
+                    await self._disk.wait_end(self._writer)
+                else:
+                    await self._asked.park()
+        except trio.Cancelled:
+            if self._sealed is not None:
+                await self._commit()
+            raise
         finally:
             self._waiting = None
 
@@ -236,13 +251,16 @@ class GroupCommit:
         """
         if group is not self.group or self._waiting is None or self._sealed is not None:
             return
-        if self._writer.gathered_bytes() >= self._disk.sizes.begun_at_once_bytes:
-            self.request()
+        if self._is_much():
             self._seal()
+            self._asked.unpark()
 
     def _seal(self) -> None:
         """Seal what was gathered, and begin to write it if this disk needs no task for that."""
         self._flush_at_s = math.inf
+        if self._waiting is not None:
+            self._waiting.deadline = math.inf
+        is_much = self._is_much()
         self._is_asked = not self._books.collect()
         group, self.group = self.group, Group(self._begin_much)
         if self._writer.seal():
@@ -250,6 +268,10 @@ class GroupCommit:
             self._begin_write()
         else:
             group.end()
+        self._awaits_end = is_much and self._is_under_way
+
+    def _is_much(self) -> bool:
+        return self._writer.gathered_bytes() >= self._disk.sizes.begun_at_once_bytes
 
     def _begin_write(self) -> None:
         self._began_s = trio.current_time()

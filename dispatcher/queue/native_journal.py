@@ -242,6 +242,11 @@ class NativeJournal:
         assert self._thread is not None
         self._thread.begin()
 
+    async def wait_for_thread(self) -> None:
+        """Wait for the end of what was begun, or is begun meanwhile.  Cancellation: only the wait ends."""
+        assert self._thread is not None
+        await self._thread.wait()
+
     async def end_by_thread(self) -> None:
         """Wait for it, cancelled or not."""
         assert self._thread is not None

@@ -27,6 +27,10 @@ class WriterThread:
         if lib.nd_writer_begin(self._raw) != lib.ND_OK:
             raise RuntimeError("two groups were to be written at once")
 
+    async def wait(self) -> None:
+        """Wait until something that was begun, before or meanwhile, is written; ``end`` must follow."""
+        await trio.lowlevel.wait_readable(self._descriptor)
+
     async def end(self) -> None:
         """Wait until the group that was begun is on the disk, cancelled or not."""
         with trio.CancelScope(shield=True):

@@ -143,6 +143,7 @@ class Mount(Disk):
         self._trouble = platter.trouble
         self._handles: dict[int, File] = {}
         self._opened = 0
+        self._begun = trio.Event()  # a write
         self.broken: BaseException | None = None  # a bug of this module
         self._callbacks = {
             name: ffi.callback(kind, getattr(self, f"_{name}"), onerror=self._on_error)
@@ -173,10 +174,16 @@ class Mount(Disk):
 
     def begin(self, group: SealedGroup) -> bool:
         """As this system's disk; the write itself comes when some of its time has gone by."""
+        self._begun.set()
         return True
+
+    async def wait_end(self, group: SealedGroup) -> None:
+        """Its time goes by in ``end``."""
+        await self._begun.wait()
 
     async def end(self, group: SealedGroup) -> None:
         """Nothing is called back."""
+        self._begun = trio.Event()
         with trio.CancelScope(shield=True):
             await self.run(group.write_sync)
 

@@ -50,6 +50,9 @@ class FakeWriter:
     def begin_by_thread(self) -> None:
         raise AssertionError("this disk has no such thread")
 
+    async def wait_for_thread(self) -> None:
+        raise AssertionError("this disk has no such thread")
+
     async def end_by_thread(self) -> None:
         raise AssertionError("this disk has no such thread")
 
@@ -120,12 +123,16 @@ class World:
         self.writer = FakeWriter()
         self.books = FakeBooks(self.writer)
         self.disk = disk or Disk()
+        self.stop: Callable[[], None] = lambda: None  # cancels the loop
         self.commit = GroupCommit(self.writer, self.books, self.disk, lambda seconds: None)
 
     def publish(self) -> Group:
         self.writer.gather()
         self.commit.request()
         return self.commit.group
+
+    async def publish_and_wait(self) -> None:
+        await self.publish().durable()
 
 
 @asynccontextmanager
@@ -202,15 +209,36 @@ class BeginningDisk(Disk):
     def __init__(self) -> None:
         super().__init__()
         self.begun = 0
-        self.may_end = trio.Event()
+        self._is_under_way = False
+        self._may_end = False
+        self._ended = trio.Event()
+
+    def hold(self) -> None:
+        """What is begun from now on does not end."""
+        self._may_end = False
+
+    def let_end(self) -> None:
+        """What was begun ends, and what will be."""
+        self._may_end = True
+        if self._is_under_way:
+            self._ended.set()
 
     def begin(self, group: SealedGroup) -> bool:
+        assert not self._is_under_way
         self.begun += 1
+        self._is_under_way = True
+        if self._may_end:
+            self._ended.set()
         return True
+
+    async def wait_end(self, group: SealedGroup) -> None:
+        await self._ended.wait()
 
     async def end(self, group: SealedGroup) -> None:
         with trio.CancelScope(shield=True):
-            await self.may_end.wait()
+            await self._ended.wait()
+        self._is_under_way = False
+        self._ended = trio.Event()
 
 
 MUCH, LITTLE = JournalSizes().begun_at_once_bytes, JournalSizes().begun_at_once_bytes - 1
@@ -230,26 +258,24 @@ async def publishers(
 
     class Steps(trio.abc.Instrument):
         def after_task_step(self, task: trio.lowlevel.Task) -> None:
-            if task.name.endswith("publish_and_wait"):
+            if task.name.endswith("World.publish_and_wait"):
                 begun_in_step.append(disk.begun)
 
-    async def publish_and_wait() -> None:
-        await world.publish().durable()
-
     async with trio.open_nursery() as nursery:
+        world.stop = nursery.cancel_scope.cancel
         nursery.start_soon(world.commit.run)
         await trio.testing.wait_all_tasks_blocked()
         steps = Steps()
         trio.lowlevel.add_instrument(steps)
         for _ in range(count):
-            nursery.start_soon(publish_and_wait)
+            nursery.start_soon(world.publish_and_wait)
         await trio.testing.wait_all_tasks_blocked()
         trio.lowlevel.remove_instrument(steps)
         try:
             with trio.fail_after(5):
                 yield world, disk, begun_in_step
         finally:
-            disk.may_end.set()
+            disk.let_end()
         nursery.cancel_scope.cancel()
 
 
@@ -258,7 +284,7 @@ async def test_a_large_group_begins_in_the_step_of_its_first_publisher(
 ) -> None:
     async with publishers(3, MUCH, monkeypatch) as (world, disk, begun_in_step):
         assert begun_in_step == [1, 1, 1]
-        disk.may_end.set()
+        disk.let_end()
         await world.commit.drain()
         assert world.writer.written == [1, 2]
         assert disk.begun == 2
@@ -269,7 +295,7 @@ async def test_a_small_group_takes_everyone_who_publishes_in_that_turn(
 ) -> None:
     async with publishers(3, LITTLE, monkeypatch) as (world, disk, begun_in_step):
         assert begun_in_step == [0, 0, 0]
-        disk.may_end.set()
+        disk.let_end()
         await world.commit.drain()
         assert world.writer.written == [3]
 
@@ -283,13 +309,13 @@ async def test_who_waits_again_for_a_group_that_was_begun_begins_no_other(
             nursery.start_soon(later.durable)
         await trio.testing.wait_all_tasks_blocked()
         assert disk.begun == 1
-        disk.may_end.set()
+        disk.let_end()
 
 
 async def test_who_waits_for_what_is_durable_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with publishers(1, MUCH, monkeypatch) as (world, disk, _):
         first = world.commit.group
-        disk.may_end.set()
+        disk.let_end()
         await world.commit.drain()
         await trio.testing.wait_all_tasks_blocked()
         begun = disk.begun
@@ -306,6 +332,75 @@ async def test_a_loop_that_is_cancelled_sees_a_group_that_was_begun_to_its_end(
     assert world.writer.written == [1]
 
 
+async def test_behind_a_large_group_the_next_one_needs_the_loop_at_its_end_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = 0
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += task.name.endswith("GroupCommit.run")
+
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _), trio.open_nursery() as nursery:
+        disk.let_end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.writer.written == [1]
+        disk.hold()
+        trio.lowlevel.add_instrument(Steps())
+        for _ in range(2):
+            nursery.start_soon(world.publish_and_wait)
+            await trio.testing.wait_all_tasks_blocked()
+        assert (disk.begun, steps) == (2, 0)
+        disk.let_end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert steps > 0
+        assert world.writer.written == [1, 1, 1]
+
+
+async def test_behind_a_large_group_a_small_one_is_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _):
+        disk.let_end()
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(world.writer, "gathered_bytes", lambda: LITTLE)
+        for count in (2, 3):
+            for _ in range(count):
+                group = world.publish()
+            await group.durable()
+        assert world.writer.written == [1, 2, 3]
+
+
+async def test_behind_a_large_group_acks_do_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: None
+) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _):
+        disk.let_end()
+        await trio.testing.wait_all_tasks_blocked()
+        world.books.states = 3
+        world.commit.request_soon()
+        await trio.sleep(limits.ACK_FLUSH_S + 0.01)
+        assert world.writer.written == [1, 3]
+
+
+async def test_a_loop_that_awaits_the_end_of_much_sees_it_when_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishers(1, MUCH, monkeypatch) as (world, disk, _):
+        disk.let_end()
+        await trio.testing.wait_all_tasks_blocked()
+        disk.hold()
+        second = world.publish()
+        with trio.move_on_after(0):
+            await second.durable()
+        assert disk.begun == 2
+        world.stop()
+        disk.let_end()
+    assert world.writer.written == [1, 1]
+    assert world.books.shown[-1] is second
+
+
 async def test_what_a_begun_group_left_out_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = BeginningDisk()
     world = World(disk)
@@ -313,7 +408,7 @@ async def test_what_a_begun_group_left_out_is_asked_for_again(monkeypatch: pytes
     monkeypatch.setattr(world.writer, "gathered_bytes", lambda: MUCH)
     had_room = deque([False, True])
     monkeypatch.setattr(world.books, "collect", had_room.popleft)
-    disk.may_end.set()
+    disk.let_end()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.commit.run)
         await trio.testing.wait_all_tasks_blocked()
