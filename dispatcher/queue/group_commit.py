@@ -266,6 +266,8 @@ class GroupCommit:
         if self._writer.seal():
             self._sealed = group
             self._begin_write()
+        elif self._writer.stats().is_poisoned:  # since the last group, as a segment was given back
+            self._fail(group)
         else:
             group.end()
         self._awaits_end = is_much and self._is_under_way

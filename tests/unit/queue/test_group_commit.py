@@ -28,6 +28,7 @@ class FakeWriter:
         self.can_prepare = True
         self.gate: threading.Event | None = None  # None: writes return at once
         self.is_writing = False
+        self.is_poisoned = False
         self._sealed = 0
         self._has_spare = False
 
@@ -36,7 +37,7 @@ class FakeWriter:
 
     def seal(self) -> bool:
         assert not self.is_writing
-        if not self.gathered:
+        if not self.gathered or self.is_poisoned:
             return False
         self._sealed, self.gathered = self.gathered, 0
         return True
@@ -82,7 +83,7 @@ class FakeWriter:
             disk_bytes=0,
             segment_room=0,
             has_spare=self._has_spare,
-            is_poisoned=False,
+            is_poisoned=self.is_poisoned,
         )
 
     def lose_spare(self) -> None:
@@ -463,6 +464,16 @@ async def test_a_broken_disk_fails_everyone_who_waits_and_everyone_who_comes() -
         assert isinstance(world.commit.failure, JournalFailed)
         assert world.books.shown == []
         await world.commit.drain()  # returns: there is nothing to wait for
+
+
+async def test_a_disk_that_broke_between_groups_fails_who_waits_for_the_next() -> None:
+    async with running() as world:
+        await world.publish().durable()
+        world.writer.is_poisoned = True
+        with pytest.raises(JournalFailed):
+            await world.publish().durable()
+        assert isinstance(world.commit.failure, JournalFailed)
+        assert world.writer.written == [1]
 
 
 async def test_a_full_disk_is_told_at_once_and_tried_again_each_second() -> None:
