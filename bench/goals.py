@@ -75,11 +75,15 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
         A ratio is taken within its round, so that what slows both down falls out.
         """
-        own = [figures[self.figure] for figures in samples.get(self.side, ())]
+        own = self._figures(samples, self.side)
         if not self.beside:
             return own
-        others = [figures[self.figure] for figures in samples.get(self.beside, ())]
+        others = self._figures(samples, self.beside)
         return [value / other if other else math.inf for value, other in zip(own, others, strict=False)]
+
+    def _figures(self, samples: Samples, side: str) -> list[float]:
+        """Of each round; empty when the run is of a time when this was not looked at."""
+        return [figures[self.figure] for figures in samples.get(side, ()) if self.figure in figures]
 
     def is_reached(self, samples: Samples) -> bool | None:
         """By the median of the rounds; None when it was not measured."""

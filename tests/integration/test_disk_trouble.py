@@ -14,7 +14,6 @@ from support.cold_queues import WatchedDisk
 from support.daemon import Key, User
 
 import dispatcher
-from dispatcher.errors import StorageFull
 from dispatcher.queue.disk import Disk
 from dispatcher.queue.group_commit import GroupCommit
 from dispatcher.queue.native_journal import GroupOutcome, NativeJournal
@@ -83,7 +82,8 @@ async def test_a_full_disk_answers_507_and_says_when_to_come_back(
     async with open_house(tmp_path) as house:
         await house.gateway.post_events([event(1)])
         with monkeypatch.context() as full:
-            full.setattr(GroupCommit, "failure", StorageFull("the disk is full", retry_after_s=1.0))
+            is_full = property(lambda commit: True, lambda commit, value: None)
+            full.setattr(GroupCommit, "is_full", is_full, raising=False)
             refused = await house.gateway.send("POST", "/gateway/v1/events", {"notifications": [event(2)]})
             assert (refused.status, refused.content()["type"]) == (507, "storage_full")
             assert refused.headers["retry-after"] == "1"
