@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from dispatcher.core.presubscriptions import DevicePatterns, Matcher, any_matches
+from dispatcher.core.presubscriptions import Choosers, DevicePatterns, Matcher, any_matches
 from dispatcher.core.route_table import ROOT, RouteTable, name_of, text_of
 from dispatcher.errors import MemoryFull
 from dispatcher.model import Presubscription
@@ -39,6 +39,7 @@ class ChosenAudiences:
         self._new_table = new_table
         self._edges_max = edges_max
         self._matchers: dict[int, Matcher] = {}
+        self._choosers = Choosers()  # the same
         self._lookers = 0  # of these, that look at devices
         self._begin()
 
@@ -50,10 +51,13 @@ class ChosenAudiences:
         if entries == self.presubscriptions.get(application_id, ()):
             return
         before = self._matchers.pop(application_id, None)
-        self._lookers -= before is not None and before.looks_at_devices
+        if before is not None:
+            self._choosers.remove(application_id, before)
+            self._lookers -= before.looks_at_devices
         if entries:
             self.presubscriptions[application_id] = entries
             self._matchers[application_id] = after = Matcher(entries)
+            self._choosers.add(application_id, after)
             self._lookers += after.looks_at_devices
         else:
             del self.presubscriptions[application_id]
@@ -75,7 +79,7 @@ class ChosenAudiences:
         if self._lookers:
             return ROOT
         if len(self._classes) == _EVERY_DEVICE:
-            self._class_number(self._class_of("", ""))
+            self._class_number(self._choosers.paths_of("", ""))
         return _EVERY_DEVICE
 
     def number(self, ep: bytes, path: bytes, ept: Callable[[str], str | None]) -> int:
@@ -86,7 +90,7 @@ class ChosenAudiences:
         device = self.start() or self.table.get(ROOT, ep)
         if not device:
             name = name_of(ep)
-            device = self._class_number(self._class_of(name, ept(name)))
+            device = self._class_number(self._choosers.paths_of(name, ept(name)))
             self._remember(ROOT, ep, device)
         number = self.table.get(device, path)
         if not number:
@@ -100,7 +104,7 @@ class ChosenAudiences:
 
     def choose(self, ep: str, ept: str | None, path: str) -> tuple[int, ...]:
         """The audience of a resource of a device that is of this type, whatever is remembered."""
-        return _wanting(self._class_of(ep, ept), path)
+        return _wanting(self._choosers.paths_of(ep, ept), path)
 
     def _begin(self) -> None:
         """Remember nothing."""
@@ -110,10 +114,6 @@ class ChosenAudiences:
         self._audience_numbers: dict[tuple[int, ...], int] = {}
         self._classes: list[_Class] = [()]
         self._class_numbers: dict[_Class, int] = {}
-
-    def _class_of(self, ep: str, ept: str | None) -> _Class:
-        found = [(id_, matcher.paths_of(ep, ept)) for id_, matcher in self._matchers.items()]
-        return tuple([(id_, patterns) for id_, patterns in found if patterns])
 
     def _class_number(self, found: _Class) -> int:
         number = self._class_numbers.setdefault(found, len(self._classes))

@@ -94,7 +94,7 @@ class Matcher:
     """
 
     def __init__(self, entries: Sequence[Presubscription]) -> None:
-        self._names: _Patterns[_Patterns[_Patterns[bool]]] = _Patterns()
+        self._names: _Names = _Patterns()
         for entry in entries:
             types = self._names.at(_or_any(entry.endpoint_name), _Patterns)
             paths = types.at(_or_any(entry.endpoint_type), _Patterns)
@@ -104,19 +104,53 @@ class Matcher:
             _or_any(entry.endpoint_name) != _ANY or _or_any(entry.endpoint_type) != _ANY for entry in entries
         )
 
+    @property
+    def names(self) -> _Names:
+        """The patterns of names, and what stands behind each."""
+        return self._names
+
     def paths_of(self, ep: str, ept: str | None) -> DevicePatterns:
         """The path patterns that hold for a device; the same objects for devices that are alike."""
-        return tuple(
-            [
-                paths
-                for types in self._names.find(ep)
-                for paths in (types.find(ept) if ept is not None else types.find_any())
-            ]
-        )
+        return tuple([paths for types in self._names.find(ep) for paths in types.of(ept)])
 
     def matches(self, ep: str, ept: str | None, path: str) -> bool:
         """Whether any entry asks for a resource of a device; see the function of this name."""
         return any_matches(self.paths_of(ep, ept), path)
+
+
+class Choosers:
+    """The sets of many applications in one: a search costs by who matches, not by how many there are."""
+
+    def __init__(self) -> None:
+        self._names: _Patterns[dict[int, _Types]] = _Patterns()
+
+    def add(self, application_id: int, matcher: Matcher) -> None:
+        """An application has this set now."""
+        for pattern, types in matcher.names.items():
+            self._names.at(pattern, dict[int, _Types])[application_id] = types
+
+    def remove(self, application_id: int, matcher: Matcher) -> None:
+        """It has this set no more."""
+        for pattern, _ in matcher.names.items():
+            behind = self._names.at(pattern, dict[int, _Types])
+            del behind[application_id]
+            if not behind:
+                self._names.remove(pattern)
+
+    def paths_of(self, ep: str, ept: str | None) -> tuple[tuple[int, DevicePatterns], ...]:
+        """Of each application that may want something of a device, by its number: as its matcher says.
+
+        Equal for devices that the same patterns match.
+        """
+        found: dict[int, DevicePatterns] = {}
+        for behind in self._names.find(ep):
+            for application_id, types in behind.items():
+                found[application_id] = found.get(application_id, ()) + tuple(types.of(ept))
+        return tuple(sorted([(id_, patterns) for id_, patterns in found.items() if patterns], key=_number))
+
+
+def _number(found: tuple[int, DevicePatterns]) -> int:
+    return found[0]
 
 
 def any_matches(patterns: DevicePatterns, path: str) -> bool:
@@ -138,6 +172,27 @@ class _Patterns(Generic[_T]):
         beginning = pattern[:-1]
         return self._by_beginning.setdefault(len(beginning), {}).setdefault(beginning, make())
 
+    def items(self) -> Iterator[tuple[str, _T]]:
+        """All patterns and their values."""
+        yield from self._exact.items()
+        for table in self._by_beginning.values():
+            for beginning, value in table.items():
+                yield beginning + _ANY, value
+
+    def remove(self, pattern: str) -> None:
+        """Forget a pattern that is there."""
+        if not pattern.endswith(_ANY):
+            del self._exact[pattern]
+            return
+        beginning = pattern[:-1]
+        del self._by_beginning[len(beginning)][beginning]
+        if not self._by_beginning[len(beginning)]:
+            del self._by_beginning[len(beginning)]
+
+    def of(self, text: str | None) -> Iterator[_T]:
+        """As ``find``; of a text that is not known, what matches any."""
+        return self.find_any() if text is None else self.find(text)
+
     def find(self, text: str) -> Iterator[_T]:
         """The values of all patterns that match a text."""
         if text in self._exact:
@@ -154,5 +209,7 @@ class _Patterns(Generic[_T]):
             yield table[""]
 
 
+_Types = _Patterns[_Patterns[bool]]
+_Names = _Patterns[_Types]
 DevicePatterns = tuple[_Patterns[bool], ...]
 """The path patterns that hold for a device."""

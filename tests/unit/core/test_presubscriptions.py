@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher import limits
-from dispatcher.core.presubscriptions import Matcher, check, matches
+from dispatcher.core.presubscriptions import Choosers, Matcher, check, matches
 from dispatcher.errors import ValidationError
 from dispatcher.model import Presubscription
 
@@ -88,6 +88,30 @@ def test_a_set_matches_when_one_of_its_entries_does(
 ) -> None:
     expected = any(matches(chosen, ep, ept, path) for chosen in entries)
     assert Matcher(entries).matches(ep, ept, path) == expected
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.lists(ENTRIES, max_size=4)), max_size=8),
+    TEXTS,
+    st.one_of(st.none(), TEXTS),
+)
+def test_many_sets_in_one_answer_as_each_does(
+    changes: list[tuple[int, list[Presubscription]]], ep: str, ept: str | None
+) -> None:
+    """Whatever applications had before: each change replaces an application's set."""
+    sets: dict[int, Matcher] = {}
+    choosers = Choosers()
+    for application_id, entries in changes:
+        if application_id in sets:
+            choosers.remove(application_id, sets.pop(application_id))
+        if entries:
+            sets[application_id] = Matcher(entries)
+            choosers.add(application_id, sets[application_id])
+    expected = {id_: set(map(id, matcher.paths_of(ep, ept))) for id_, matcher in sets.items()}
+    found = choosers.paths_of(ep, ept)
+    assert [id_ for id_, _ in found] == sorted(id_ for id_, paths in expected.items() if paths)
+    assert all(set(map(id, paths)) == expected[id_] for id_, paths in found)
 
 
 @pytest.mark.parametrize(
