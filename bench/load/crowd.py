@@ -21,6 +21,10 @@ class Crowd:
         self._arrivals = arrivals
         self._sinks = sinks
 
+    def first(self, count: int) -> Crowd:
+        """The first so many of them, to be looked at by themselves."""
+        return Crowd(self._arrivals[:count], self._sinks[:count])
+
     def begin(self, fleet: Fleet) -> None:
         """Forget the round before."""
         expected = fleet.expected()
