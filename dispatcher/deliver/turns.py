@@ -70,13 +70,13 @@ class Turns(trio.abc.Instrument):
     def call(self, go: Go) -> None:
         """Call ``go`` at once, or when it is its turn; what it sets going calls ``begun`` once.
 
-        Never waits.  ``go`` must not raise, and must be another object for each call.
+        Never waits.  ``go`` must not raise, must be another object for each call, and says
+        False when it sets nothing going, since whoever wanted it has gone meanwhile.
         """
         if self._line or self._under_way >= self._steps_max:
             self._line[go] = None
         else:
-            self._under_way += 1
-            go()
+            self._let_go(go)
 
     def begun(self) -> None:
         """What was called takes its step now: the next in line may follow, in the turn after this one."""
@@ -87,8 +87,12 @@ class Turns(trio.abc.Instrument):
             self._steps_max = max(1, self._steps_max // 2)
             self._was_cut = True
         while self._line and self._under_way < self._steps_max:  # bounded by the line
-            self._under_way += 1
-            self._line.popitem(last=False)[0]()
+            self._let_go(self._line.popitem(last=False)[0])
+
+    def _let_go(self, go: Go) -> None:
+        self._under_way += 1
+        if go() is False:
+            self._under_way -= 1
 
     async def give_way(self) -> None:
         """Go on in a later turn, behind everyone who stands in line.

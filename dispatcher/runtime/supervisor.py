@@ -72,12 +72,19 @@ class Supervisor:
         while self._running:
             await self._ended.park()
 
-    def _start(self, channel: ActiveChannel) -> None:
-        """Give it a task; that begins in the turn after this one."""
+    def _start(self, channel: ActiveChannel) -> bool:
+        """Give it a task, which begins in the turn after this one; False: the dispatcher ends.
+
+        Another dispatcher in this loop may let it go when ours has ended.
+        """
+        if self._nursery.cancel_scope.cancel_called:
+            self._note_end(channel)
+            return False
         if self._resting:
             self._resting.pop().take(channel)
         else:
             self._nursery.start_soon(self._work, channel)
+        return True
 
     async def _work(self, channel: ActiveChannel) -> None:
         """Run one channel, then others, until enough tasks rest, or until a channel is stopped."""
@@ -112,10 +119,13 @@ class Supervisor:
             await self._run_until_done(channel)
         finally:
             channel.scope = None
-            channel.is_running = False
-            self._running -= 1
-            if self._ended and not self._running:
-                self._ended.unpark_all()
+            self._note_end(channel)
+
+    def _note_end(self, channel: ActiveChannel) -> None:
+        channel.is_running = False
+        self._running -= 1
+        if self._ended and not self._running:
+            self._ended.unpark_all()
 
     def _run_again(self, channel: ActiveChannel) -> None:
         """Something may have come after it looked last."""

@@ -135,6 +135,24 @@ async def test_a_channel_that_always_has_more_lets_the_others_go_first(house: Ho
     assert len(sent(hot)) < 300
 
 
+async def test_what_one_dispatcher_left_in_line_harms_no_other_in_the_loop(house: House) -> None:
+    """More than may be under way at once, and ended before the loop has turned."""
+    async with trio.open_nursery() as nursery:
+        ended = House(nursery)
+        channels = [ended.open(number) for number in range(1, 2_000)]
+        mine = [house.open(number) for number in range(1, 100)]
+        for channel in mine:  # these are under way, and will let the others go
+            house.put(channel, "b")
+        for channel in channels:
+            ended.put(channel, "a")
+        nursery.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+    await ended.supervisor.wait_idle()
+    assert not any(channel.is_running for channel in channels)
+    assert all(sent(channel) == ["b"] for channel in mine)
+    assert "0 of" in repr(turns_of_loop())
+
+
 async def test_channel_that_is_stuck_holds_up_no_other(house: House) -> None:
     stuck, other = house.open(1, Stuck), house.open(2)
     house.put(stuck, "a")
