@@ -89,33 +89,19 @@ class Matcher:
     """An application's whole set, arranged so that a match costs by what it meets.
 
     Three levels of look-up (name, type, path); at each one probe for the exact
-    text and one for each length of beginning in use.  Answers as ``matches`` would for
-    any entry of the set.
+    text and one for each length of beginning in use.
     """
 
     def __init__(self, entries: Sequence[Presubscription]) -> None:
-        self._names: _Names = _Patterns()
+        self.names: _Names = _Patterns()
         for entry in entries:
-            types = self._names.at(_or_any(entry.endpoint_name), _Patterns)
+            types = self.names.at(_or_any(entry.endpoint_name), _Patterns)
             paths = types.at(_or_any(entry.endpoint_type), _Patterns)
             for path in (_ANY,) if entry.resource_paths is None else entry.resource_paths:
                 paths.at(_with_slash(path), bool)
         self.looks_at_devices = any(
             _or_any(entry.endpoint_name) != _ANY or _or_any(entry.endpoint_type) != _ANY for entry in entries
         )
-
-    @property
-    def names(self) -> _Names:
-        """The patterns of names, and what stands behind each."""
-        return self._names
-
-    def paths_of(self, ep: str, ept: str | None) -> DevicePatterns:
-        """The path patterns that hold for a device; the same objects for devices that are alike."""
-        return tuple([paths for types in self._names.find(ep) for paths in types.of(ept)])
-
-    def matches(self, ep: str, ept: str | None, path: str) -> bool:
-        """Whether any entry asks for a resource of a device; see the function of this name."""
-        return any_matches(self.paths_of(ep, ept), path)
 
 
 class Choosers:
@@ -138,9 +124,10 @@ class Choosers:
                 self._names.remove(pattern)
 
     def paths_of(self, ep: str, ept: str | None) -> tuple[tuple[int, DevicePatterns], ...]:
-        """Of each application that may want something of a device, by its number: as its matcher says.
+        """Of each application that may want something of a device, by its number: the path patterns.
 
-        Equal for devices that the same patterns match.
+        The same objects for devices that are alike.  ``any_matches`` then answers as ``matches`` would for
+        any entry of the application's set.
         """
         found: dict[int, DevicePatterns] = {}
         for behind in self._names.find(ep):
