@@ -186,7 +186,7 @@ FETCH_AHEAD_BYTES = 1 * MIB  # read back at a time while a batch is being sent: 
 # --- sending --------------------------------------------------------------------------
 SEND_NOW_BYTES_MAX = 16 * KIB  # sent without others having a turn: about 10 us
 SEND_PIECE_BYTES = 256 * KIB  # stays in cache, and keeps one send from stalling others
-SEND_AHEAD_BYTES = 2 * SEND_PIECE_BYTES  # sent with a piece before others have a turn: half a millisecond
+SEND_PIECES_MAX = 8  # of a message, sent one by one before others have a turn: a millisecond
 WINDOW_BYTES_MAX = 16 * MIB  # unconfirmed on one WebSocket
 WINDOW_BATCHES_MAX = 4  # full batches' worth of events unconfirmed on one WebSocket
 WINDOW_PINGS_MAX = 32  # unanswered at once; Node ws 8.23 ends a connection over 60 pongs it has yet to write

@@ -238,15 +238,16 @@ class Batch(Protocol):
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
     ) -> tuple[int, int, int, int]:
-        """Send the first ``filled`` bytes of ``buffer``, and with them what follows in the message at hand.
+        """Send the first ``filled`` bytes of ``buffer``, and then what follows in the message at hand.
 
         ``unread`` is how much of the message has not been read, of which something has; ``tail`` goes
         behind its end.  ``socket`` is a file number.  Ends when the socket takes no more, or is broken;
-        when ``limits.SEND_AHEAD_BYTES`` more than what was read went; and before what is cold.
+        when ``limits.SEND_PIECES_MAX`` buffers went; and before what is cold.
 
         Returns how many bytes went, where those that are read and did not go begin and end in
         ``buffer``, and how much is unread then: when nothing is, the tail is among these or went too.
-        May do less of it, or nothing.  Never waits, never grows ``buffer``.  Raises as ``read_into`` does.
+        May do less of it, or nothing.  Never waits, never grows ``buffer``.  Raises as ``read_into`` does:
+        the message may be half sent then.
         """
         ...
 

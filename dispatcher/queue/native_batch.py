@@ -18,24 +18,10 @@ _KINDS = tuple(Kind)
 _SEND = lib.nd_send_posix()
 
 
-class Ahead:
-    """Where batches are written into ahead of being sent: one block for a whole queue, which nobody keeps."""
-
-    def __init__(self) -> None:
-        self._memory: Any = None  # until the first long message
-
-    def memory(self) -> Any:
-        """``limits.SEND_AHEAD_BYTES`` of it; its contents are anything, and last until the next call."""
-        if self._memory is None:
-            self._memory = ffi.new("uint8_t[]", limits.SEND_AHEAD_BYTES)
-        return self._memory
-
-
 class NativeBatch:
     """A planned batch (``interface.Batch``): numbers and its gaps only, until it is read."""
 
     __slots__ = (
-        "_ahead",
         "_channel",
         "_head",
         "_is_head_written",
@@ -56,15 +42,13 @@ class NativeBatch:
         isolate: Callable[[ChannelRing, int], None],
         residency: Residency | None,
         head: bytes,
-        ahead: Ahead,
     ) -> None:
         """``isolate`` takes a damaged record, by its seq, out of the channel; ``residency`` brings
-        back what is cold, None: nothing ever is.  ``ahead`` is what all batches share.
+        back what is cold, None: nothing ever is.
 
         ``head`` is what ``gaps_head`` makes; without records, ``raw`` says where it ends.
         """
         is_alone = raw.events == 0
-        self._ahead = ahead
         self._channel = channel
         self._raw = raw
         self._isolate = isolate
@@ -158,15 +142,15 @@ class NativeBatch:
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
     ) -> tuple[int, int, int, int]:
-        """Send what is read, and what is written ahead for it; see the interface."""
+        """Send what is read, and what follows, a buffer at a time; see the interface."""
         if self._channel.ring is None:
             raise ChannelGone(f"channel {self._channel.number} was deleted")
         at = ffi.new("nd_pouring *", {"filled": filled, "unread": unread})
-        ahead = self._ahead.memory()
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
             kept = ffi.from_buffer("uint8_t[]", tail)
-            memory = ffi.new("nd_pour_memory *", (view, len(buffer), ahead, len(ahead), kept, len(tail)))
-            status = lib.nd_batch_pour(self._channel.ring, self._raw, _SEND, socket, memory, at)
+            memory = ffi.new("nd_pour_memory *", (view, len(buffer), kept, len(tail)))
+            arguments = (_SEND, socket, memory, limits.SEND_PIECES_MAX, at)
+            status = lib.nd_batch_pour(self._channel.ring, self._raw, *arguments)
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(self._channel, self._raw.next_seq)
         check_status(status, self._channel.number)

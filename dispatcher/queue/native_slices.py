@@ -13,7 +13,7 @@ from dispatcher.core.gap_list import GapList, mark_of
 from dispatcher.model import Form, Gap, Position, SliceLimits
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import FrozenBatch, Peeked
-from dispatcher.queue.native_batch import Ahead, NativeBatch, check_status, gaps_head
+from dispatcher.queue.native_batch import NativeBatch, check_status, gaps_head
 from dispatcher.queue.native_form import batch_form_flags
 from dispatcher.queue.native_residency import Reach, Residency
 from dispatcher.queue.native_ring import ChannelRing, made
@@ -41,7 +41,6 @@ class Slicer:
         self._isolate = isolate
         self._changed = changed
         self.residency: Residency | None = None  # None: nothing is ever cold
-        self._ahead = Ahead()
         self._framer = made("nd_framer *", lib.nd_framer_open, pool)
 
     def close(self) -> None:
@@ -102,7 +101,7 @@ class Slicer:
                 self._isolate(channel, raw.next_seq)
                 continue
             check_status(status, channel.number)
-            batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(()), self._ahead)
+            batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(()))
             after_seq = batch.last.seq
             found.append(
                 Peeked(
@@ -167,7 +166,7 @@ class Slicer:
         return self._handed_out(channel, raw, gaps)
 
     def _handed_out(self, channel: ChannelRing, raw: Any, gaps: tuple[Gap, ...]) -> NativeBatch:
-        batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(gaps), self._ahead)
+        batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(gaps))
         self._tell(channel, gaps, batch.last)
         return batch
 

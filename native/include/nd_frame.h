@@ -57,7 +57,6 @@ typedef struct {
     uint32_t events_left;               /* of this kind */
     uint64_t next_seq;
     uint32_t next_offset;               /* in its chunk */
-    uint32_t is_behind;                 /* the socket was full when the last piece was poured */
     uint64_t bytes_written;             /* by the last nd_batch_write; after ND_NO_ROOM: bytes needed */
 } nd_batch;
 
@@ -130,8 +129,6 @@ int nd_batch_take(const nd_ring *ring, nd_batch *batch, const nd_batch *copy);
 typedef struct {
     uint8_t       *buffer;              /* what lies in it goes first; what does not go stays in it */
     uint64_t       capacity;
-    uint8_t       *ahead;               /* used for the time of the call alone */
-    uint64_t       ahead_bytes;
     const uint8_t *tail;                /* goes behind the end of the message */
     uint64_t       tail_bytes;
 } nd_pour_memory;
@@ -141,23 +138,19 @@ typedef struct {
     uint64_t begin, filled;             /* of what lies in the buffer, unsent */
     uint64_t unread;                    /* of the message; 0: the tail went too, or lies in the buffer */
     uint64_t sent;                      /* by this call */
-    int32_t  is_full;                   /* the socket took no more */
 } nd_pouring;
 
-#define ND_POUR_PARTS_MAX 4
-
-/* Send what lies in the buffer, from its front to filled, and with the same call to the system as much of
- * what follows in the message as can be written ahead; unread is not 0.  Nothing is written ahead for a
- * socket that was full, until it has taken a piece whole.
+/* Send what lies in the buffer, from its front to filled, and then what follows in the message, a buffer
+ * at a time, until the socket takes no more or pieces_max buffers went.
  *
  *   Owns    memory is the caller's; the ring as for nd_batch_write.
  *   Blocks  no.
- *   Cost    O(bytes written).  What a socket that was not full before does not take beyond a buffer is written again.
- *   Returns ND_OK, also when nothing could be written ahead: too large a record or a cold one is left to
- *           nd_batch_write.  Else what that said, and nothing was sent; ND_ERR_ARGUMENT.
+ *   Cost    O(bytes sent, and those that stay in the buffer).
+ *   Returns ND_OK, also when a piece could not be written: too large a record or a cold one is left to
+ *           nd_batch_write.  Else what that said: the message is half sent, and of no use; ND_ERR_ARGUMENT.
  */
 nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, int32_t socket,
-                        const nd_pour_memory *memory, nd_pouring *pouring);
+                        const nd_pour_memory *memory, uint32_t pieces_max, nd_pouring *pouring);
 
 /* cffi: end */
 

@@ -24,18 +24,12 @@ typedef struct nd_io nd_io;
  */
 const nd_io *nd_io_posix(void);
 
-/* Bytes that lie side by side. */
-typedef struct {
-    const uint8_t *bytes;
-    uint64_t       count;
-} nd_piece;
-
-/* Hand two pieces, one after the other, to a connected socket: how many bytes it took at once.  0: it takes
- * none now, or never will again, which whoever sends the rest finds out.
+/* Hand bytes to a connected socket: how many it took at once.  0: it takes none now, or never will
+ * again, which whoever sends the rest finds out.
  *
  *   Blocks  no, whatever the socket is set to.
  */
-typedef uint64_t (*nd_send_function)(int32_t socket, const nd_piece pieces[2]);
+typedef uint64_t (*nd_send_function)(int32_t socket, const uint8_t *bytes, uint64_t count);
 
 /* The one for this system. */
 nd_send_function nd_send_posix(void);

@@ -103,15 +103,9 @@ const nd_io *nd_io_posix(void)
     return &posix_table;
 }
 
-static uint64_t posix_send(int32_t file, const nd_piece pieces[2])
+static uint64_t posix_send(int32_t file, const uint8_t *bytes, uint64_t count)
 {
-    struct iovec parts[2];
-    for (int i = 0; i < 2; i++) {
-        parts[i].iov_base = (void *)(uintptr_t)pieces[i].bytes;
-        parts[i].iov_len = (size_t)pieces[i].count;
-    }
-    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    const ssize_t sent = sendmsg(file, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent = send(file, bytes, (size_t)count, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent > 0 ? (uint64_t)sent : 0;
 }
 
