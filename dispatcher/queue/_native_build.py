@@ -21,6 +21,7 @@ _HEADERS = (
     "nd_residency.h",
     "nd_append.h",
     "nd_frame.h",
+    "nd_framed.h",
     "nd_fetch.h",
     "nd_segment.h",
     "nd_journal.h",

@@ -38,6 +38,7 @@ from dispatcher.queue.interface import (
 from dispatcher.queue.losses import corruption_of, joined, loss_of
 from dispatcher.queue.native_append import Appender
 from dispatcher.queue.native_batch import NativeBatch
+from dispatcher.queue.native_framed import ColdReader
 from dispatcher.queue.native_journal import NativeJournal
 from dispatcher.queue.native_log import QueueLog
 from dispatcher.queue.native_residency import Reach, Residency
@@ -149,7 +150,7 @@ class NativeQueue:
         Before any ring is opened.  ``residency.run`` must then be started by whoever owns the queue.
         """
         self.rings.residency = Residency(self.rings.pool, folder, disk, disk_bytes_max, self._take_fetched)
-        self._slicer.residency = self.residency
+        self._slicer.cold = ColdReader(self.rings.residency)
 
     def recover_channel(self, channel: int, options: QueueOptions) -> ChannelRing:
         """A channel of an earlier run, which waits for its ``open_channel``; its ring is yet to be filled."""

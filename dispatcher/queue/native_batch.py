@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispatcher import limits
-from dispatcher.errors import ChannelGone, CorruptRecord, MemoryFull, PositionLost
+from dispatcher.errors import ChannelGone
 from dispatcher.model import Gap, Kind, Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import Message
-from dispatcher.queue.native_residency import Reach, Residency
-from dispatcher.queue.native_ring import ChannelRing
+from dispatcher.queue.native_framed import ColdReader, Framed
+from dispatcher.queue.native_ring import ChannelRing, check_status
 from dispatcher.wire.gaps import gaps_array
 
 _KINDS = tuple(Kind)
@@ -23,11 +23,12 @@ class NativeBatch:
 
     __slots__ = (
         "_channel",
+        "_cold",
+        "_framed",
         "_head",
         "_is_head_written",
         "_isolate",
         "_raw",
-        "_residency",
         "bytes_count",
         "events",
         "first",
@@ -40,11 +41,12 @@ class NativeBatch:
         channel: ChannelRing,
         raw: Any,
         isolate: Callable[[ChannelRing, int], None],
-        residency: Residency | None,
+        cold: ColdReader | None,
         head: bytes,
+        framed: Framed | None = None,
     ) -> None:
-        """``isolate`` takes a damaged record, by its seq, out of the channel; ``residency`` brings
-        back what is cold, None: nothing ever is.
+        """``isolate`` takes a damaged record, by its seq, out of the channel; ``cold`` brings back
+        what is cold, None: nothing ever is; ``framed`` is what was written of the batch already.
 
         ``head`` is what ``gaps_head`` makes; without records, ``raw`` says where it ends.
         """
@@ -52,7 +54,8 @@ class NativeBatch:
         self._channel = channel
         self._raw = raw
         self._isolate = isolate
-        self._residency = residency
+        self._cold = cold
+        self._framed = framed
         self._head = head + b"}" if is_alone else head
         self._is_head_written = not head
         self.first = Position(raw.epoch, raw.first_seq, is_alone)
@@ -69,39 +72,23 @@ class NativeBatch:
 
     async def read_into(self, buffer: bytearray, offset: int) -> int:
         """Write the next part of the current message; see the interface."""
-        count = None
-        while count is None:  # each turn comes to later records
-            ring = self._channel.ring
-            if ring is not None and self.events and not lib.nd_ring_is_warm(ring, self._raw.next_seq):
-                count = await self._read_cold(buffer, offset)
-            if count is None:
-                count = self._read(buffer, offset)
-        return count
+        while True:  # each turn comes to later records
+            ring, framed = self._channel.ring, self._framed
+            if framed is not None and not framed.raw:
+                self._framed = framed = None
+            is_in_memory = framed is not None or ring is None or self.events == 0
+            if not is_in_memory and not lib.nd_ring_is_warm(ring, self._raw.next_seq):
+                assert self._cold is not None, "only a residency makes records cold"
+                self._framed = await self._cold.go_on(self._channel, self._raw)
+            count = self._read(buffer, offset)
+            self._drop_framed(is_cold=count is None)
+            if count is not None:
+                return count
 
-    async def _read_cold(self, buffer: bytearray, offset: int) -> int | None:
-        """The same for what is cold, on the thread that reads it; None: it is in memory, and yet to be read.
-
-        That is so when its gaps have to go first, or when records went from among the others while
-        they were cold, or go while they are read, or one does not fit into the buffer.
-        """
-        assert self._residency is not None, "only a residency makes records cold"
-        copy = ffi.new("nd_batch *", self._raw[0])
-        copy.bytes_written = 0
-        reach = Reach(first_seq=copy.next_seq, last_seq=copy.last_seq, bytes_max=limits.FETCH_AHEAD_BYTES)
-        room_bytes = len(buffer) - offset if self._is_head_written else 0
-        with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
-            is_there = await self._residency.fetch(
-                self._channel,
-                reach,
-                lambda fetch: lib.nd_fetch_read_into(fetch, copy, view + offset, room_bytes),
-            )
-        if not is_there:
-            check_status(lib.ND_COLD, self._channel.number)
-        ring = self._channel.ring
-        if ring is None or not lib.nd_batch_take(ring, self._raw, copy):
-            return None
-        written: int = copy.bytes_written
-        return written
+    def _drop_framed(self, *, is_cold: bool = False) -> None:
+        """Give back what was written ahead when it is of no use, or what comes next is cold and not in it."""
+        if self._framed is not None and (is_cold or self._raw.kind_at == self._raw.kinds_count):
+            self._framed = None
 
     def _read(self, buffer: bytearray, offset: int) -> int | None:
         """What ``read_into`` does with what is in memory; None: nothing, because what comes next is cold."""
@@ -109,7 +96,7 @@ class NativeBatch:
             raise ChannelGone(f"channel {self._channel.number} was deleted")
         if self._is_head_written:
             return self._read_records(buffer, offset)
-        if self.events:  # nothing is begun that cannot be finished
+        if self.events and self._framed is None:  # nothing is begun that cannot be finished
             status = lib.nd_batch_write(self._channel.ring, self._raw, ffi.NULL, 0)
             check_status(status if status != lib.ND_NO_ROOM else lib.ND_OK, self._channel.number)
         head_end = offset + len(self._head)
@@ -125,7 +112,7 @@ class NativeBatch:
         while True:
             ring, raw = self._channel.ring, self._raw
             with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
-                status = lib.nd_batch_write(ring, raw, view + offset, len(buffer) - offset)
+                status = lib.nd_batch_read(ring, self._written(), raw, view + offset, len(buffer) - offset)
             if status == lib.ND_OK:
                 written: int = raw.bytes_written
                 return written
@@ -139,6 +126,10 @@ class NativeBatch:
                 return 0
             buffer.extend(bytes(offset + raw.bytes_written - len(buffer)))
 
+    def _written(self) -> Any:
+        """What was written ahead, as an ``nd_framed *``."""
+        return ffi.NULL if self._framed is None else self._framed.raw
+
     def pour(
         self, socket: int, buffer: bytearray, filled: int, unread: int, tail: bytes
     ) -> tuple[int, int, int, int]:
@@ -148,12 +139,13 @@ class NativeBatch:
         at = ffi.new("nd_pouring *", {"filled": filled, "unread": unread})
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
             kept = ffi.from_buffer("uint8_t[]", tail)
-            memory = ffi.new("nd_pour_memory *", (view, len(buffer), kept, len(tail)))
+            memory = ffi.new("nd_pour_memory *", (view, len(buffer), kept, len(tail), self._written()))
             arguments = (_SEND, socket, memory, limits.SEND_PIECES_MAX, at)
             status = lib.nd_batch_pour(self._channel.ring, self._raw, *arguments)
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(self._channel, self._raw.next_seq)
         check_status(status, self._channel.number)
+        self._drop_framed()
         return at.sent, at.begin, at.filled, at.unread
 
     def rewind(self) -> None:
@@ -182,15 +174,3 @@ def _messages(raw: Any, head_bytes: int) -> tuple[Message, ...]:
             for at, kind in enumerate(kinds)
         ]
     )
-
-
-def check_status(status: int, channel: int) -> None:
-    """Raise what a status of the core means to a reader of a channel."""
-    if status == lib.ND_COLD:
-        raise MemoryFull(f"there is not enough memory to read channel {channel}; raise storage.memory_bytes")
-    if status == lib.ND_ERR_TRIMMED:
-        raise PositionLost(f"records of channel {channel} went while they were being read")
-    if status == lib.ND_ERR_CORRUPT:
-        raise CorruptRecord(f"a stored record of channel {channel} does not match its checksum")
-    if status != lib.ND_OK:
-        raise ValueError("an argument is out of its range")

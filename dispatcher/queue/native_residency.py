@@ -1,8 +1,7 @@
 """Which chunks of the queues lie in memory and which in the scratch file, and who moves them.
 
-    append -- memory is short? --> run:    begin, write on a worker thread, end
-    slice  -- is it cold? -------> fetch:  begin, read on a worker thread, end --> plan
-    read   -- is it cold? -------> fetch:  begin, read and frame on a worker thread, end
+    append ------- memory is short? --> run:    begin, write on a worker thread, end
+    slice, read -- is it cold? -------> fetch:  begin, read on a worker thread, end
 
 What moves is decided on the Trio thread, in the core (``nd_residency.h``, ``nd_fetch.h``); worker
 threads see addresses and files, never a ring.  So nothing on the Trio thread waits for the disk.
@@ -43,6 +42,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int = _NO_BOUND
     bytes_max: int = _NO_BOUND
     records_max: int = _NO_BOUND
+    is_for_slice: bool = False  # see nd_fetch.h
 
 
 class Residency:
@@ -226,6 +226,7 @@ class Residency:
         raw = self._reach
         raw.first_seq, raw.last_seq = reach.first_seq, reach.last_seq
         raw.bytes_max, raw.records_max = reach.bytes_max, reach.records_max
+        raw.is_for_slice = reach.is_for_slice
         return raw
 
     async def _read(self, channel: ChannelRing, fetch: Any, read: Callable[[Any], None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dispatcher.core.gap_list import GapList, KnownGap, Telling, mark_of
-from dispatcher.errors import MemoryFull
+from dispatcher.errors import CorruptRecord, MemoryFull, PositionLost
 from dispatcher.model import Overflow, Position
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import Form, FrozenBatch, QueueOptions
@@ -89,3 +89,15 @@ def made(pointer_type: str, make: Any, *arguments: Any) -> Any:
     if status != lib.ND_OK:
         raise MemoryFull("the machine has no memory left for the queue; lower storage.memory_bytes")
     return out[0]
+
+
+def check_status(status: int, channel: int) -> None:
+    """Raise what a status of the core means to a reader of a channel."""
+    if status == lib.ND_COLD:
+        raise MemoryFull(f"there is not enough memory to read channel {channel}; raise storage.memory_bytes")
+    if status == lib.ND_ERR_TRIMMED:
+        raise PositionLost(f"records of channel {channel} went while they were being read")
+    if status == lib.ND_ERR_CORRUPT:
+        raise CorruptRecord(f"a stored record of channel {channel} does not match its checksum")
+    if status != lib.ND_OK:
+        raise ValueError("an argument is out of its range")

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dispatcher.core.gap_list import GapList, mark_of
+from dispatcher.core.gap_list import GapList, Telling, mark_of
 from dispatcher.model import Form, Gap, Position, SliceLimits
 from dispatcher.queue._core import ffi, lib
 from dispatcher.queue.interface import FrozenBatch, Peeked
-from dispatcher.queue.native_batch import NativeBatch, check_status, gaps_head
+from dispatcher.queue.native_batch import NativeBatch, gaps_head
 from dispatcher.queue.native_form import batch_form_flags
-from dispatcher.queue.native_residency import Reach, Residency
-from dispatcher.queue.native_ring import ChannelRing, made
+from dispatcher.queue.native_framed import ColdReader, Framed
+from dispatcher.queue.native_residency import Reach
+from dispatcher.queue.native_ring import ChannelRing, check_status, made
 from dispatcher.queue.whole_messages import read_messages
 
 _EVERYTHING = 2**64 - 1
@@ -40,7 +41,8 @@ class Slicer:
         self._epoch = epoch
         self._isolate = isolate
         self._changed = changed
-        self.residency: Residency | None = None  # None: nothing is ever cold
+        self.cold: ColdReader | None = None  # None: nothing is ever cold
+        self._wanted = ffi.new("nd_slice *")
         self._framer = made("nd_framer *", lib.nd_framer_open, pool)
 
     def close(self) -> None:
@@ -53,30 +55,60 @@ class Slicer:
     ) -> NativeBatch | None:
         """The records behind a position, which is this seq here; see ``ChannelQueue.slice``.
 
-        Cold records are brought back a part at a time, so that a batch of them may be smaller.
+        Cold records are brought back a part at a time, and ends are where memory ends or begins, so
+        that a batch of them may be smaller.
         """
         raw = ffi.new("nd_batch *")
         while True:  # each turn takes a damaged record out, or is the last
-            if self.residency is not None and lib.nd_ring_has_cold(channel.ring, ffi.NULL):
-                share = min(limits.bytes_max, self.residency.slice_bytes_max)
-                reach = Reach(first_seq=after_seq + 1, bytes_max=share, records_max=limits.events_max)
-                await self.residency.fetch(channel, reach)
+            framed = None
+            if self.cold is not None and lib.nd_ring_has_cold(channel.ring, ffi.NULL):
+                framed = await self._slice_cold(channel, after_seq, after, limits, form, raw)
             telling = channel.telling(after_seq, after, form)
-            upto_seq = _EVERYTHING if telling.upto_seq is None else telling.upto_seq
-            head_bytes = len(gaps_head(telling.gaps))
-            bytes_max = max(1, limits.bytes_max - head_bytes)
-            flags = batch_form_flags(form, head_bytes > 0)
-            arguments = (after_seq, upto_seq, limits.events_max, bytes_max, flags, raw)
-            status = lib.nd_frame_plan(self._framer, channel.ring, *arguments)
+            self._want(self._wanted, after_seq, telling, limits, form)
+            if framed is not None and not lib.nd_frame_hold(channel.ring, self._wanted, raw):
+                framed = None
+            status = lib.ND_OK
+            if framed is None:
+                status = lib.nd_frame_plan(self._framer, channel.ring, self._wanted, raw)
             if status != lib.ND_ERR_CORRUPT:
                 break
             self._isolate(channel, raw.next_seq)
         if status != lib.ND_EMPTY:
             check_status(status, channel.number)
-            return self._handed_out(channel, raw, telling.gaps)
+            return self._handed_out(channel, raw, telling.gaps, framed)
         if channel.next_seq(after_seq):
             return None  # it is not durable yet, and what is in front of it goes with it
         return self._gaps_alone(channel, raw, telling.gaps)
+
+    async def _slice_cold(
+        self,
+        channel: ChannelRing,
+        after_seq: int,
+        after: Position | None,
+        limits: SliceLimits,
+        form: Form,
+        raw: Any,
+    ) -> Framed | None:
+        """Bring the records of a slice back; see ``ColdReader.slice``."""
+        assert self.cold is not None
+        wanted = ffi.new("nd_slice *")
+        telling = channel.telling(after_seq, after, form)
+        self._want(wanted, after_seq, telling, limits, form)
+        share = min(limits.bytes_max, self.cold.residency.slice_bytes_max)
+        bounds = {"bytes_max": share, "records_max": limits.events_max}
+        reach = Reach(first_seq=after_seq + 1, is_for_slice=True, **bounds)
+        framed = await self.cold.slice(channel, wanted, raw, reach)
+        is_the_same = channel.telling(after_seq, after, form) == telling
+        return framed if is_the_same else None
+
+    def _want(self, raw: Any, after_seq: int, telling: Telling, limits: SliceLimits, form: Form) -> None:
+        """Fill in an ``nd_slice *``."""
+        head_bytes = len(gaps_head(telling.gaps))
+        raw.after_seq = after_seq
+        raw.upto_seq = _EVERYTHING if telling.upto_seq is None else telling.upto_seq
+        raw.events_max = limits.events_max
+        raw.bytes_max = max(1, limits.bytes_max - head_bytes)
+        raw.form = batch_form_flags(form, head_bytes > 0)
 
     async def peek(self, channel: ChannelRing, limits: SliceLimits, form: Form) -> list[Peeked]:
         """The oldest records, none of them more in flight than before; see ``ChannelQueue.peek``.
@@ -89,11 +121,11 @@ class Slicer:
         after_seq = bytes_count = 0
         while len(found) < limits.events_max and bytes_count < limits.bytes_max:
             reach = Reach(first_seq=after_seq + 1, records_max=1)
-            if self.residency is not None and not await self.residency.fetch(channel, reach):
+            if self.cold is not None and not await self.cold.residency.fetch(channel, reach):
                 break
             lib.nd_ring_stats(channel.ring, stats)
-            arguments = (after_seq, _EVERYTHING, 1, limits.bytes_max, flags, raw)
-            status = lib.nd_frame_plan(self._framer, channel.ring, *arguments)
+            wanted = ffi.new("nd_slice *", (after_seq, _EVERYTHING, 1, limits.bytes_max, flags))
+            status = lib.nd_frame_plan(self._framer, channel.ring, wanted, raw)
             if status == lib.ND_EMPTY:
                 break
             lib.nd_ring_release(channel.ring, stats.in_flight_seq)
@@ -101,7 +133,7 @@ class Slicer:
                 self._isolate(channel, raw.next_seq)
                 continue
             check_status(status, channel.number)
-            batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(()))
+            batch = NativeBatch(channel, raw, self._isolate, self.cold, gaps_head(()))
             after_seq = batch.last.seq
             found.append(
                 Peeked(
@@ -142,20 +174,43 @@ class Slicer:
         raw = ffi.new("nd_batch *")
         if last.is_behind_gap:
             return self._gaps_alone(channel, raw, _told(channel, wanted).told_alone(last.seq))
-        reach = Reach(first_seq=first.seq, last_seq=last.seq)
-        if self.residency is not None and not await self.residency.fetch(channel, reach):
-            return None
+        framed = None
+        if self.cold is not None and lib.nd_ring_has_cold(channel.ring, ffi.NULL):
+            framed = await self._rebuild_cold(channel, wanted, raw)
         told = _told(channel, wanted)
         gaps = told.told_in_front_of(first.seq)
-        flags = batch_form_flags(wanted.form, bool(gaps))
-        status = lib.nd_frame_plan_exact(channel.ring, first.seq, last.seq, wanted.events, flags, raw)
+        status = lib.ND_OK
+        if framed is None:
+            flags = batch_form_flags(wanted.form, bool(gaps))
+            status = lib.nd_frame_plan_exact(channel.ring, first.seq, last.seq, wanted.events, flags, raw)
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(channel, raw.next_seq)
             return None
-        if status == lib.ND_ERR_TRIMMED:
+        if status in (lib.ND_ERR_TRIMMED, lib.ND_COLD):
             return None
         check_status(status, channel.number)
-        return self._handed_out(channel, raw, gaps) if raw.epoch == first.epoch else None
+        return self._handed_out(channel, raw, gaps, framed) if raw.epoch == first.epoch else None
+
+    async def _rebuild_cold(self, channel: ChannelRing, wanted: FrozenBatch, raw: Any) -> Framed | None:
+        """Bring its records back; None: it is not planned in ``raw``, and held."""
+        assert self.cold is not None
+        first_seq, last_seq = wanted.first.seq, wanted.last.seq
+        gaps = _told(channel, wanted).told_in_front_of(first_seq)
+        flags = batch_form_flags(wanted.form, bool(gaps))
+        same = ffi.new("nd_slice *", (first_seq - 1, last_seq, _EVERYTHING, _EVERYTHING, flags))
+        reach = Reach(first_seq=first_seq, last_seq=last_seq, is_for_slice=True)
+        framed = await self.cold.slice(channel, same, raw, reach)
+        is_the_same = (
+            framed is not None
+            and (raw.first_seq, raw.last_seq) == (first_seq, last_seq)
+            and raw.events == (wanted.events or raw.events)
+            and _told(channel, wanted).told_in_front_of(first_seq) == gaps
+            and lib.nd_frame_hold(channel.ring, same, raw)
+        )
+        if is_the_same:
+            return framed
+        await self.cold.residency.fetch(channel, Reach(first_seq=first_seq, last_seq=last_seq))
+        return None
 
     def _gaps_alone(self, channel: ChannelRing, raw: Any, gaps: tuple[Gap, ...]) -> NativeBatch | None:
         """A batch without records."""
@@ -165,8 +220,10 @@ class Slicer:
         raw.first_seq = raw.last_seq = max(gap.end_seq for gap in gaps)
         return self._handed_out(channel, raw, gaps)
 
-    def _handed_out(self, channel: ChannelRing, raw: Any, gaps: tuple[Gap, ...]) -> NativeBatch:
-        batch = NativeBatch(channel, raw, self._isolate, self.residency, gaps_head(gaps))
+    def _handed_out(
+        self, channel: ChannelRing, raw: Any, gaps: tuple[Gap, ...], framed: Framed | None = None
+    ) -> NativeBatch:
+        batch = NativeBatch(channel, raw, self._isolate, self.cold, gaps_head(gaps), framed)
         self._tell(channel, gaps, batch.last)
         return batch
 

@@ -2,8 +2,8 @@
  *
  * *Begin* takes memory for them, *read* fills it, on any thread, *end* puts it into the
  * ring as far as the ring still has the records.  Several rings may be fetched for at the
- * same time.  Whoever reads may write what was read as message bytes too, before the ring
- * has it: records never change, so that nothing but their being there is left to be asked.
+ * same time.  Whoever reads may plan a batch of what was read too, and write it as message
+ * bytes (nd_framed.h), before the ring has it.
  *
  * Threads: as the ring's, but for what is marked *Blocks*.
  */
@@ -28,10 +28,13 @@ typedef struct {
 } nd_fetched;
 
 /* Which records are wanted: from first_seq on, as far as last_seq, or to the end of the
- * chunk in which bytes_max or records_max are reached. */
+ * chunk in which bytes_max or records_max are reached.  For a slice they are to be planned by whoever
+ * reads them: of what is in memory the rest of the chunk that it begins in is copied, and a chunk
+ * behind that which is in memory is where it ends. */
 typedef struct {
     uint64_t first_seq, last_seq;
     uint64_t bytes_max, records_max;
+    uint32_t is_for_slice;
 } nd_reach;
 
 /* Whether any of them is cold, or, with reach NULL, any of the ring's: 1 or 0.
@@ -54,18 +57,25 @@ nd_status nd_fetch_begin(nd_ring *ring, const nd_reach *reach, uint64_t *bytes_o
 /* Read.  *Blocks.* */
 void nd_fetch_read(nd_fetch *fetch);
 
-/* Read, and write the next part of a batch from what was read, as nd_batch_write does from
- * memory.
+/* Read, and write what follows in a batch, up to bytes_max.
  *
- *   Owns    batch and buffer are the caller's; batch is a copy, for nd_batch_take when the
- *           fetch has ended, and its bytes_written are 0 before the first fetch for it.
- *           They stay so, and all of it as it was, when no record was written: the next one
- *           was not read, or lies beside some that went, has no room, or is damaged.  When
- *           they are not 0 nothing is written.
+ *   Owns    batch is only read, and may be a copy; *out is NULL before the first fetch for it, and the caller's
+ *           when the fetch has ended: NULL when nothing could be written, since the next record was not
+ *           read, lies beside some that went, or is damaged, or there is no memory.  What an earlier
+ *           fetch wrote stays.
  *   Blocks  yes.
- *   Cost    what is read; O(records written), and those in front of them in their chunks.
+ *   Cost    what is read; O(records written), and for each part those in front of it in its chunk.
  */
-void nd_fetch_read_into(nd_fetch *fetch, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
+void nd_fetch_read_on(nd_fetch *fetch, const nd_batch *batch, uint64_t bytes_max, nd_framed **out);
+
+/* Read, plan a batch of what was read, for nd_frame_hold when the fetch has ended, and write it.  The fetch was
+ * begun for a slice that begins behind slice->after_seq.
+ *
+ *   Owns    as above; batch is overwritten, and of no use when *out stays NULL.
+ *   Blocks  yes.
+ *   Cost    as above.
+ */
+void nd_fetch_slice(nd_fetch *fetch, const nd_slice *slice, uint64_t bytes_max, nd_batch *batch, nd_framed **out);
 
 /* Put it into the ring.  The fetch is gone then, whatever this returns.
  *

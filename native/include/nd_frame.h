@@ -38,6 +38,7 @@ typedef enum {
 } nd_form;
 
 typedef struct nd_framer nd_framer;
+typedef struct nd_framed nd_framed;
 
 /* A batch: what was planned, and how far it is written.  Plain numbers, made by the
  * planning functions; the place is checked before it is used. */
@@ -51,6 +52,7 @@ typedef struct {
     uint8_t  kinds_count;
     uint8_t  form;                      /* nd_form, or-ed */
     uint32_t events;
+    uint32_t end_offset;                /* where it ends, in a chunk: a hint */
     /* writing */
     uint32_t kind_at;                   /* which of kinds; kinds_count: all is written */
     uint32_t stage;
@@ -71,11 +73,16 @@ nd_status nd_framer_open(nd_pool *pool, nd_framer **out);
 /* NULL is nothing to do. */
 void nd_framer_close(nd_framer *framer);
 
-/* Plan a batch of the records after a seq, and up to another, and hold them: they are in flight.
- *
- * Ends before events_max or bytes_max (of the messages) would be passed, but takes
- * one record always.  May end earlier for the rule of kinds above.  upto_seq is where a gap
- * stands that has to be told before what is behind it; UINT64_MAX: nowhere.
+/* What a batch is to be made of: the records after a seq and up to another, where a gap stands that has to be
+ * told before what is behind it (UINT64_MAX: nowhere).  Ends before events_max or bytes_max (of the messages)
+ * would be passed, but takes one record always. */
+typedef struct {
+    uint64_t after_seq, upto_seq;
+    uint64_t events_max, bytes_max;
+    uint32_t form;                      /* nd_form, or-ed */
+} nd_slice;
+
+/* Plan a batch and hold its records: they are in flight.  It may end earlier for the rule of kinds above.
  *
  *   Blocks  no.
  *   Cost    O(records taken).
@@ -83,8 +90,15 @@ void nd_framer_close(nd_framer *framer);
  *           (out->next_seq is the damaged record: nd_ring_isolate it and plan again),
  *           ND_COLD (the first record is; a batch ends before a cold one).
  */
-nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, uint64_t upto_seq,
-                        uint64_t events_max, uint64_t bytes_max, uint32_t form, nd_batch *out);
+nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, const nd_slice *slice, nd_batch *out);
+
+/* Hold a batch that was planned elsewhere, by nd_fetch_slice, as if it had been planned here: 1.  0 when the ring
+ * would not give it, since records went or are not to be shown: it is of no use then, and nothing changes.
+ *
+ *   Blocks  no.
+ *   Cost    O(chunks that the batch lies in).
+ */
+int nd_frame_hold(nd_ring *ring, const nd_slice *slice, const nd_batch *batch);
 
 /* Plan a batch that was planned before, from its first to its last seq, and hold it.
  *
@@ -117,13 +131,9 @@ void nd_batch_rewind(nd_batch *batch);
  */
 nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
-/* Go on where a copy of a batch stands, which nd_fetch_read_into wrote elsewhere: 1.  0 when that wrote
- * nothing, or records of the batch are gone: what it wrote is of no use then, and nothing changes.
- *
- *   Blocks  no.
- *   Cost    O(chunks that the batch lies in).
- */
-int nd_batch_take(const nd_ring *ring, nd_batch *batch, const nd_batch *copy);
+/* The same, of what is written already, by whoever brought it back from the disk (nd_framed.h), and from memory
+ * where that does not go on, or has no room; framed may be NULL. */
+nd_status nd_batch_read(nd_ring *ring, const nd_framed *framed, nd_batch *batch, uint8_t *buffer, uint64_t capacity);
 
 /* What a message is sent through. */
 typedef struct {
@@ -131,6 +141,7 @@ typedef struct {
     uint64_t       capacity;
     const uint8_t *tail;                /* goes behind the end of the message */
     uint64_t       tail_bytes;
+    const nd_framed *framed;            /* as for nd_batch_read */
 } nd_pour_memory;
 
 /* How far a message is sent. */
@@ -143,11 +154,11 @@ typedef struct {
 /* Send what lies in the buffer, from its front to filled, and then what follows in the message, a buffer
  * at a time, until the socket takes no more or pieces_max buffers went.
  *
- *   Owns    memory is the caller's; the ring as for nd_batch_write.
+ *   Owns    memory is the caller's; the ring as for nd_batch_read.
  *   Blocks  no.
  *   Cost    O(bytes sent, and those that stay in the buffer).
  *   Returns ND_OK, also when a piece could not be written: too large a record or a cold one is left to
- *           nd_batch_write.  Else what that said: the message is half sent, and of no use; ND_ERR_ARGUMENT.
+ *           nd_batch_read.  Else what that said: the message is half sent, and of no use; ND_ERR_ARGUMENT.
  */
 nd_status nd_batch_pour(nd_ring *ring, nd_batch *batch, nd_send_function send, int32_t socket,
                         const nd_pour_memory *memory, uint32_t pieces_max, nd_pouring *pouring);

@@ -4,18 +4,19 @@
 
 #include <string.h>
 
-#include "nd_frame_inside.h"
+#include "nd_framed_inside.h"
 #include "nd_residency_inside.h"
 
-/* A chunk on its way back. */
+/* A chunk on its way back, or a copy of one that is in memory. */
 typedef struct {
-    uint64_t slot;
+    uint64_t slot;              /* ND_NOWHERE: a copy */
     uint64_t last_seq;          /* of its last run */
     uint32_t begin, end;        /* of what is wanted, in the chunk */
     uint8_t *chunk;
     uint32_t chunk_bytes;
-    uint32_t records;           /* side by side in [begin, end); 0: others went from among them */
-    uint64_t first_seq;
+    uint32_t gone;              /* records at begin that are not wanted any more, */
+    uint32_t records;           /* and those behind them, side by side to the end; 0: others went from among them */
+    uint64_t first_seq;         /* of these */
     uint64_t before_seq;        /* of the last record before the chunk; 0: there is none */
 } returning;
 
@@ -24,7 +25,9 @@ struct nd_fetch {
     nd_ring      *ring;         /* NULL: closed meanwhile */
     nd_fetch     *next, *previous;
     nd_status     status;
-    uint64_t      incarnation;  /* of the ring, which whoever reads does not look at */
+    uint64_t      incarnation;  /* of the ring, which whoever reads does not look at, */
+    uint64_t      epoch;        /* of the first record wanted, */
+    uint64_t      limit_seq;    /* and how far a slice that begins with it may go */
     uint32_t      count, capacity;
     returning     items[];
 };
@@ -57,6 +60,7 @@ static stretch stretch_of(const nd_ring *ring, const nd_reach *reach)
     while (s.to < ring->count && bytes < reach->bytes_max && records < reach->records_max) {    /* a chunk each turn */
         const run *item = run_at(ring, s.to);
         if (item->first_seq > reach->last_seq) break;
+        if (reach->is_for_slice && s.to > s.from && !run_is_cold(item)) break;
         if (run_is_cold(item)) s.chunks_cold++;
         for (uint32_t end = chunk_last(ring, s.to); s.to <= end; s.to++) {
             bytes += run_bytes(run_at(ring, s.to));
@@ -75,24 +79,49 @@ int nd_ring_has_cold(const nd_ring *ring, const nd_reach *reach)
 static returning returning_of(const nd_ring *ring, uint32_t first, uint32_t last)
 {
     const run *item = run_at(ring, first);
-    const int is_whole = first == last && item->gone == 0 && item->gone_bytes == 0;
+    const int is_whole = first == last && item->gone_bytes == 0;
     return (returning){
         .slot = item->slot,
         .last_seq = run_at(ring, last)->last_seq,
         .begin = item->begin,
         .end = run_at(ring, last)->end,
+        .gone = item->gone,
         .records = is_whole ? item->count : 0,
         .first_seq = item->first_seq,
         .before_seq = first > 0 ? run_at(ring, first - 1)->last_seq : 0,
     };
 }
 
-/* Memory for every cold chunk.  False: there is none; *bytes: how much is wanted in all. */
-static int take_memory(nd_fetch *fetch, const stretch *s, uint64_t *bytes)
+/* Copy the records from a seq on that are in memory, side by side.  False: there is no memory. */
+static int take_copy(nd_fetch *fetch, uint64_t first_seq, uint64_t *bytes)
+{
+    nd_span span;
+    const nd_place place = nd_ring_slice_end(fetch->ring);
+    if (nd_ring_span(fetch->ring, first_seq, &place, &span) != ND_OK) return 1;     /* whoever plans finds out */
+    returning *copy = &fetch->items[fetch->count];
+    *copy = (returning){
+        .slot = ND_NOWHERE,
+        .last_seq = span.last_seq,
+        .begin = span.offset,
+        .end = span.offset + span.bytes_count,
+        .records = span.records,
+        .first_seq = span.first_seq,
+    };
+    *bytes += copy->end;
+    copy->chunk = nd_pool_take_reserved(fetch->ring->pool, copy->end, &copy->chunk_bytes);
+    if (copy->chunk == NULL) return 0;
+    memcpy(copy->chunk + copy->begin, span.bytes, span.bytes_count);
+    fetch->count++;
+    return 1;
+}
+
+/* Memory for every cold chunk, and for a copy.  False: there is none; *bytes: how much is wanted in all. */
+static int take_memory(nd_fetch *fetch, const stretch *s, const nd_reach *reach, uint64_t *bytes)
 {
     nd_ring *ring = fetch->ring;
     *bytes = 0;
-    int has_all = 1;
+    const int is_copied = reach->is_for_slice && !run_is_cold(run_at(ring, s->from));
+    int has_all = !is_copied || take_copy(fetch, reach->first_seq, bytes);
     for (uint32_t i = s->from; i < s->to; i++) {                /* a chunk each turn */
         const uint32_t first = i;
         i = chunk_last(ring, i);
@@ -137,19 +166,23 @@ nd_status nd_fetch_begin(nd_ring *ring, const nd_reach *reach, uint64_t *bytes_o
     const stretch s = stretch_of(ring, reach);
     if (s.chunks_cold == 0) return ND_EMPTY;
     *bytes_out = 0;
-    nd_fetch *fetch = residency->io.allocate(residency->io.context, bytes_of(s.chunks_cold));
+    const uint32_t capacity = s.chunks_cold + 1;                /* and a copy */
+    nd_fetch *fetch = residency->io.allocate(residency->io.context, bytes_of(capacity));
     if (fetch == NULL) return ND_ERR_FULL;
     fetch->residency = residency;
     fetch->ring = ring;
     fetch->incarnation = nd_ring_incarnation(ring);
-    fetch->capacity = s.chunks_cold;
+    const uint64_t first_seq = nd_ring_next_seq(ring, reach->first_seq);
+    fetch->epoch = nd_ring_epoch_of(ring, first_seq);
+    fetch->limit_seq = nd_ring_slice_limit(ring, first_seq);
+    fetch->capacity = capacity;
     fetch->status = ND_ERR_IO;                                  /* until it is read */
     want(ring, &s);
-    int has_all = take_memory(fetch, &s, bytes_out);
+    int has_all = take_memory(fetch, &s, reach, bytes_out);
     if (!has_all) {
         give_memory(fetch);
         (void)nd_residency_drop_copies(residency, *bytes_out);
-        has_all = take_memory(fetch, &s, bytes_out);
+        has_all = take_memory(fetch, &s, reach, bytes_out);
     }
     if (!has_all) {
         nd_pool_stats_t pool;
@@ -173,9 +206,21 @@ void nd_fetch_read(nd_fetch *fetch)
     fetch->status = ND_OK;
     for (uint32_t i = 0; i < fetch->count && fetch->status == ND_OK; i++) {
         const returning *item = &fetch->items[i];
+        if (item->slot == ND_NOWHERE) continue;
         fetch->status = nd_scratch_read(fetch->residency->scratch, item->slot, item->chunk + item->begin,
                                         item->end - item->begin, item->begin);
     }
+}
+
+/* Step over the records of a span that are not in their run any more.  False: a length on the way is damaged. */
+static int step_over(nd_span *span, uint32_t gone, uint64_t first_seq)
+{
+    span->first_seq = ((const nd_record *)(const void *)span->bytes)->seq;
+    span->records += gone;
+    for (; gone > 0; gone--) {                                  /* a record each turn */
+        if (nd_span_next(span) == NULL) return 0;
+    }
+    return span->first_seq == first_seq;
 }
 
 /* The records from a seq on, in memory that nobody else knows of yet; as nd_ring_span. */
@@ -194,26 +239,51 @@ static nd_status fetched_span(void *records, uint64_t seq, const nd_place *hint,
         .last_seq = item->last_seq,
         .offset = item->begin,
     };
+    if (item->gone > 0 && !step_over(out, item->gone, item->first_seq)) return ND_ERR_CORRUPT;
     while (out->records > 0 && out->first_seq < seq) {          /* a record each turn */
         if (nd_span_next(out) == NULL) return ND_ERR_CORRUPT;
     }
     return out->records > 0 ? ND_OK : ND_ERR_CORRUPT;
 }
 
-void nd_fetch_read_into(nd_fetch *fetch, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+static uint64_t fetched_limit(void *records, uint64_t seq)
 {
-    nd_fetch_read(fetch);
-    if (fetch->status != ND_OK || batch->bytes_written > 0) return;
-    const nd_frame_source source = {
+    (void)seq;
+    const nd_fetch *fetch = records;
+    return fetch->limit_seq;
+}
+
+static nd_frame_source source_of(nd_fetch *fetch)
+{
+    return (nd_frame_source){
         .span = fetched_span,
+        .slice_limit = fetched_limit,
         .records = fetch,
         .crc = nd_pool_crc(fetch->residency->pool),
         .incarnation = fetch->incarnation,
     };
-    nd_batch next = *batch;
-    if (nd_batch_write_from(&source, &next, buffer, capacity) != ND_OK) return;
-    const int has_records = next.kind_at != batch->kind_at || next.events_left != batch->events_left;
-    if (has_records) *batch = next;                             /* a lone opening is no piece to send */
+}
+
+void nd_fetch_read_on(nd_fetch *fetch, const nd_batch *batch, uint64_t bytes_max, nd_framed **out)
+{
+    nd_fetch_read(fetch);
+    if (fetch->status != ND_OK || *out != NULL) return;
+    const nd_frame_source source = source_of(fetch);
+    *out = nd_framed_write(&fetch->residency->io, &source, batch, bytes_max);
+}
+
+void nd_fetch_slice(nd_fetch *fetch, const nd_slice *slice, uint64_t bytes_max, nd_batch *batch, nd_framed **out)
+{
+    nd_fetch_read(fetch);
+    if (fetch->status != ND_OK || *out != NULL) return;
+    nd_framer *framer;
+    if (nd_framer_open(fetch->residency->pool, &framer) != ND_OK) return;
+    const nd_frame_source source = source_of(fetch);
+    const nd_status status = nd_frame_plan_from(framer, &source, (nd_place){0}, slice, batch);
+    nd_framer_close(framer);
+    if (status != ND_OK) return;
+    batch->epoch = fetch->epoch;
+    *out = nd_framed_write(&fetch->residency->io, &source, batch, bytes_max);
 }
 
 /* --- ending -------------------------------------------------------------------------- */
@@ -223,11 +293,9 @@ void nd_fetch_read_into(nd_fetch *fetch, nd_batch *batch, uint8_t *buffer, uint6
 static uint64_t step_over_gone(run *item)
 {
     nd_span span = nd_run_span(item);
-    span.first_seq = ((const nd_record *)(const void *)span.bytes)->seq;
-    span.records += item->gone;
-    int is_sound = 1;
-    for (; item->gone > 0; item->gone--) is_sound = is_sound && nd_span_next(&span) != NULL;    /* a record each turn */
-    if (!is_sound || span.first_seq != item->first_seq) return 0;
+    const int is_sound = step_over(&span, item->gone, item->first_seq);
+    item->gone = 0;
+    if (!is_sound) return 0;
     const uint64_t bytes = span.offset - item->begin;
     item->begin = span.offset;
     const nd_record *oldest = nd_span_next(&span);

@@ -6,6 +6,7 @@
 
 #include "nd_ep_table.h"
 #include "nd_form.h"
+#include "nd_frame_inside.h"
 
 #define FORMS_ALL 63u
 
@@ -39,10 +40,10 @@ typedef struct {
     uint32_t  timestamp_bytes;
 } plan;
 
-static plan plan_begin(const nd_ring *ring, nd_batch *batch, uint32_t form)
+static plan plan_begin(uint64_t incarnation, nd_batch *batch, uint32_t form)
 {
     *batch = (nd_batch){.form = (uint8_t)form};
-    plan p = {.batch = batch, .hash_key = nd_ring_incarnation(ring), .timestamp_bytes = 1};
+    plan p = {.batch = batch, .hash_key = incarnation, .timestamp_bytes = 1};
     memset(p.order_of, ND_KINDS, sizeof p.order_of);
     return p;
 }
@@ -86,15 +87,19 @@ static void plan_take(plan *p, const nd_record *record, uint64_t bytes)
 }
 
 /* kind_bytes were summed with their share of the envelope; take it out again. */
-static void plan_end(plan *p, nd_ring *ring, uint32_t end)
+static void plan_end(plan *p)
 {
     nd_batch *batch = p->batch;
     for (uint32_t i = 0; i < batch->kinds_count; i++) {
         batch->kind_bytes[i] -= envelope_bytes(i + 1, batch->form) - (i > 0 ? envelope_bytes(i, batch->form) : 0);
     }
-    batch->epoch = nd_ring_epoch_of(ring, batch->first_seq);
     nd_batch_rewind(batch);
-    nd_ring_hold(ring, (nd_place){.seq = batch->last_seq + 1, .offset = end});
+}
+
+/* A batch's records are in flight from now on. */
+static void hold(nd_ring *ring, const nd_batch *batch)
+{
+    nd_ring_hold(ring, (nd_place){.seq = batch->last_seq + 1, .offset = batch->end_offset});
 }
 
 /* Whether a record may join the slice without passing an earlier one of its device;
@@ -116,25 +121,21 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, uint64_t upto_seq,
-                        uint64_t events_max, uint64_t bytes_max, uint32_t form, nd_batch *out)
+nd_status nd_frame_plan_from(nd_framer *framer, const nd_frame_source *source, nd_place place, const nd_slice *slice,
+                             nd_batch *out)
 {
-    if (framer == NULL || ring == NULL || out == NULL) return ND_ERR_ARGUMENT;
-    if (events_max == 0 || form > FORMS_ALL) return ND_ERR_ARGUMENT;
-    plan p = plan_begin(ring, out, form);
+    plan p = plan_begin(source->incarnation, out, slice->form);
     framer->table.in_use = 0;
-    nd_place place = nd_ring_slice_end(ring);
-    uint32_t end = 0;
-    out->next_seq = after_seq + 1;
+    out->next_seq = slice->after_seq + 1;
     nd_span span = {0};
     uint64_t limit = 0;
     int is_cut = 0;
-    while (!is_cut && out->events < events_max) {               /* a span each turn */
-        const nd_status status = nd_ring_span(ring, out->next_seq, &place, &span);
+    while (!is_cut && out->events < slice->events_max) {        /* a span each turn */
+        const nd_status status = source->span(source->records, out->next_seq, &place, &span);
         if (status == ND_EMPTY || (status == ND_COLD && out->events > 0)) break;
         if (status != ND_OK) return status;
-        if (out->events == 0) limit = smaller(upto_seq, nd_ring_slice_limit(ring, span.first_seq));
-        while (span.records > 0 && out->events < events_max) {  /* a record each turn */
+        if (out->events == 0) limit = smaller(slice->upto_seq, source->slice_limit(source->records, span.first_seq));
+        while (span.records > 0 && out->events < slice->events_max) {   /* a record each turn */
             is_cut = span.first_seq > limit;
             if (is_cut) break;
             const uint32_t before = span.offset;
@@ -142,20 +143,42 @@ nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, uint64_t after_seq, ui
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || !nd_header_is_possible(record)) return ND_ERR_CORRUPT;
             const uint64_t bytes = growth(&p, record);
-            is_cut = out->events > 0 && out->bytes_count + bytes > bytes_max;
+            is_cut = out->events > 0 && out->bytes_count + bytes > slice->bytes_max;
             is_cut = is_cut || !keeps_order(framer, &p, record);
             if (is_cut) {
-                end = before;
+                out->end_offset = before;
                 break;
             }
             plan_take(&p, record, bytes);
-            end = span.offset;
+            out->end_offset = span.offset;
         }
         out->next_seq = span.first_seq;
     }
     if (out->events == 0) return ND_EMPTY;
-    plan_end(&p, ring, end);
+    plan_end(&p);
     return ND_OK;
+}
+
+nd_status nd_frame_plan(nd_framer *framer, nd_ring *ring, const nd_slice *slice, nd_batch *out)
+{
+    if (framer == NULL || ring == NULL || slice == NULL || out == NULL) return ND_ERR_ARGUMENT;
+    if (slice->events_max == 0 || slice->form > FORMS_ALL) return ND_ERR_ARGUMENT;
+    const nd_frame_source source = nd_frame_source_of(ring);
+    const nd_status status = nd_frame_plan_from(framer, &source, nd_ring_slice_end(ring), slice, out);
+    if (status != ND_OK) return status;
+    out->epoch = nd_ring_epoch_of(ring, out->first_seq);
+    hold(ring, out);
+    return ND_OK;
+}
+
+int nd_frame_hold(nd_ring *ring, const nd_slice *slice, const nd_batch *batch)
+{
+    const uint64_t limit = smaller(slice->upto_seq, nd_ring_slice_limit(ring, batch->first_seq));
+    const int is_there = batch->events > 0 && nd_ring_next_seq(ring, slice->after_seq + 1) == batch->first_seq
+                         && nd_ring_epoch_of(ring, batch->first_seq) == batch->epoch && batch->last_seq <= limit
+                         && nd_batch_is_whole(ring, batch);
+    if (is_there) hold(ring, batch);
+    return is_there;
 }
 
 nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_seq,
@@ -163,8 +186,7 @@ nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_s
 {
     if (ring == NULL || out == NULL || form > FORMS_ALL) return ND_ERR_ARGUMENT;
     if (first_seq == 0 || last_seq < first_seq) return ND_ERR_ARGUMENT;
-    plan p = plan_begin(ring, out, form);
-    uint32_t end = 0;
+    plan p = plan_begin(nd_ring_incarnation(ring), out, form);
     out->next_seq = first_seq;
     while (out->next_seq <= last_seq) {                         /* a span each turn */
         nd_span span;
@@ -177,11 +199,13 @@ nd_status nd_frame_plan_exact(nd_ring *ring, uint64_t first_seq, uint64_t last_s
             const nd_record *record = nd_span_next(&span);
             if (record == NULL || !nd_header_is_possible(record)) return ND_ERR_CORRUPT;
             plan_take(&p, record, growth(&p, record));
-            end = span.offset;
+            out->end_offset = span.offset;
         }
         out->next_seq = span.first_seq;
     }
     if (out->last_seq != last_seq || (events != 0 && out->events != events)) return ND_ERR_TRIMMED;
-    plan_end(&p, ring, end);
+    plan_end(&p);
+    out->epoch = nd_ring_epoch_of(ring, out->first_seq);
+    hold(ring, out);
     return ND_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "nd_form.h"
 #include "nd_frame_inside.h"
+#include "nd_framed.h"
 
 #define DECIMAL_BYTES_MAX 20u
 
@@ -263,6 +264,12 @@ nd_status nd_batch_write_from(const nd_frame_source *source, nd_batch *batch, ui
     return ND_OK;
 }
 
+int nd_batch_is_between(const nd_batch *batch)
+{
+    if (batch->stage != OPENING || batch->kind_at == 0) return 0;
+    return !is_mixed(batch) || batch->kind_at == batch->kinds_count;
+}
+
 /* --- from a ring --------------------------------------------------------------------- */
 
 static nd_status ring_span(void *ring, uint64_t seq, const nd_place *hint, nd_span *out)
@@ -270,28 +277,39 @@ static nd_status ring_span(void *ring, uint64_t seq, const nd_place *hint, nd_sp
     return nd_ring_span(ring, seq, hint, out);
 }
 
-static int has_all(const nd_ring *ring, const nd_batch *batch)
+static uint64_t ring_slice_limit(void *ring, uint64_t seq)
 {
-    return nd_ring_count(ring, batch->first_seq, batch->last_seq) == batch->events;
+    return nd_ring_slice_limit(ring, seq);
 }
 
-nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+nd_frame_source nd_frame_source_of(nd_ring *ring)
 {
-    if (ring == NULL || batch == NULL || (buffer == NULL && capacity > 0)) return ND_ERR_ARGUMENT;
-    batch->bytes_written = 0;
-    if (batch->kind_at < batch->kinds_count && !has_all(ring, batch)) return ND_ERR_TRIMMED;
-    const nd_frame_source source = {
+    return (nd_frame_source){
         .span = ring_span,
+        .slice_limit = ring_slice_limit,
         .records = ring,
         .crc = nd_pool_crc(nd_ring_pool(ring)),
         .incarnation = nd_ring_incarnation(ring),
     };
+}
+
+int nd_batch_is_whole(const nd_ring *ring, const nd_batch *batch)
+{
+    return nd_ring_count(ring, batch->first_seq, batch->last_seq) == batch->events;
+}
+
+nd_status nd_batch_read(nd_ring *ring, const nd_framed *framed, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
+{
+    if (ring == NULL || batch == NULL || (buffer == NULL && capacity > 0)) return ND_ERR_ARGUMENT;
+    batch->bytes_written = 0;
+    if (batch->kind_at >= batch->kinds_count) return ND_OK;
+    if (!nd_batch_is_whole(ring, batch)) return ND_ERR_TRIMMED;
+    if (framed != NULL && nd_framed_read(framed, batch, buffer, capacity)) return ND_OK;
+    const nd_frame_source source = nd_frame_source_of(ring);
     return nd_batch_write_from(&source, batch, buffer, capacity);
 }
 
-int nd_batch_take(const nd_ring *ring, nd_batch *batch, const nd_batch *copy)
+nd_status nd_batch_write(nd_ring *ring, nd_batch *batch, uint8_t *buffer, uint64_t capacity)
 {
-    if (copy->bytes_written == 0 || !has_all(ring, batch)) return 0;
-    *batch = *copy;
-    return 1;
+    return nd_batch_read(ring, NULL, batch, buffer, capacity);
 }

@@ -86,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (after < count) {                                     /* every slice takes a record */
         nd_batch batch;
         const uint64_t upto = gap_step > 0 ? (after / gap_step + 1) * gap_step : UINT64_MAX;
-        CHECK_EQUAL(nd_frame_plan(framer, ring, after, upto, events_max, bytes_max, form, &batch), ND_OK);
+        CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){after, upto, events_max, bytes_max, form}, &batch), ND_OK);
         CHECK(batch.last_seq <= upto);
         CHECK_EQUAL(batch.first_seq, after + 1);
         CHECK_EQUAL(batch.events, batch.last_seq - after);

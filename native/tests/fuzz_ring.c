@@ -72,8 +72,8 @@ static void slice(nd_framer *framer, book *b, input *in)
     nd_ring_stats(b->ring, &stats);
     nd_batch batch;
     const uint64_t after = stats.settled_seq + take(in) % 32;
-    const nd_status status = nd_frame_plan(framer, b->ring, after, UINT64_MAX, take(in) % 20 + 1, 1 + take(in) * 200u,
-                                           take(in) % 32, &batch);
+    const nd_slice wanted = {after, UINT64_MAX, take(in) % 20 + 1, 1 + take(in) * 200u, take(in) % 32};
+    const nd_status status = nd_frame_plan(framer, b->ring, &wanted, &batch);
     if (status != ND_OK) {
         CHECK_EQUAL(status, ND_EMPTY);
         return;

@@ -274,7 +274,9 @@ static void leave(log_life *life, uint64_t channel, uint8_t operation, uint8_t c
     switch (operation / 16 % 6) {
     case 0:
     case 1: (void)nd_ring_settle(ring, stats.settled_seq + choice % 16, &removed); break;
-    case 2: (void)nd_frame_plan(life->framer, ring, 0, UINT64_MAX, 1 + choice % 10, 1u << 20, 0, &batch); break;
+    case 2:
+        (void)nd_frame_plan(life->framer, ring, &(nd_slice){0, UINT64_MAX, 1 + choice % 10, 1u << 20, 0}, &batch);
+        break;
     case 3: nd_ring_release(ring, choice % 2 == 0 ? 0 : stats.last_seq); break;
     case 4: (void)nd_ring_drop(ring, choice * 16u, &removed); break;
     default: (void)nd_ring_expire(ring, life->now_ms - choice % 4, UINT64_MAX, &removed); break;

@@ -2,23 +2,21 @@
 
 static int fails_now(test_memory *memory)
 {
-    memory->requests++;
-    return memory->requests == memory->fail_at;
+    return __atomic_add_fetch(&memory->requests, 1, __ATOMIC_RELAXED) == memory->fail_at;
 }
 
 static void *counted_allocate(void *context, size_t bytes)
 {
     test_memory *memory = context;
     if (fails_now(memory)) return NULL;
-    memory->bytes += bytes;
+    (void)__atomic_add_fetch(&memory->bytes, bytes, __ATOMIC_RELAXED);
     return memory->real->allocate(memory->real->context, bytes);
 }
 
 static void counted_release(void *context, void *block, size_t bytes)
 {
     test_memory *memory = context;
-    CHECK(memory->bytes >= bytes);
-    memory->bytes -= bytes;
+    CHECK(__atomic_fetch_sub(&memory->bytes, bytes, __ATOMIC_RELAXED) >= bytes);
     memory->real->release(memory->real->context, block, bytes);
 }
 
@@ -138,12 +136,17 @@ nd_status test_append(nd_pool *pool, nd_ring *ring, const test_request *request,
 
 char *test_read(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes)
 {
+    return test_read_framed(ring, NULL, batch, piece_bytes);
+}
+
+char *test_read_framed(nd_ring *ring, const nd_framed *framed, nd_batch *batch, uint64_t piece_bytes)
+{
     char *text = malloc(batch->bytes_count + 1);
     uint64_t at = 0, room = piece_bytes;
     nd_batch_rewind(batch);
     for (uint64_t turn = 0; turn <= 2 * batch->bytes_count + 2; turn++) {
         uint8_t *piece = malloc(room > 0 ? room : 1);           /* of its own, so that a write past it is seen */
-        const nd_status status = nd_batch_write(ring, batch, piece, room);
+        const nd_status status = nd_batch_read(ring, framed, batch, piece, room);
         if (status == ND_NO_ROOM) {
             CHECK(batch->bytes_written > room);
             room = batch->bytes_written;
@@ -160,4 +163,20 @@ char *test_read(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes)
     CHECK_EQUAL(at, batch->bytes_count);
     text[at] = 0;
     return text;
+}
+
+void test_batches_alike(const nd_batch *one, const nd_batch *other)
+{
+    CHECK_EQUAL(one->epoch, other->epoch);
+    CHECK_EQUAL(one->first_seq, other->first_seq);
+    CHECK_EQUAL(one->last_seq, other->last_seq);
+    CHECK_EQUAL(one->events, other->events);
+    CHECK_EQUAL(one->bytes_count, other->bytes_count);
+    CHECK_EQUAL(one->form, other->form);
+    CHECK_EQUAL(one->kinds_count, other->kinds_count);
+    for (uint32_t i = 0; i < one->kinds_count; i++) {
+        CHECK_EQUAL(one->kinds[i], other->kinds[i]);
+        CHECK_EQUAL(one->kind_events[i], other->kind_events[i]);
+        CHECK_EQUAL(one->kind_bytes[i], other->kind_bytes[i]);
+    }
 }

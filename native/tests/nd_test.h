@@ -40,7 +40,8 @@
         fflush(stdout);                                                               \
     } while (0)
 
-/* The system's memory, counted, with one request that fails. */
+/* The system's memory, counted, with one request that fails.  What is allocated and given back is counted
+ * whatever thread does it. */
 typedef struct {
     const nd_io *real;
     nd_io        io;            /* hand this one out */
@@ -81,5 +82,11 @@ nd_status test_append(nd_pool *pool, nd_ring *ring, const test_request *request,
 
 /* All messages of a batch, end to end, read through pieces of at most piece_bytes; freed by the caller. */
 char *test_read(nd_ring *ring, nd_batch *batch, uint64_t piece_bytes);
+
+/* The same, of what is written already where that goes on. */
+char *test_read_framed(nd_ring *ring, const nd_framed *framed, nd_batch *batch, uint64_t piece_bytes);
+
+/* The same records were planned in the same form. */
+void test_batches_alike(const nd_batch *one, const nd_batch *other);
 
 #endif /* ND_TEST_H */

@@ -40,7 +40,7 @@ static void add(uint32_t kind, const char *ep, const char *body, const char *tai
 
 static nd_status plan(uint64_t after, uint64_t events_max, uint64_t bytes_max, uint32_t form)
 {
-    return nd_frame_plan(framer, ring, after, UINT64_MAX, events_max, bytes_max, form, &batch);
+    return nd_frame_plan(framer, ring, &(nd_slice){after, UINT64_MAX, events_max, bytes_max, form}, &batch);
 }
 
 /* All messages of all records in a form, whatever the pieces that they are read through. */
@@ -228,14 +228,14 @@ static void a_slice_ends_where_a_gap_has_to_be_told(void)
 {
     begin();
     for (int i = 0; i < 6; i++) add(NOTIFICATION, "a", A_NOTE, "");
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 1, 4, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){1, 4, 100, 1 << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.first_seq, 2);
     CHECK_EQUAL(batch.last_seq, 4);
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, 9, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){0, 9, 100, 1 << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.last_seq, 6);
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 3, 3, 100, 1 << 20, 0, &batch), ND_EMPTY);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){3, 3, 100, 1 << 20, 0}, &batch), ND_EMPTY);
     nd_ring_show(ring, 2);                                      /* the nearer bound counts */
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, 4, 100, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){0, 4, 100, 1 << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.last_seq, 2);
     end();
 }

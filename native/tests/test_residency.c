@@ -1,5 +1,6 @@
 #include "fake_disk.h"
 #include "nd_fetch.h"
+#include "nd_framed.h"
 #include "nd_residency.h"
 #include "nd_test.h"
 
@@ -109,7 +110,7 @@ static char *read_through(nd_ring *ring, uint64_t after)
     uint64_t at = 0;
     for (;;) {
         nd_batch batch;
-        nd_status status = nd_frame_plan(framer, ring, after, UINT64_MAX, 1, 1 << 20, 0, &batch);
+        nd_status status = nd_frame_plan(framer, ring, &(nd_slice){after, UINT64_MAX, 1, 1 << 20, 0}, &batch);
         if (status == ND_EMPTY) break;
         if (status == ND_COLD) {
             CHECK_EQUAL(fetch(ring, from(after + 1, 1)), ND_OK);
@@ -138,7 +139,7 @@ static void what_was_moved_comes_back_as_it_was(void)
     CHECK_EQUAL(stats_of(ring).records, 3000);
     CHECK_EQUAL(stats_of(ring).oldest_unix_ms, 5);
     nd_batch batch;
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, UINT64_MAX, 10, 1 << 20, 0, &batch), ND_COLD);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){0, UINT64_MAX, 10, 1 << 20, 0}, &batch), ND_COLD);
     CHECK_EQUAL(batch.next_seq, 1);
     CHECK_EQUAL(nd_frame_plan_exact(ring, 1, 10, 10, 0, &batch), ND_COLD);
     char *after = read_through(ring, 0);
@@ -174,7 +175,8 @@ static void more_than_memory_goes_in_and_comes_out(void)
                 CHECK_EQUAL(nd_residency_make_room(residency, figures().free_bytes + (1 << 20)), ND_OK);
             }
             nd_batch batch;
-            CHECK_EQUAL(nd_frame_plan(framer, rings[i], first - 1, UINT64_MAX, 100, 1 << 20, 0, &batch), ND_OK);
+            const nd_slice slice = {first - 1, UINT64_MAX, 100, 1 << 20, 0};
+            CHECK_EQUAL(nd_frame_plan(framer, rings[i], &slice, &batch), ND_OK);
             CHECK_EQUAL(batch.first_seq, first);
         }
         CHECK_EQUAL(stats_of(rings[i]).records, 7500);
@@ -466,7 +468,7 @@ static void dropping_gives_a_cold_chunk_up_but_not_what_is_in_flight(void)
     nd_ring *ring = ring_with(50 << 20);
     CHECK_EQUAL(append(ring, 1000, 1), ND_OK);
     nd_batch batch;
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, UINT64_MAX, 20, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){0, UINT64_MAX, 20, 1 << 20, 0}, &batch), ND_OK);
     move_all_out();
     const uint64_t calls = fake_disk_calls(disk);
     const uint64_t held = stats_of(ring).held_bytes / STORED;   /* the whole chunk */
@@ -848,7 +850,7 @@ static int works_with_refusals(uint64_t call, uint64_t request)
         if (status < 0) status = fetch(ring, from(seq, 600u * STORED));
         CHECK(status >= 0);
         nd_batch batch;
-        CHECK_EQUAL(nd_frame_plan(framer, ring, seq - 1, UINT64_MAX, 1, 1 << 20, 0, &batch), ND_OK);
+        CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){seq - 1, UINT64_MAX, 1, 1 << 20, 0}, &batch), ND_OK);
         CHECK_EQUAL(batch.first_seq, seq);
     }
     CHECK_EQUAL(stats_of(ring).records, 3000);
@@ -912,6 +914,9 @@ typedef struct {
     uint64_t queued, gone, last_seq;
     nd_fetch *going;
     int is_read;
+    nd_slice slice;             /* of what is fetched, planned and written by whoever reads it; events_max 0: none is */
+    nd_batch batch;
+    nd_framed *framed;
 } book;
 
 static void open_book(book *b)
@@ -938,8 +943,9 @@ static void random_read(book *b)
 {
     nd_ring_stats_t stats = stats_of(b->ring);
     nd_batch batch;
-    const nd_status status = nd_frame_plan(framer, b->ring, stats.settled_seq + random_below(200), UINT64_MAX, 1 + random_below(300),
-                                           1 + random_below(1 << 20), random_below(32), &batch);
+    const nd_slice slice = {stats.settled_seq + random_below(200), UINT64_MAX, 1 + random_below(300),
+                            1 + random_below(1 << 20), random_below(32)};
+    const nd_status status = nd_frame_plan(framer, b->ring, &slice, &batch);
     CHECK(status == ND_OK || status == ND_EMPTY || status == ND_COLD);
     if (status == ND_OK) free(test_read(b->ring, &batch, 70000));
 }
@@ -958,22 +964,51 @@ static void random_leave(book *b, uint64_t unix_ms)
     b->gone += removed.count;
 }
 
+/* What was written of a slice is what memory gives, as long as the ring gives it. */
+static void take_slice(book *b)
+{
+    if (b->framed != NULL && nd_frame_hold(b->ring, &b->slice, &b->batch)) {
+        nd_batch here;
+        CHECK_EQUAL(nd_frame_plan_exact(b->ring, b->batch.first_seq, b->batch.last_seq, b->batch.events, b->slice.form,
+                                        &here), ND_OK);
+        test_batches_alike(&b->batch, &here);
+        char *written = test_read_framed(b->ring, b->framed, &b->batch, 70000);
+        char *text = test_read(b->ring, &here, 70000);
+        CHECK(strcmp(written, text) == 0);
+        free(written);
+        free(text);
+    }
+    nd_framed_close(b->framed);
+    b->framed = NULL;
+}
+
 static void random_fetch(book *b)
 {
     if (b->going == NULL) {
-        const nd_reach reach = from(stats_of(b->ring).settled_seq + random_below(500), random_below(1 << 20) + 1);
+        nd_reach reach = from(stats_of(b->ring).settled_seq + 1 + random_below(500), random_below(1 << 20) + 1);
+        reach.is_for_slice = random_below(4) > 0;
+        b->slice = (nd_slice){reach.first_seq - 1, UINT64_MAX, reach.is_for_slice * (1 + random_below(300)),
+                              1 + random_below(1 << 20), random_below(32)};
         uint64_t bytes;
         const nd_status status = nd_fetch_begin(b->ring, &reach, &bytes, &b->going);
         CHECK(status == ND_OK || status == ND_EMPTY || status == ND_ERR_FULL || status == ND_NO_ROOM);
         if (status != ND_OK) b->going = NULL;
         b->is_read = 0;
     } else if (!b->is_read) {
-        nd_fetch_read(b->going);
+        if (b->slice.events_max == 0) nd_fetch_read(b->going);
+        else nd_fetch_slice(b->going, &b->slice, random_below(1 << 20), &b->batch, &b->framed);
         b->is_read = 1;
     } else {
         CHECK_EQUAL(nd_fetch_end(b->going, &fetched), ND_OK);
         b->going = NULL;
+        take_slice(b);
     }
+}
+
+static void end_fetch(book *b)
+{
+    if (b->going != NULL) (void)nd_fetch_end(b->going, &fetched);
+    nd_framed_close(b->framed);
 }
 
 static void whatever_is_done_in_whatever_order_every_record_is_accounted_for(void)
@@ -1002,7 +1037,7 @@ static void whatever_is_done_in_whatever_order_every_record_is_accounted_for(voi
             default:
                 if (random_below(40) > 0) break;
                 nd_ring_close(b->ring);
-                if (b->going != NULL) (void)nd_fetch_end(b->going, &fetched);
+                end_fetch(b);
                 open_book(b);
                 break;
             }
@@ -1012,7 +1047,7 @@ static void whatever_is_done_in_whatever_order_every_record_is_accounted_for(voi
         if (moving == 1) nd_out_carry_out(residency);
         if (moving > 0) CHECK_EQUAL(nd_out_end(residency), ND_OK);
         for (uint32_t i = 0; i < RINGS; i++) {
-            if (books[i].going != NULL) (void)nd_fetch_end(books[i].going, &fetched);
+            end_fetch(&books[i]);
             free(read_through(books[i].ring, 0));               /* every checksum, cold or not */
             nd_ring_close(books[i].ring);
         }

@@ -202,7 +202,7 @@ static void do_something(world *w, uint32_t *state)
         return;
     case 1: {
         nd_batch batch;
-        (void)nd_frame_plan(w->framer, ring, 0, UINT64_MAX, 1 + random_of(state, 10), 1u << 20, 0, &batch);
+        (void)nd_frame_plan(w->framer, ring, &(nd_slice){0, UINT64_MAX, 1 + random_of(state, 10), 1u << 20, 0}, &batch);
         return;
     }
     case 2:
@@ -857,17 +857,17 @@ static void epochs_stay_with_their_records(void)
     }
 
     nd_batch batch;
-    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 0, UINT64_MAX, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, &(nd_slice){0, UINT64_MAX, 100, 1u << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.last_seq, 4);
     CHECK_EQUAL(batch.epoch, EPOCH);
-    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 4, UINT64_MAX, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, &(nd_slice){4, UINT64_MAX, 100, 1u << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.first_seq, 7);
     CHECK_EQUAL(batch.epoch, 8);
 
     nd_ring_show(ring, 8);
-    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 4, UINT64_MAX, 100, 1u << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, &(nd_slice){4, UINT64_MAX, 100, 1u << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.last_seq, 8);
-    CHECK_EQUAL(nd_frame_plan(w.framer, ring, 8, UINT64_MAX, 100, 1u << 20, 0, &batch), ND_EMPTY);
+    CHECK_EQUAL(nd_frame_plan(w.framer, ring, &(nd_slice){8, UINT64_MAX, 100, 1u << 20, 0}, &batch), ND_EMPTY);
     for (uint64_t epoch = 9; epoch < 40; epoch++) {     /* many ends, and none is forgotten too early */
         CHECK_EQUAL(nd_ring_begin_epoch(ring, epoch), ND_OK);
         CHECK_EQUAL(test_append(w.pool, ring, &request, 1, &route), ND_OK);

@@ -349,7 +349,8 @@ static void a_place_that_records_moved_away_from_is_not_used(void)
     append(10, 0, 10, 64);                                      /* 2..11, superseded later */
     append(180, 10, 1000, 64);                                  /* 12..191 */
     nd_batch batch, whole;
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 11, UINT64_MAX, 170, 1 << 20, ND_FORM_MIXED_KINDS, &batch), ND_OK);
+    const nd_slice slice = {11, UINT64_MAX, 170, 1 << 20, ND_FORM_MIXED_KINDS};
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &slice, &batch), ND_OK);
     whole = batch;
     char *before = test_read(ring, &whole, 1 << 20);
     uint8_t piece[8192];
@@ -378,15 +379,15 @@ static void what_is_damaged_takes_no_other_record_along(void)
     CHECK_EQUAL(test_append(pool, ring, &request, 1, &route), ND_OK);
     CHECK_EQUAL(route.superseded.count, 3);
     nd_batch batch;
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 0, UINT64_MAX, 3, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){0, UINT64_MAX, 3, 1 << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.last_seq, 6);
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 6, UINT64_MAX, 20, 1 << 20, 0, &batch), ND_ERR_CORRUPT);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){6, UINT64_MAX, 20, 1 << 20, 0}, &batch), ND_ERR_CORRUPT);
     nd_removed removed;
     CHECK_EQUAL(nd_ring_isolate(ring, 7, &removed), ND_OK);
     CHECK_EQUAL(removed.count, 1);
     CHECK_EQUAL(nd_ring_check(ring), ND_OK);
     CHECK_EQUAL(ring->records, 19);
-    CHECK_EQUAL(nd_frame_plan(framer, ring, 6, UINT64_MAX, 20, 1 << 20, 0, &batch), ND_OK);
+    CHECK_EQUAL(nd_frame_plan(framer, ring, &(nd_slice){6, UINT64_MAX, 20, 1 << 20, 0}, &batch), ND_OK);
     CHECK_EQUAL(batch.events, 16);
     test_request_free(&request);
     end();

@@ -90,7 +90,7 @@ def test_the_scan_is_the_same_without_vector_instructions(workshop: Workshop) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["test_writer.c", "test_fetch_into.c"])
+@pytest.mark.parametrize("name", ["test_writer.c", "test_framed_threads.c"])
 def test_threads_hand_over_without_a_race(name: str, workshop: Workshop) -> None:
     keeps_its_promises(TESTS / name, workshop, sanitizers="thread,undefined")
 

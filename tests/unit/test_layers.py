@@ -90,6 +90,7 @@ def test_only_the_native_queue_imports_the_extension() -> None:
         "queue/native_backing.py",
         "queue/native_batch.py",
         "queue/native_form.py",
+        "queue/native_framed.py",
         "queue/native_journal.py",
         "queue/native_log.py",
         "queue/native_recovery.py",

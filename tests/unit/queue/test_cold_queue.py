@@ -23,7 +23,6 @@ from dispatcher.errors import (
 from dispatcher.model import Form, Kind, Overflow, Position, SliceLimits
 from dispatcher.queue.interface import Batch, Loss, QueueOptions, Route
 from dispatcher.queue.native import NativeQueue
-from dispatcher.queue.native_batch import NativeBatch
 from dispatcher.queue.native_residency import Reach
 from dispatcher.queue.whole_messages import read_messages
 
@@ -145,11 +144,61 @@ async def test_a_batch_that_waits_for_its_receiver_costs_no_memory(tmp_path: Pat
         assert await read_messages(again) == [before]
 
 
-async def test_what_went_cold_while_it_waited_is_framed_by_the_thread_that_reads_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def read_without_memory_or_disk(
+    queue: NativeQueue, disk: WatchedDisk, batch: Batch, begun: bytes = b""
+) -> bytes:
+    """The rest of a batch, from nothing but what was written of it already."""
+    cool(queue)
+    disk.is_broken = True
+    text, buffer = bytearray(begun), bytearray(64 << 10)
+    while len(text) < batch.bytes_count:
+        text += buffer[: await batch.read_into(buffer, 0)]
+    disk.is_broken = False
+    return bytes(text)
+
+
+@pytest.mark.parametrize("starts_in_memory", [False, True])
+async def test_slices_of_a_cold_queue_are_framed_by_the_threads_that_read_them(
+    tmp_path: Path, starts_in_memory: bool
 ) -> None:
     disk = WatchedDisk()
-    async with small_queue(tmp_path, disk=disk) as queue:
+    async with small_queue(tmp_path, memory_bytes=32 << 20, disk=disk) as queue:
+        open_channels(queue, 1)
+        await fill(queue, 1, 5_000)
+        cool(queue)
+        disk.threads.clear()
+        numbers: list[int] = []
+        while (batch := await queue.slice(1, None, SOME, FORM)) is not None:
+            numbers += numbers_in(await read_without_memory_or_disk(queue, disk, batch))
+            if starts_in_memory:  # the rest of a chunk, in front of others that are cold
+                assert queue.residency is not None
+                reach = Reach(first_seq=batch.last.seq + 1, records_max=1)
+                assert await queue.residency.fetch(queue.rings.channels[1], reach)
+            queue.settle(1, batch.last)
+        assert numbers == list(range(5_000))
+        assert disk.threads
+        assert threading.get_ident() not in disk.threads
+
+
+async def test_a_batch_that_is_sent_again_is_framed_by_the_thread_that_reads_it(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    async with small_queue(tmp_path, memory_bytes=32 << 20, disk=disk) as queue:
+        open_channels(queue, 1)
+        await put(queue, 1, 900, 0)
+        batch = await queue.slice(1, None, SOME, FORM)
+        assert batch is not None
+        before = await read(batch)
+        cool(queue)
+        again = await queue.rebuild(1, batch.first, batch.last, FORM, batch.events)
+        assert again is not None
+        assert await read_without_memory_or_disk(queue, disk, again) == before
+        cool(queue)
+        assert await queue.rebuild(1, batch.first, batch.last, FORM, batch.events - 1) is None
+
+
+async def test_what_went_cold_while_it_waited_is_framed_by_the_thread_that_reads_it(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    async with small_queue(tmp_path, memory_bytes=32 << 20, disk=disk) as queue:
         open_channels(queue, 1)
         await put(queue, 1, 900, 0)
         batch = await queue.slice(1, None, SOME, FORM)
@@ -158,20 +207,30 @@ async def test_what_went_cold_while_it_waited_is_framed_by_the_thread_that_reads
         batch.rewind()
         cool(queue)
         disk.threads.clear()
-
-        def refuse(*arguments: object) -> int:
-            raise AssertionError("framed on the Trio thread")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(NativeBatch, "_read", refuse)
-            buffer = bytearray(1 << 20)
-            assert await batch.read_into(buffer, 0) == batch.bytes_count
-            assert buffer[: batch.bytes_count] == before
-            batch.rewind()
-            with pytest.raises(AssertionError, match="Trio thread"):
-                await batch.read_into(buffer, 0)  # it is in memory now, and no thread is asked
+        buffer = bytearray(64 << 10)
+        count = await batch.read_into(buffer, 0)
         assert len(disk.threads) == 1
         assert threading.get_ident() not in disk.threads
+        assert await read_without_memory_or_disk(queue, disk, batch, bytes(buffer[:count])) == before
+
+
+async def test_many_batches_that_nobody_reads_keep_no_more_than_their_bound(tmp_path: Path) -> None:
+    async with small_queue(tmp_path) as queue:
+        open_channels(queue, 20)
+        await fill(queue, 20, 800)
+        cool(queue)
+        assert queue.residency is not None
+        batches = [await queue.slice(channel, None, SOME, FORM) for channel in range(1, 21)]
+        cold = queue._slicer.cold
+        assert cold is not None
+        assert sum(batch.bytes_count for batch in batches if batch is not None) > 4 * cold.bytes_max
+        assert 0 < cold.bytes_held <= cold.bytes_max
+        for batch in batches:
+            assert batch is not None
+            assert numbers_in(await read(batch)) == list(range(batch.events))
+        batches.clear()
+        del batch
+        assert cold.bytes_held == 0
 
 
 async def test_records_of_another_kind_behind_those_in_memory_are_waited_for_like_others(
