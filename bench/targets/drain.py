@@ -30,6 +30,7 @@ BACKLOG_EVENTS = 300_000
 _QUEUE_BYTES = 200_000_000  # the backlog, with room to spare
 _BODY_EVENTS = 5_000
 _LANES = 2
+_SHORT_ROUNDS = 5  # a backlog lasts 30 to 50 ms, a pause of the machine as long
 _WEBSOCKET, _CALLBACK, _TRIO = "WebSocket", "callback", "send_all of Trio"
 _RATE = "events_per_s"
 
@@ -130,4 +131,5 @@ P4 = Row(
         Goal(side=_CALLBACK, figure=_RATE, at_least=0.6, beside=_TRIO),
     ),
     sides={_WEBSOCKET: to_websocket, _CALLBACK: to_callback, _TRIO: sides.loopback_by_trio},
+    short_rounds=_SHORT_ROUNDS,
 )
