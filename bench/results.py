@@ -64,6 +64,11 @@ class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
     samples: dict[str, list[dict[str, float]]]  # by side, in the order of the rounds
     absent: dict[str, str]  # side -> why it was not measured
 
+    @property
+    def rounds(self) -> int:
+        """How many were taken: a row of short rounds takes more than the settings say."""
+        return max(map(len, self.samples.values()), default=0)
+
 
 def make_target_run(
     name: str,

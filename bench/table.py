@@ -20,7 +20,7 @@ def report(row: Row, run: TargetRun) -> str:
     ]
     sides = [(f"  {name}:", summary(figures)) for name, figures in run.samples.items()]
     skipped = [(f"  {name}:", f"skipped: {why}") for name, why in run.absent.items()]
-    title = f"{row.name} {row.title}: medians of {run.settings['rounds']} rounds, each one proven"
+    title = f"{row.name} {row.title}: medians of {run.rounds} rounds, each one proven"
     return "\n".join([title, *align(lines), *align(sides + skipped)])
 
 
@@ -53,16 +53,17 @@ def _demands(row: Row, run: TargetRun | None) -> Iterator[str]:
 
 
 def _origins(runs: Iterator[TargetRun | None] | Sequence[TargetRun | None]) -> list[str]:
-    """Where and at which commit the runs were made: one line for each different place."""
-    return sorted(
-        {
-            f"{run.machine.cpu}, {run.machine.cores} cores, Linux {run.machine.kernel}, "
-            f"{run.machine.python}, commit {run.commit}, {run.at[:10]}; each figure is the median of "
-            f"{run.settings['rounds']} rounds [least .. most]."
-            for run in runs
-            if run is not None
-        }
-    )
+    """Where, at which commit and in how many rounds runs were made: a line for each different answer."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if run is not None:
+            origin = (
+                f"{run.machine.cpu}, {run.machine.cores} cores, Linux {run.machine.kernel}, "
+                f"{run.machine.python}, commit {run.commit}, {run.at[:10]}; each figure is the median of "
+                f"{run.rounds} rounds [least .. most]."
+            )
+            names.setdefault(origin, []).append(run.name)
+    return [f"- {', '.join(rows)}: {origin}" for origin, rows in names.items()]
 
 
 def _line(*cells: str) -> str:

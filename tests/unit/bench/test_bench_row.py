@@ -120,6 +120,8 @@ def test_the_table_shows_the_newest_full_run_of_each_row() -> None:
     assert newest(measured, runs) is runs[1]
     assert newest(measured, [quick]) is None
     lines = markdown([measured], runs).splitlines()
+    assert lines[0].startswith("- P0: ")
+    assert lines[0].endswith("the median of 1 rounds [least .. most].")  # taken, whatever was set
     assert "| **P0** nothing | ours | 160 events/s [160 .. 160] | ≥ 100 events/s | yes |" in lines
     assert "|  | ours / peer: events/s | 1.60 x [1.60 .. 1.60] | ≥ 0.50 x | yes |" in lines
     assert "| P0 | peer | 100 events/s |" in lines
