@@ -182,7 +182,7 @@ SCRATCH_THREADS = 5  # one that writes chunks out, and the others read them back
 FETCHES_MAX = SCRATCH_THREADS - 1  # at once; each holds the memory that it reads into
 FETCH_SHARE = 8  # this part of the memory set aside for reading back, at most, for one slice
 FETCH_AHEAD_BYTES = 1 * MIB  # read back at a time while a batch is being sent: four pieces
-FRAMED_BYTES_MAX = 16 * MIB  # message bytes of cold records, until they are sent; over it the oldest go
+FRAMED_BYTES_MAX = 16 * MIB  # written of cold batches and not sent, but for what is being written
 
 # --- sending --------------------------------------------------------------------------
 SEND_NOW_BYTES_MAX = 16 * KIB  # sent without others having a turn: about 10 us

@@ -81,13 +81,14 @@ class NativeBatch:
                 assert self._cold is not None, "only a residency makes records cold"
                 self._framed = await self._cold.go_on(self._channel, self._raw)
             count = self._read(buffer, offset)
-            self._drop_framed(is_cold=count is None)
+            if self._framed is not None:
+                self._drop_framed(is_cold=count is None)
             if count is not None:
                 return count
 
     def _drop_framed(self, *, is_cold: bool = False) -> None:
         """Give back what was written ahead when it is of no use, or what comes next is cold and not in it."""
-        if self._framed is not None and (is_cold or self._raw.kind_at == self._raw.kinds_count):
+        if is_cold or self._raw.kind_at == self._raw.kinds_count:
             self._framed = None
 
     def _read(self, buffer: bytearray, offset: int) -> int | None:
@@ -145,7 +146,8 @@ class NativeBatch:
         if status == lib.ND_ERR_CORRUPT:
             self._isolate(self._channel, self._raw.next_seq)
         check_status(status, self._channel.number)
-        self._drop_framed()
+        if self._framed is not None:
+            self._drop_framed()
         return at.sent, at.begin, at.filled, at.unread
 
     def rewind(self) -> None:

@@ -87,6 +87,15 @@ async def drain(queue: NativeQueue, channel: int) -> list[int]:
     return numbers
 
 
+async def one_batch(queue: NativeQueue) -> tuple[Batch, bytes]:
+    """A megabyte of records that are in memory, and its text."""
+    open_channels(queue, 1)
+    await put(queue, 1, 900, 0)
+    batch = await queue.slice(1, None, SOME, FORM)
+    assert batch is not None
+    return batch, await read(batch)
+
+
 async def test_more_than_memory_is_held_and_comes_out_in_order(tmp_path: Path) -> None:
     async with small_queue(tmp_path) as queue:
         open_channels(queue, 8)
@@ -129,11 +138,7 @@ async def test_many_channels_are_read_at_the_same_time(tmp_path: Path) -> None:
 
 async def test_a_batch_that_waits_for_its_receiver_costs_no_memory(tmp_path: Path) -> None:
     async with small_queue(tmp_path) as queue:
-        open_channels(queue, 1)
-        await put(queue, 1, 900, 0)
-        batch = await queue.slice(1, None, SOME, FORM)
-        assert batch is not None
-        before = await read(batch)
+        batch, before = await one_batch(queue)
         cool(queue)
         assert await read(batch) == before
         cool(queue)
@@ -183,11 +188,7 @@ async def test_slices_of_a_cold_queue_are_framed_by_the_threads_that_read_them(
 async def test_a_batch_that_is_sent_again_is_framed_by_the_thread_that_reads_it(tmp_path: Path) -> None:
     disk = WatchedDisk()
     async with small_queue(tmp_path, memory_bytes=32 << 20, disk=disk) as queue:
-        open_channels(queue, 1)
-        await put(queue, 1, 900, 0)
-        batch = await queue.slice(1, None, SOME, FORM)
-        assert batch is not None
-        before = await read(batch)
+        batch, before = await one_batch(queue)
         cool(queue)
         again = await queue.rebuild(1, batch.first, batch.last, FORM, batch.events)
         assert again is not None
@@ -199,11 +200,7 @@ async def test_a_batch_that_is_sent_again_is_framed_by_the_thread_that_reads_it(
 async def test_what_went_cold_while_it_waited_is_framed_by_the_thread_that_reads_it(tmp_path: Path) -> None:
     disk = WatchedDisk()
     async with small_queue(tmp_path, memory_bytes=32 << 20, disk=disk) as queue:
-        open_channels(queue, 1)
-        await put(queue, 1, 900, 0)
-        batch = await queue.slice(1, None, SOME, FORM)
-        assert batch is not None
-        before = await read(batch)
+        batch, before = await one_batch(queue)
         batch.rewind()
         cool(queue)
         disk.threads.clear()
